@@ -1,0 +1,556 @@
+"""The embedded catalog: PyIceberg's SQL catalog in one SQLite file, a branch being another `catalog_name` in it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+from pyiceberg.catalog import Catalog, MetastoreCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
+
+from cascade.catalog import (
+    MAIN,
+    Branch,
+    BranchingCatalog,
+    LogEntry,
+    TableChange,
+    check_reference_name,
+    check_table_name,
+    compare,
+)
+from cascade.catalog.durable_io import DurableFileIO
+from cascade.errors import BranchNotFoundError, CatalogError, LeaseHeldError, PromotionConflictError
+
+__all__ = ["EmbeddedCatalog"]
+
+_BUSY_SECONDS = 60
+_LOCKED_RETRIES = 5
+
+_schema = sa.MetaData()
+_branches = sa.Table(
+    "cascade_branches",
+    _schema,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("source", sa.String(100), nullable=False),
+    sa.Column("created_at", sa.String(40), nullable=False),
+)
+# Where each table stood when the branch was made, or when it was last promoted.
+_bases = sa.Table(
+    "cascade_branch_bases",
+    _schema,
+    sa.Column("branch", sa.String(100), primary_key=True),
+    sa.Column("table_namespace", sa.String(255), primary_key=True),
+    sa.Column("table_name", sa.String(255), primary_key=True),
+    sa.Column("metadata_location", sa.String(1000), nullable=False),
+)
+_log = sa.Table(
+    "cascade_log",
+    _schema,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String(40), nullable=False),
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("source", sa.String(100), nullable=False),
+    sa.Column("target", sa.String(100), nullable=False),
+    sa.Column("changes", sa.Text, nullable=False),  # JSON: [[table, before, after], ...]
+)
+_properties = sa.Table(
+    "cascade_properties",
+    _schema,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("value", sa.String(1000), nullable=False),
+)
+_tables = cast(sa.Table, IcebergTables.__table__)
+
+T = TypeVar("T")
+
+
+class EmbeddedCatalog(BranchingCatalog):
+    """Branches over one SQLite file and a local warehouse folder.
+
+    Args:
+        data_path: Absolute folder that holds `catalog.db`, `warehouse/` and `locks/`.
+
+    Raises:
+        CatalogError: The folder was moved since the catalog was made.
+    """
+
+    def __init__(self, data_path: Path) -> None:
+        self._data_path = data_path
+        self._warehouse = data_path / "warehouse"
+        self._locks = data_path / "locks"
+        for folder in (self._warehouse, self._locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(
+            f"sqlite:///{data_path / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS}
+        )
+        sa.event.listen(self._engine, "connect", _configure_connection)
+        sa.event.listen(self._engine, "begin", _begin)
+        with FileLock(str(self._locks / "schema.lock"), timeout=_BUSY_SECONDS):
+            SqlCatalogBaseTable.metadata.create_all(self._engine)
+            _schema.create_all(self._engine)
+            self._write(self._found)
+
+    def catalog(self, ref: str) -> Catalog:
+        """Return the PyIceberg catalog of one reference."""
+        kind = self._read(lambda c: self._kind(c, ref))
+        return _ReferenceCatalog(self, ref, writable=kind == "branch" and ref != MAIN)
+
+    def branches(self) -> list[Branch]:
+        """Return all references, `main` first, then by name."""
+
+        def read(connection: sa.Connection) -> list[Branch]:
+            rows = connection.execute(sa.select(_branches).order_by(_branches.c.name != MAIN, _branches.c.name))
+            return [
+                Branch(
+                    name=row.name,
+                    kind=row.kind,
+                    source=row.source,
+                    created_at=dt.datetime.fromisoformat(row.created_at),
+                    changed=0 if row.name == MAIN else len(self._changes(connection, row.name)),
+                )
+                for row in rows.all()
+            ]
+
+        return self._read(read)
+
+    def create(self, name: str, source: str = MAIN) -> None:
+        """Make a branch from another reference."""
+        self._write(lambda c: self._create(c, name, source, "branch"))
+
+    def tag(self, name: str, ref: str = MAIN) -> None:
+        """Make a tag of a reference."""
+        self._write(lambda c: self._create(c, name, ref, "tag"))
+
+    def ensure(self, name: str) -> bool:
+        """Make the branch from `main` unless it exists."""
+        if self._read(lambda c: name in self._names(c)):
+            return False
+
+        def make(connection: sa.Connection) -> bool:
+            if name in self._names(connection):
+                return False
+            self._create(connection, name, MAIN, "branch")
+            return True
+
+        return self._write(make)
+
+    def delete(self, name: str) -> None:
+        """Drop a branch or tag."""
+        if name == MAIN:
+            raise CatalogError("`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them.")
+
+        def drop(connection: sa.Connection) -> None:
+            self._kind(connection, name)
+            connection.execute(_tables.delete().where(_tables.c.catalog_name == name))
+            connection.execute(_bases.delete().where(_bases.c.branch == name))
+            connection.execute(_branches.delete().where(_branches.c.name == name))
+
+        self._write(drop)
+
+    def pointers(self, ref: str, *, at: dt.datetime | None = None) -> dict[str, str]:
+        """Return where every table of a reference stands."""
+
+        def read(connection: sa.Connection) -> dict[str, str]:
+            self._kind(connection, ref)
+            return self._pointers(connection, ref)
+
+        if at is None:
+            return self._read(read)
+        later = [entry for entry in self.log(ref) if entry.at > at]
+        return _undo(self._read(read), later)
+
+    def load(self, table: str, location: str) -> Table:
+        """Open a table in the state that a metadata location names."""
+        return self._reader.at(table, location)
+
+    def diff(self, before: str, after: str) -> list[TableChange]:
+        """Return the tables that differ between two references."""
+
+        def read(connection: sa.Connection) -> list[TableChange]:
+            for ref in (before, after):
+                self._kind(connection, ref)
+            return compare(self._pointers(connection, before), self._pointers(connection, after))
+
+        return self._read(read)
+
+    def changes(self, name: str) -> list[TableChange]:
+        """Return what a branch holds unpromoted."""
+
+        def read(connection: sa.Connection) -> list[TableChange]:
+            self._kind(connection, name)
+            return self._changes(connection, name)
+
+        return self._read(read)
+
+    def merge(self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None) -> LogEntry | None:
+        """Move every table that changed on the source to the target, all or none."""
+        checked = None if expected is None else list(expected)
+
+        def move(connection: sa.Connection) -> LogEntry | None:
+            for ref in (source, target):
+                self._kind(connection, ref)
+            changes = self._changes(connection, source)
+            if checked is not None and changes != checked:
+                raise PromotionConflictError(
+                    f"Branch `{source}` was written while it was being promoted; nothing was merged.",
+                    where=f"{source} -> {target}",
+                    fix="let the writing run end, then promote again.",
+                )
+            standing = self._pointers(connection, target)
+            moved = [c for c in changes if standing.get(c.table) != c.after]
+            if conflicts := [c.table for c in moved if standing.get(c.table) != c.before]:
+                raise PromotionConflictError(
+                    f"`{target}` moved since branch `{source}` was made; nothing was merged.",
+                    where=f"{source} -> {target}, tables {', '.join(conflicts)}",
+                    fix="run the pipeline again on a fresh branch; "
+                    f"the old one is dropped by `cascade branch delete {source}`.",
+                )
+            entry = self._move(connection, target, moved, kind="promote", source=source) if moved else None
+            self._set_base(connection, source)
+            self._follow(connection, target)
+            return entry
+
+        return self._write(move)
+
+    def log(self, target: str = MAIN, *, limit: int | None = None) -> list[LogEntry]:
+        """Return the moves of a branch, newest first."""
+
+        def read(connection: sa.Connection) -> list[LogEntry]:
+            self._kind(connection, target)
+            rows = connection.execute(
+                sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc()).limit(limit)
+            )
+            return [_entry(row) for row in rows.all()]
+
+        return self._read(read)
+
+    def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
+        """Put a branch back to where it stood right after an entry of its log."""
+
+        def move(connection: sa.Connection) -> LogEntry | None:
+            rows = connection.execute(
+                sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc())
+            ).all()
+            if entry != 0 and entry not in {row.id for row in rows}:
+                raise CatalogError(
+                    f"The log of `{target}` has no entry {entry}.",
+                    where=f"entries {', '.join(str(row.id) for row in rows) or 'none'}",
+                    fix="choose one of them; `cascade branch log` shows them.",
+                )
+            standing = self._pointers(connection, target)
+            changes = compare(standing, _undo(standing, [_entry(row) for row in rows if row.id > entry]))
+            if not changes:
+                return None
+            done = self._move(connection, target, changes, kind="restore", source=str(entry))
+            self._follow(connection, target)
+            return done
+
+        return self._write(move)
+
+    @contextlib.contextmanager
+    def lease(self, target: str, holder: str) -> Iterator[None]:
+        """Hold the right to run a pipeline against a branch."""
+        # An operating system lock: it ends with the process, also when that is killed.
+        lock = FileLock(str(self._locks / f"lease-{target}.lock"), timeout=0)
+        note = self._locks / f"lease-{target}.holder"
+        try:
+            lock.acquire()
+        except Timeout:
+            who = note.read_text("utf-8") if note.exists() else "another process"
+            raise LeaseHeldError(
+                f"Another pipeline run is working towards `{target}`: {who}.",
+                where=str(self._data_path),
+                fix="wait for it to end, or stop it, then run again.",
+            ) from None
+        try:
+            note.write_text(f"{holder}, process {os.getpid()}, since {_now()}", "utf-8")
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            lock.release()
+
+    def table_lock(self, table: str) -> FileLock:
+        """Hold a table while a commit is planned and made."""
+        # One object per file and process: a second one would wait for the first for ever.
+        return FileLock(
+            str(self._locks / f"table-{check_table_name(table)}.lock"), timeout=_BUSY_SECONDS * 10, is_singleton=True
+        )
+
+    @property
+    def _reader(self) -> _ReferenceCatalog:
+        return _ReferenceCatalog(self, MAIN, writable=False)
+
+    def _found(self, connection: sa.Connection) -> None:
+        """Make `main`, or see whether the folder is still where it was made: metadata holds absolute paths."""
+        here = str(self._data_path)
+        recorded = connection.execute(
+            sa.select(_properties.c.value).where(_properties.c.name == "data_path")
+        ).scalar()
+        if recorded is None:
+            connection.execute(_properties.insert().values(name="data_path", value=here))
+            connection.execute(
+                _branches.insert().values(name=MAIN, kind="branch", source="", created_at=_now())
+            )
+        elif recorded != here and Path(recorded).resolve() != self._data_path.resolve():
+            raise CatalogError(
+                "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",
+                where=f"made at {recorded}, now at {here}",
+                fix=f"move it back, or let the old path lead here (`ln -s {here} {recorded}`), "
+                "or delete the folder and run the pipeline again.",
+            )
+
+    # All below work inside the connection's transaction.
+
+    def _names(self, connection: sa.Connection) -> dict[str, str]:
+        rows = connection.execute(sa.select(_branches.c.name, _branches.c.kind)).all()
+        return {name: kind for name, kind in rows}
+
+    def _kind(self, connection: sa.Connection, name: str) -> str:
+        names = self._names(connection)
+        if name not in names:
+            raise BranchNotFoundError(
+                f"There is no branch or tag `{name}`.",
+                where=f"there are {', '.join(sorted(names))}",
+                fix="choose one of them, or make it with `cascade branch create`.",
+            )
+        return names[name]
+
+    def _create(self, connection: sa.Connection, name: str, source: str, kind: str) -> None:
+        check_reference_name(name)
+        self._kind(connection, source)
+        if name in self._names(connection):
+            raise CatalogError(
+                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
+            )
+        connection.execute(_branches.insert().values(name=name, kind=kind, source=source, created_at=_now()))
+        self._copy(connection, source, name)
+
+    def _copy(self, connection: sa.Connection, source: str, target: str) -> None:
+        """Let the target stand where the source stands, and take that for its base."""
+        connection.execute(_tables.delete().where(_tables.c.catalog_name == target))
+        columns = [c.name for c in _tables.columns]
+        values = [sa.literal(target) if name == "catalog_name" else _tables.c[name] for name in columns]
+        connection.execute(
+            _tables.insert().from_select(columns, sa.select(*values).where(_tables.c.catalog_name == source))
+        )
+        self._set_base(connection, target)
+
+    def _set_base(self, connection: sa.Connection, branch: str) -> None:
+        connection.execute(_bases.delete().where(_bases.c.branch == branch))
+        rows = sa.select(
+            sa.literal(branch), _tables.c.table_namespace, _tables.c.table_name, _tables.c.metadata_location
+        ).where(_tables.c.catalog_name == branch)
+        connection.execute(_bases.insert().from_select([c.name for c in _bases.columns], rows))
+
+    def _pointers(self, connection: sa.Connection, ref: str) -> dict[str, str]:
+        rows = connection.execute(
+            sa.select(_tables.c.table_namespace, _tables.c.table_name, _tables.c.metadata_location).where(
+                _tables.c.catalog_name == ref
+            )
+        )
+        return {f"{namespace}.{name}": location for namespace, name, location in rows}
+
+    def _changes(self, connection: sa.Connection, branch: str) -> list[TableChange]:
+        rows = connection.execute(
+            sa.select(_bases.c.table_namespace, _bases.c.table_name, _bases.c.metadata_location).where(
+                _bases.c.branch == branch
+            )
+        )
+        base = {f"{namespace}.{name}": location for namespace, name, location in rows}
+        return compare(base, self._pointers(connection, branch))
+
+    def _move(
+        self, connection: sa.Connection, target: str, changes: list[TableChange], *, kind: str, source: str
+    ) -> LogEntry:
+        for change in changes:
+            namespace, name = change.table.split(".")
+            where = sa.and_(
+                _tables.c.catalog_name == target,
+                _tables.c.table_namespace == namespace,
+                _tables.c.table_name == name,
+            )
+            if change.after is None:
+                connection.execute(_tables.delete().where(where))
+            elif change.before is None:
+                connection.execute(
+                    _tables.insert().values(
+                        catalog_name=target,
+                        table_namespace=namespace,
+                        table_name=name,
+                        metadata_location=change.after,
+                        iceberg_type="TABLE",
+                    )
+                )
+            else:
+                connection.execute(
+                    _tables.update()
+                    .where(where)
+                    .values(metadata_location=change.after, previous_metadata_location=change.before)
+                )
+        row = connection.execute(
+            _log.insert()
+            .values(
+                at=_now(),
+                kind=kind,
+                source=source,
+                target=target,
+                changes=json.dumps([[c.table, c.before, c.after] for c in changes]),
+            )
+            .returning(*_log.columns)
+        ).one()
+        return _entry(row)
+
+    def _follow(self, connection: sa.Connection, target: str) -> None:
+        """Bring branches that hold nothing unpromoted to where the target stands.
+
+        Not the branches of runs: a run reads one state from beginning to end.
+        """
+        rows = connection.execute(
+            sa.select(_branches.c.name).where(
+                _branches.c.kind == "branch", _branches.c.name != target, _branches.c.name.not_like("run-%")
+            )
+        )
+        for (name,) in rows.all():
+            if name != MAIN and not self._changes(connection, name):
+                self._copy(connection, target, name)
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            return work(connection)
+
+    def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run inside one transaction that holds the write lock from its first statement on."""
+        for attempt in range(_LOCKED_RETRIES):
+            try:
+                with self._engine.connect().execution_options(cascade_write=True) as connection, connection.begin():
+                    return work(connection)
+            except sa.exc.OperationalError as error:
+                if "database is locked" not in str(error) or attempt == _LOCKED_RETRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+
+class _ReferenceCatalog(SqlCatalog):
+    """PyIceberg's catalog of one reference; shares the connection pool of the whole."""
+
+    def __init__(self, lake: EmbeddedCatalog, ref: str, *, writable: bool) -> None:
+        MetastoreCatalog.__init__(
+            self,
+            ref,
+            **{"py-io-impl": f"{DurableFileIO.__module__}.{DurableFileIO.__qualname__}", "warehouse": str(lake._warehouse)},
+        )
+        self.engine = lake._engine
+        self._schema_version = "v1"
+        self._lake = lake
+        self._writable = writable
+
+    def at(self, table: str, location: str) -> Table:
+        io = self._load_file_io(location=location)
+        metadata = FromInputFile.table_metadata(io.new_input(location))
+        return Table(
+            identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
+        )
+
+    def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
+        check_table_name(f"{namespace}.{table_name}")
+        return super()._resolve_table_location(location, namespace, table_name)
+
+    def _get_default_warehouse_location(self, database_name: str, table_name: str) -> str:
+        return str(self._lake._warehouse / database_name / table_name)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        name = self._require_writable(table.name())
+        with self._lake.table_lock(name):
+            return super().commit_table(table, requirements, updates)
+
+    def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
+        self._require_writable(identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(identifier))
+        return super().create_table(identifier, *args, **kwargs)
+
+    def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
+        self._require_writable(identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(identifier))
+        return super().register_table(identifier, metadata_location, overwrite)
+
+    def drop_table(self, identifier: str | Identifier) -> None:
+        self._require_writable(identifier)
+        super().drop_table(identifier)
+
+    def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
+        self._require_writable(from_identifier)
+        self._require_writable(to_identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(to_identifier))
+        return super().rename_table(from_identifier, to_identifier)
+
+    def purge_table(self, identifier: str | Identifier) -> None:
+        raise CatalogError(
+            f"Purging {identifier} would destroy files that other branches, `main` included, still read.",
+            fix="use drop_table; files that nothing refers to are collected later.",
+        )
+
+    def _require_writable(self, identifier: str | Identifier) -> str:
+        name = check_table_name(".".join(self.identifier_to_tuple(identifier)))
+        if not self._writable:
+            raise CatalogError(
+                f"`{self.name}` is never written directly.",
+                where=f"table {name}",
+                fix="write on a branch and promote it.",
+            )
+        return name
+
+
+def _configure_connection(connection: Any, _record: object) -> None:
+    # SQLAlchemy begins transactions itself (`_begin`), not the driver.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that reads before it writes must lock first, or a writer in between makes it fail.
+    write = connection.get_execution_options().get("cascade_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _undo(standing: dict[str, str], entries: Iterable[LogEntry]) -> dict[str, str]:
+    """Take moves back, given newest first."""
+    pointers = dict(standing)
+    for entry in entries:
+        for change in entry.changes:
+            if change.before is None:
+                pointers.pop(change.table, None)
+            else:
+                pointers[change.table] = change.before
+    return pointers
+
+
+def _entry(row: sa.Row[Any]) -> LogEntry:
+    return LogEntry(
+        id=row.id,
+        at=dt.datetime.fromisoformat(row.at),
+        kind=row.kind,
+        source=row.source,
+        target=row.target,
+        changes=tuple(TableChange(*change) for change in json.loads(row.changes)),
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat()
