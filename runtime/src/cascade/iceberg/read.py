@@ -1,0 +1,125 @@
+"""Read the files of Iceberg tables with DuckDB, mapped by Iceberg field id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyiceberg import types as t
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["connect", "duckdb_type", "files_sql", "quote", "text", "view_sql"]
+
+_PRIMITIVES: dict[type[t.IcebergType], str] = {
+    t.BooleanType: "BOOLEAN",
+    t.IntegerType: "INTEGER",
+    t.LongType: "BIGINT",
+    t.FloatType: "FLOAT",
+    t.DoubleType: "DOUBLE",
+    t.DateType: "DATE",
+    t.TimeType: "TIME",
+    t.TimestampType: "TIMESTAMP",
+    t.TimestamptzType: "TIMESTAMPTZ",
+    t.StringType: "VARCHAR",
+    t.UUIDType: "UUID",
+    t.BinaryType: "BLOB",
+    t.FixedType: "BLOB",
+}
+
+
+def connect(spill_to: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory DuckDB whose session time zone is UTC, as Iceberg's timestamps are.
+
+    Args:
+        spill_to: Folder for what does not fit into memory.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone='UTC'")
+    # Rows are sets here; keeping the order of files would cost memory for nothing.
+    connection.execute("SET preserve_insertion_order=false")
+    connection.execute("SET enable_progress_bar=false")
+    if spill_to is not None:
+        connection.execute(f"SET temp_directory={text(str(spill_to))}")
+    return connection
+
+
+def quote(name: str) -> str:
+    """Return a name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Return a value as an SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def duckdb_type(kind: t.IcebergType) -> str:
+    """Return the DuckDB name of an Iceberg type.
+
+    Raises:
+        ValueError: DuckDB has no such type.
+    """
+    if name := _PRIMITIVES.get(type(kind)):
+        return name
+    nested: dict[type[t.IcebergType], Callable[[], str]] = {
+        t.DecimalType: lambda: f"DECIMAL({kind.precision},{kind.scale})",  # type: ignore[attr-defined]
+        t.ListType: lambda: f"{duckdb_type(kind.element_type)}[]",  # type: ignore[attr-defined]
+        t.MapType: lambda: f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.value_type)})",  # type: ignore[attr-defined]
+        t.StructType: lambda: (
+            "STRUCT(" + ", ".join(f"{quote(f.name)} {duckdb_type(f.field_type)}" for f in kind.fields) + ")"  # type: ignore[attr-defined]
+        ),
+    }
+    if build := nested.get(type(kind)):
+        return build()
+    raise ValueError(f"DuckDB cannot read the Iceberg type {kind}")
+
+
+def files_sql(schema: Schema, paths: Iterable[str], *, columns: Iterable[str] | None = None, position: bool = False) -> str:
+    """Return a table expression over Parquet files written for any earlier version of a schema.
+
+    A renamed column is found by its field id, one that a file lacks is null.
+
+    Args:
+        schema: The table's schema.
+        paths: The files.
+        columns: The columns to read; all by default.
+        position: Whether to add `filename` and `file_row_number`.
+    """
+    wanted = None if columns is None else set(columns)
+    fields = [f for f in schema.fields if wanted is None or f.name in wanted]
+    files = ", ".join(text(path) for path in paths)
+    extra = ", filename=true, file_row_number=true" if position else ""
+    if not files:
+        nothing = ", ".join(f"CAST(NULL AS {duckdb_type(f.field_type)}) AS {quote(f.name)}" for f in fields)
+        return f"(SELECT {nothing} WHERE false)"
+    mapping = ", ".join(
+        f"{f.field_id}: {{name: {text(f.name)}, type: {text(duckdb_type(f.field_type))}, default_value: NULL}}"
+        for f in fields
+    )
+    return f"read_parquet([{files}], schema=MAP {{{mapping}}}{extra})"
+
+
+def view_sql(table: Table, snapshot_id: int | None = None) -> str:
+    """Return a SELECT that reads one snapshot of a table; the newest by default.
+
+    Raises:
+        NotImplementedError: Another engine has written delete files, which DuckDB does not apply.
+    """
+    schema = table.schema()
+    if snapshot_id is not None:
+        snapshot = table.metadata.snapshot_by_id(snapshot_id)
+        if snapshot is not None and snapshot.schema_id is not None:
+            schema = table.schemas()[snapshot.schema_id]
+    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files()) if table.current_snapshot() else []
+    if any(task.delete_files for task in tasks):
+        raise NotImplementedError(f"{'.'.join(table.name())} has delete files; compact it with the engine that wrote them")
+    # The names are spelled out: a star over read_parquet would follow its own order of columns.
+    columns = ", ".join(quote(field.name) for field in schema.fields)
+    return f"SELECT {columns} FROM {files_sql(schema, (task.file.file_path for task in tasks))}"

@@ -1,0 +1,476 @@
+"""Write Arrow tables into an Iceberg table: stage Parquet files, then move the table by one snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThanOrEqual
+from pyiceberg.io.fileformat import FileFormatFactory
+from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.typedef import Record
+
+from cascade.catalog import BranchingCatalog, check_table_name
+from cascade.errors import SchemaMismatchError
+from cascade.iceberg.read import connect, files_sql, quote
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Staged", "WriteResult", "stage", "write"]
+
+Mode = Literal["append", "merge", "replace"]
+
+# One file holds at most this much Arrow data: a merge rewrites whole files, so they must not be huge.
+_FILE_BYTES = 512 << 20
+_READ_ROWS = 100_000
+# Open writers each hold a row group; a wider spread of partitions is written in several files each.
+_OPEN_WRITERS = 64
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What one write did.
+
+    Attributes:
+        snapshot_id: The table's new snapshot.
+        rows: Rows that came in, duplicates left out.
+        duplicates: Rows left out because a later one has the same key.
+        replaced: Rows that were in the table and are no longer.
+        total: Rows in the table now.
+    """
+
+    snapshot_id: int
+    rows: int
+    duplicates: int
+    replaced: int
+    total: int
+
+
+@dataclass
+class Staged:
+    """Files that are written but that no snapshot holds yet.
+
+    Attributes:
+        table: `namespace.table`.
+        schema: The schema the files were written with; its field ids are those of the table to be.
+        files: The files.
+        rows: How many rows they hold.
+    """
+
+    table: str
+    schema: Schema
+    spec: PartitionSpec
+    files: list[DataFile] = field(default_factory=list)
+    rows: int = 0
+
+    @property
+    def paths(self) -> list[str]:
+        """Locations of the files."""
+        return [file.file_path for file in self.files]
+
+
+def stage(
+    lake: BranchingCatalog,
+    branch: str,
+    table: str,
+    batches: Iterable[pa.Table],
+    *,
+    schema: Schema,
+    spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+) -> tuple[Staged, Transaction]:
+    """Write batches as data files of a table, without touching the table.
+
+    Args:
+        lake: The catalog.
+        branch: The branch that will be written.
+        table: `namespace.table`; it is made on the first write.
+        batches: Arrow tables whose columns fit the schema by name; columns they lack are null, columns
+            that the schema lacks are added to the table.
+        schema: The columns that the table has at least.
+        spec: Partitioning of a new table; an existing one keeps its own.
+
+    Returns:
+        The files, and the open transaction whose schema they were written for.
+
+    Raises:
+        SchemaMismatchError: A column's type cannot become the other's.
+    """
+
+
+    transaction = _begin(lake, branch, table, schema, spec)
+    staged = Staged(table, transaction.table_metadata.schema(), transaction.table_metadata.spec())
+    writer = _FileWriter(transaction, staged)
+    try:
+        for batch in batches:
+            known = {f.name for f in staged.schema.fields}
+            if any(name not in known for name in batch.column_names):
+                from cascade.iceberg.schema import schema_from_arrow
+
+                writer.close()
+                _evolve(transaction, table, schema_from_arrow(batch.schema))
+                staged.schema = transaction.table_metadata.schema()
+                writer = _FileWriter(transaction, staged)
+            writer.write(batch)
+        writer.close()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            writer.close()
+        discard(transaction, staged)
+        raise
+    return staged, transaction
+
+
+def write(
+    lake: BranchingCatalog,
+    branch: str,
+    table: str,
+    batches: Iterable[pa.Table],
+    *,
+    schema: Schema,
+    mode: Mode,
+    key: Sequence[str] = (),
+    order_by: str | None = None,
+    replace: BooleanExpression | None = None,
+    replace_sql: str = "",
+    spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+    properties: Mapping[str, str] | None = None,
+    snapshot_properties: Mapping[str, str] | None = None,
+    spill_to: Path | None = None,
+) -> WriteResult:
+    """Stage batches and commit them as one snapshot.
+
+    Args:
+        lake: The catalog.
+        branch: The branch to write.
+        table: `namespace.table`; made on the first write, in the same commit.
+        batches: Arrow tables; columns they lack are null, columns that the table lacks are added.
+        schema: The columns that the table has at least.
+        mode: `append`; `merge`: rows with the same key are replaced; `replace`: rows that `replace` selects
+            make room, all of them when it is not given.
+        key: Columns that name a row. Of several incoming rows with one key the last wins.
+        order_by: Column whose greatest value wins instead.
+        replace: What makes room, as a filter that selects files.
+        replace_sql: The same as an SQL condition that selects rows.
+        spec: Partitioning of a new table.
+        properties: Table properties set in the same commit.
+        snapshot_properties: Entries of the snapshot's summary.
+        spill_to: Folder for what does not fit into memory.
+
+    Raises:
+        SchemaMismatchError: Rows and table do not fit.
+    """
+    staged, transaction = stage(lake, branch, table, batches, schema=schema, spec=spec)
+    try:
+        with connect(spill_to) as connection:
+            duplicates = _deduplicate(connection, transaction, staged, key, order_by)
+            # Planned and committed under one lock: writers of one table take turns instead of losing a race.
+            with lake.table_lock(table):
+                transaction = _again(lake, branch, staged, spec)
+                incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
+                replaced_files, kept = incoming.make_room(transaction)
+                if properties:
+                    transaction.set_properties(dict(properties))
+                with transaction.update_snapshot(dict(snapshot_properties or {})).overwrite() as update:
+                    for file in replaced_files:
+                        update.delete_data_file(file)
+                    for file in itertools.chain(kept.files, staged.files):
+                        update.append_data_file(file)
+                try:
+                    transaction.commit_transaction()
+                except BaseException:
+                    discard(transaction, kept)
+                    raise
+    except BaseException:
+        discard(transaction, staged)
+        raise
+    metadata = transaction.table_metadata
+    snapshot = metadata.current_snapshot()
+    assert snapshot is not None and snapshot.summary is not None
+    return WriteResult(
+        snapshot_id=snapshot.snapshot_id,
+        rows=staged.rows,
+        duplicates=duplicates,
+        replaced=sum(file.record_count for file in replaced_files) - kept.rows,
+        total=int(snapshot.summary["total-records"] or 0),
+    )
+
+
+def discard(transaction: Transaction, staged: Staged) -> None:
+    """Delete staged files that will not be used."""
+    for path in staged.paths:
+        # What cannot be deleted now is an orphan that garbage collection finds.
+        with contextlib.suppress(OSError):
+            transaction._table.io.delete(path)
+    staged.files.clear()
+
+
+class _FileWriter:
+    """Rolls Parquet files for a table, one at a time for each of its partitions."""
+
+    def __init__(self, transaction: Transaction, staged: Staged) -> None:
+        self._io = transaction._table.io
+        self._staged = staged
+        self._properties = transaction.table_metadata.properties
+        self._spec = staged.spec
+        self._spec_id = transaction.table_metadata.default_spec_id
+        self._locations = load_location_provider(transaction.table_metadata.location, self._properties)
+        self._format = FileFormatFactory.get(FileFormat.PARQUET)
+        self._arrow_schema = schema_to_pyarrow(staged.schema, include_field_ids=True)
+        self._open: dict[Record | None, tuple[object, object, str, PartitionKey | None, int]] = {}
+
+    def write(self, batch: pa.Table) -> None:
+        rows = _fit(batch, self._arrow_schema, self._staged.table)
+        if rows.num_rows == 0:
+            return
+        if self._spec.is_unpartitioned():
+            self._write_part(rows, None)
+            return
+        for part in _determine_partitions(self._spec, self._staged.schema, rows):
+            self._write_part(part.arrow_table_partition, part.partition_key)
+
+    def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
+        partition = key.partition if key else None
+        if partition not in self._open:
+            if len(self._open) >= _OPEN_WRITERS:
+                self.close()
+            path = self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
+            output = self._io.new_output(path)
+            writer = self._format.create_writer(output, self._staged.schema, self._properties)
+            self._open[partition] = (writer, output, path, key, 0)
+        writer, output, path, key, size = self._open[partition]
+        writer.write(rows)  # type: ignore[attr-defined]
+        self._open[partition] = (writer, output, path, key, size + rows.nbytes)
+        self._staged.rows += rows.num_rows
+        if size + rows.nbytes >= _FILE_BYTES:
+            self._finish(partition)
+
+    def close(self) -> None:
+        for partition in list(self._open):
+            self._finish(partition)
+
+    def _finish(self, partition: Record | None) -> None:
+        writer, output, path, key, _ = self._open.pop(partition)
+        statistics = writer.close()  # type: ignore[attr-defined]
+        self._staged.files.append(
+            DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=path,
+                file_format=FileFormat.PARQUET,
+                partition=key.partition if key else Record(),
+                file_size_in_bytes=len(output),  # type: ignore[arg-type]
+                sort_order_id=None,
+                spec_id=self._spec_id,
+                equality_ids=None,
+                key_metadata=None,
+                **statistics.to_serialized_dict(),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """Staged rows about to enter a table, and which rows of it make room for them."""
+
+    connection: duckdb.DuckDBPyConnection
+    staged: Staged
+    mode: Mode
+    key: tuple[str, ...]
+    replace: BooleanExpression | None
+    replace_sql: str
+
+    def make_room(self, transaction: Transaction) -> tuple[list[DataFile], Staged]:
+        """Return the files that go, and what of their rows stays, staged anew."""
+        kept = Staged(self.staged.table, self.staged.schema, transaction.table_metadata.spec())
+        files, condition = self._affected(transaction)
+        if files and condition:
+            columns = ", ".join(quote(f.name) for f in kept.schema.fields)
+            old = files_sql(kept.schema, (file.file_path for file in files))
+            rows = self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {condition}")
+            writer = _FileWriter(transaction, kept)
+            try:
+                for batch in rows.to_arrow_reader(_READ_ROWS):
+                    writer.write(pa.Table.from_batches([batch]))
+                writer.close()
+            except BaseException:
+                discard(transaction, kept)
+                raise
+        return files, kept
+
+    def _affected(self, transaction: Transaction) -> tuple[list[DataFile], str]:
+        """Return the files to rewrite, and the condition of the rows in them that stay ("" for none)."""
+        table = transaction._table
+        if self.mode == "append" or transaction.table_metadata.current_snapshot() is None:
+            return [], ""
+        if self.mode == "replace":
+            files = _plan(table, self.replace or AlwaysTrue())
+            return files, f"({self.replace_sql}) IS NOT TRUE" if self.replace_sql else ""
+        if not self.staged.rows:
+            return [], ""
+        new = files_sql(self.staged.schema, self.staged.paths, columns=self.key)
+        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
+        candidates = {file.file_path: file for file in _plan(table, self._key_range(new))}
+        if not candidates:
+            return [], ""
+        old = files_sql(self.staged.schema, candidates, columns=self.key, position=True)
+        hit = self.connection.sql(
+            f"SELECT DISTINCT filename FROM {old} AS old WHERE EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
+        ).fetchall()
+        return (
+            [candidates[path] for (path,) in hit],
+            f"NOT EXISTS (SELECT 1 FROM {new} AS new WHERE {same})",
+        )
+
+    def _key_range(self, new: str) -> BooleanExpression:
+        """Return a filter that skips files whose statistics exclude every incoming key."""
+        (bounds,) = self.connection.sql(
+            "SELECT " + ", ".join(f"min({quote(k)}), max({quote(k)})" for k in self.key) + f" FROM {new}"
+        ).fetchall()
+        expression: BooleanExpression = AlwaysTrue()
+        for name, low, high in zip(self.key, bounds[::2], bounds[1::2], strict=True):
+            if isinstance(low, bytes | bool | uuid.UUID):
+                continue  # no literal of PyIceberg compares these with a file's bounds
+            low, high = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))  # noqa: PLW2901
+            expression = And(expression, And(GreaterThanOrEqual(name, low), LessThanOrEqual(name, high)))
+        return expression
+
+
+def _begin(lake: BranchingCatalog, branch: str, table: str, schema: Schema, spec: PartitionSpec) -> Transaction:
+    """Open a transaction in which the table exists and has every column of the schema."""
+    check_table_name(table)
+    catalog = lake.catalog(branch)
+    try:
+        transaction: Transaction = catalog.load_table(table).transaction()
+    except NoSuchTableError:
+        return catalog.create_table_transaction(table, schema, partition_spec=spec)
+    _evolve(transaction, table, schema)
+    return transaction
+
+
+def _again(lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec) -> Transaction:
+    """Open a transaction on the table as it stands now, in which the staged files are still right."""
+    transaction = _begin(lake, branch, staged.table, staged.schema, spec)
+    now = {f.field_id: f for f in transaction.table_metadata.schema().fields}
+    if any(
+        f.field_id not in now or (now[f.field_id].name, now[f.field_id].field_type) != (f.name, f.field_type)
+        for f in staged.schema.fields
+    ):
+        raise SchemaMismatchError(
+            "Another run changed the table's columns while this one was writing; nothing was committed.",
+            where=f"table {staged.table}, branch {branch}",
+            fix="run again.",
+        )
+    return transaction
+
+
+def _evolve(transaction: Transaction, table: str, schema: Schema) -> None:
+    """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it."""
+    current = transaction.table_metadata.schema()
+    have = {f.name: f.field_type for f in current.fields}
+    if all(f.name in have and have[f.name] == f.field_type for f in schema.fields):
+        return
+    try:
+        with transaction.update_schema() as update:
+            update.union_by_name(_without_narrower(current, schema))
+    except Exception as error:
+        raise SchemaMismatchError(
+            f"The table's columns cannot become those that are declared: {error}",
+            where=f"table {table}",
+            fix="declare the type that the table has, or load into a new table.",
+        ) from error
+
+
+def _without_narrower(current: Schema, wanted: Schema) -> Schema:
+    """Leave out columns whose declared type the table's own type already holds, such as int in a long."""
+    wider = {("int", "long"), ("float", "double")}
+    have = {f.name: str(f.field_type) for f in current.fields}
+    fields = [f for f in wanted.fields if (str(f.field_type), have.get(f.name)) not in wider]
+    return Schema(*fields)
+
+
+def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    """Give a batch the columns, order and types of a schema."""
+    columns = []
+    for wanted in schema:
+        if wanted.name not in batch.column_names:
+            columns.append(pa.nulls(batch.num_rows, wanted.type))
+            continue
+        column = batch[wanted.name]
+        if column.type != wanted.type:
+            try:
+                column = column.cast(wanted.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise SchemaMismatchError(
+                    f"Column `{wanted.name}` does not fit: {error}",
+                    where=f"table {table}, column type {wanted.type}, rows have {column.type}",
+                    fix="return values of the declared type, or declare another one.",
+                ) from error
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
+    """Return the live files that may hold rows of a filter."""
+    tasks = list(table.scan(row_filter=expression).plan_files())
+    if any(task.delete_files for task in tasks):
+        raise SchemaMismatchError(
+            "The table has delete files of another engine.",
+            where=f"table {'.'.join(table.name())}",
+            fix="compact it with the engine that wrote them (Trino: ALTER TABLE … EXECUTE optimize).",
+        )
+    return [task.file for task in tasks]
+
+
+def _deduplicate(
+    connection: duckdb.DuckDBPyConnection,
+    transaction: Transaction,
+    staged: Staged,
+    key: Sequence[str],
+    order_by: str | None,
+) -> int:
+    """Keep one of the staged rows for every key; return how many were left out."""
+    if not key or not staged.rows:
+        return 0
+    keys = ", ".join(quote(k) for k in key)
+    only_keys = files_sql(staged.schema, staged.paths, columns=key)
+    if not connection.sql(f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1").fetchall():
+        return 0
+    columns = ", ".join(quote(f.name) for f in staged.schema.fields)
+    order = ", ".join(
+        ([f"{quote(order_by)} DESC NULLS LAST"] if order_by else [])
+        + [f"list_position({staged.paths!r}, filename) DESC", "file_row_number DESC"]
+    )
+    rows = files_sql(staged.schema, staged.paths, position=True)
+    winners = connection.sql(
+        f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
+    )
+    single = Staged(staged.table, staged.schema, staged.spec)
+    writer = _FileWriter(transaction, single)
+    try:
+        for batch in _tables(winners):
+            writer.write(batch)
+        writer.close()
+    except BaseException:
+        discard(transaction, single)
+        raise
+    duplicates = staged.rows - single.rows
+    discard(transaction, staged)
+    staged.files, staged.rows = single.files, single.rows
+    return duplicates
+
+
+def _tables(rows: duckdb.DuckDBPyRelation) -> Iterator[pa.Table]:
+    for batch in rows.to_arrow_reader(_READ_ROWS):
+        yield pa.Table.from_batches([batch])
