@@ -1,0 +1,168 @@
+"""Every task of this repository. `nox` runs all checks that need no server, `nox -l` lists the tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "types", "tests", "template", "docs", "browser"]
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_runs = True
+
+HERE = Path(__file__).resolve().parent
+DEMO = HERE / "demo" / "my-project"
+
+# All checks share one environment: it holds the runtime, editable, and these. Installing it once is what takes time.
+TOOLS = (
+    "copier>=9.19,<10",
+    "dagster-dg-cli>=1.13.27,<1.14",
+    "hypothesis>=6.170,<7",
+    "import-linter>=2.16,<3",
+    "mypy>=1.19,<2",
+    "playwright>=1.55,<2",
+    "pytest>=9,<10",
+    "ruff>=0.17,<0.18",
+    "typer<0.26",
+    "types-pyyaml",
+)
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style, import directions, formatting, and the keys of copier.yml."""
+    run = _environment(session)
+    run("ruff", "check", ".", "--config", "runtime/pyproject.toml")
+    run("ruff", "format", "--check", ".", "--config", "runtime/pyproject.toml")
+    with session.chdir("runtime"):
+        run("lint-imports", "--no-cache")
+    run("pytest", "-q", "tests/template/test_questions.py", *_CONFIG)
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check the runtime's types, strictly."""
+    run = _environment(session)
+    with session.chdir("runtime"):
+        run("mypy", "src")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Test the runtime."""
+    _environment(session)("pytest", "tests/runtime", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def template(session: nox.Session) -> None:
+    """Generate projects, test them, and update them from one release to the next."""
+    _environment(session)("pytest", "tests/template", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Follow the tutorial command by command, and check every link."""
+    _environment(session)("pytest", "tests/docs", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def browser(session: nox.Session) -> None:
+    """Look at a project in Dagster's UI, with headless Chromium."""
+    _environment(session)("pytest", "tests/browser", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Measure: demo by step, start-up, definitions, a million rows."""
+    _environment(session)("python", "tests/bench/bench.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Generate a project from this checkout into demo/, run it on real data, show the result."""
+    session.install("-q", "copier>=9.19,<10")
+    clean = {name: None for name in os.environ if name.startswith(("CASCADE_", "DAGSTER_", "DBT_"))}
+    clean["VIRTUAL_ENV"] = None
+    times: dict[str, float] = {}
+
+    @contextmanager
+    def step(title: str) -> Iterator[None]:
+        print(f"\n=== {title}", flush=True)
+        begin = time.monotonic()
+        yield
+        times[title] = time.monotonic() - begin
+
+    shutil.rmtree(DEMO, ignore_errors=True)
+    with step("Generate a project"):
+        session.run(
+            "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(HERE), str(DEMO), env=clean
+        )
+    with session.chdir(DEMO):
+        with step("Install it"):
+            session.run("uv", "sync", "--quiet", external=True, env=clean)
+        cascade = str(DEMO / ".venv" / "bin" / "cascade")
+        with step("Run its pipeline"):
+            session.run(cascade, "run", external=True, env=clean)
+        with step("The gold table"):
+            session.run(
+                cascade,
+                "query",
+                "select * from gold.weather_daily order by station, date limit 10",
+                external=True,
+                env=clean,
+            )
+        with step("The branches, and what was promoted"):
+            session.run(cascade, "branch", "list", external=True, env=clean)
+            session.run(cascade, "branch", "log", external=True, env=clean)
+
+    print("\n=== Done")
+    for title, seconds in times.items():
+        print(f"  {seconds:6.1f} s  {title}")
+    shown = os.path.relpath(DEMO, Path.cwd())
+    print(f"""
+The project is in {shown}:
+  {shown}/workflows        Python that loads rows, and the checks on them
+  {shown}/transforms/dbt   SQL that transforms them
+  {shown}/.cascade         the lakehouse: catalog, Iceberg tables, marts
+
+Open the UI with
+  cd {shown} && .venv/bin/dagster dev
+and then http://127.0.0.1:3000 in a browser.""")
+
+
+# The checks of the whole repository read one configuration.
+_CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
+
+
+def _environment(session: nox.Session):  # noqa: ANN202 - a function that runs a tool of the shared environment
+    """Make or refresh the shared environment and return a function that runs a command in it."""
+    place = HERE / ".nox" / "shared"
+    python = place / "bin" / "python"
+    if not python.exists():
+        session.run(_uv(), "venv", "-q", "--python", sys.executable, str(place), external=True)
+    session.run(
+        _uv(), "pip", "install", "-q", "--python", str(python), "-e", str(HERE / "runtime"), *TOOLS, external=True
+    )
+    path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
+
+    def run(command: str, *arguments: str) -> None:
+        session.run(str(place / "bin" / command), *arguments, external=True, env={"PATH": path, "VIRTUAL_ENV": None})
+
+    return run
+
+
+def _uv() -> str:
+    """The uv that was installed together with nox."""
+    try:
+        from uv import find_uv_bin
+    except ImportError:
+        return shutil.which("uv") or sys.exit('uv is missing: python3 -m pip install "nox[uv]"')
+    return find_uv_bin()

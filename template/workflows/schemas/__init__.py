@@ -1,0 +1,1 @@
+"""What rows must look like: one Pandera model per table."""
