@@ -1,3 +1,3 @@
 """What Dagster loads: everything below `workflows/` and `transforms/`."""
 
-from cascade.framework.definitions import defs as defs
+from cascade.framework.definitions import defs  # noqa: F401

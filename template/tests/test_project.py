@@ -20,4 +20,5 @@ def test_every_layer_of_the_weather_is_there() -> None:
 def test_gold_is_computed_from_silver() -> None:
     """The lineage crosses from Python to SQL."""
     graph = defs.resolve_asset_graph()
-    assert graph.get(dg.AssetKey(["gold", "weather_daily"])).parent_keys == {dg.AssetKey(["silver", "weather_hourly"])}
+    gold, silver = dg.AssetKey(["gold", "weather_daily"]), dg.AssetKey(["silver", "weather_hourly"])
+    assert graph.get(gold).parent_keys == {silver}

@@ -1,1 +1,1 @@
-"""The project's workflows. Every file below this folder is found and loaded; nothing needs to be registered."""
+"""The project's workflows. Every file below this folder is found; nothing needs to be registered."""

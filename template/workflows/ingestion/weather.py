@@ -18,7 +18,7 @@ DATA_FILE = Path(__file__).resolve().parents[2] / "data" / "weather.csv.gz"
 
 @dlt.transformer
 def read_hours(files: Iterable[FileItemDict], dates: list[str]) -> Iterator[pa.Table]:
-    """Read the observations of some days (UTC). A row of another day would be an error, so they stay behind."""
+    """Read the observations of some days (UTC). Rows of other days would be refused."""
     options = csv.ConvertOptions(null_values=["NA"], strings_can_be_null=True)
     for file in files:
         with file.open() as source:
@@ -39,4 +39,5 @@ def weather_observations(partition_dates: list[str]):
     """Hourly observations at EWR, JFK and LGA in 2013."""
     if not DATA_FILE.is_file():
         raise FileNotFoundError(f"{DATA_FILE} is missing. It is part of the repository: `git restore data`.")
-    return filesystem(bucket_url=str(DATA_FILE.parent), file_glob=DATA_FILE.name) | read_hours(partition_dates)
+    files = filesystem(bucket_url=str(DATA_FILE.parent), file_glob=DATA_FILE.name)
+    return files | read_hours(partition_dates)

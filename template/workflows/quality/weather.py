@@ -13,7 +13,7 @@ cascade_quality(
     ],
 )
 
-# Not blocking: the source holds one hour with a wind of 1,048 mph. `silver.weather_hourly` leaves that value out.
+# Not blocking: the source holds one hour with a wind of 1,048 mph, which `silver.weather_hourly` leaves out.
 cascade_quality(
     asset="raw/weather_observations",
     blocking=False,
@@ -28,7 +28,7 @@ cascade_quality(
         sql_check(
             "coldest_mean_warmest",
             "select * from gold.weather_daily"
-            " where not (temperature_min_f <= temperature_mean_f and temperature_mean_f <= temperature_max_f)",
+            " where temperature_mean_f < temperature_min_f or temperature_mean_f > temperature_max_f",
         ),
     ],
 )
