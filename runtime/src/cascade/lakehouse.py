@@ -1,0 +1,103 @@
+"""The lakehouse as one run sees it: its branch, its tables, SQL on them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_catalog
+from cascade.config import Settings
+from cascade.engine import query as run_query
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from dagster import DagsterRun
+    from pyiceberg.table import Table
+
+__all__ = ["BRANCH_TAG", "Lakehouse", "branch_of_run", "is_run_branch"]
+
+#: Run tag that names the branch a run writes to.
+BRANCH_TAG = "cascade/branch"
+
+_BACKFILL_TAG = "dagster/backfill"
+_RUN_PREFIX = "run-"
+# Dagster's name for the job behind a bare materialization in the UI or by command.
+_BARE_JOB = "__ASSET_JOB"
+
+
+def branch_of_run(run: DagsterRun, settings: Settings) -> str:
+    """Return the branch that a run writes to, a pure function of the run's record.
+
+    Every step computes it anew, in whatever process it runs, and a re-execution finds the branch of
+    the run it repeats.
+    """
+    if named := run.tags.get(BRANCH_TAG):
+        return check_reference_name(named)
+    # One backfill is several runs without a common root.
+    if backfill := run.tags.get(_BACKFILL_TAG):
+        return f"{_RUN_PREFIX}{backfill}"
+    if run.job_name.startswith(_BARE_JOB):
+        return settings.branch
+    return f"{_RUN_PREFIX}{(run.root_run_id or run.run_id)[:8]}"
+
+
+def is_run_branch(name: str) -> bool:
+    """Say whether a branch belongs to one run, or one backfill, and ends with its promotion."""
+    return name.startswith(_RUN_PREFIX)
+
+
+class Lakehouse:
+    """One branch of the lakehouse; the resource `lakehouse` of a run.
+
+    Args:
+        settings: The project's settings.
+        branch: The branch; it is made when something is written.
+    """
+
+    def __init__(self, settings: Settings, branch: str) -> None:
+        self.settings = settings
+        self.branch = branch
+
+    @cached_property
+    def lake(self) -> BranchingCatalog:
+        """The catalog with all branches."""
+        return open_catalog(self.settings)
+
+    @property
+    def ref(self) -> str:
+        """What to read: the branch, or `main` as long as the branch was not made."""
+        return self.branch if any(b.name == self.branch for b in self.lake.branches()) else MAIN
+
+    def ensure_branch(self) -> str:
+        """Make the branch unless it exists, and return its name. Call it before writing."""
+        if self.branch != MAIN:
+            self.lake.ensure(self.branch)
+        return self.branch
+
+    def tables(self) -> list[str]:
+        """Return the names `namespace.table` of all tables."""
+        return sorted(self.lake.pointers(self.ref))
+
+    def table(self, name: str) -> Table:
+        """Open a table, for reading and for commits to the branch.
+
+        Args:
+            name: `namespace.table`.
+
+        Raises:
+            pyiceberg.exceptions.NoSuchTableError: There is no such table.
+        """
+        return self.lake.catalog(self.ensure_branch()).load_table(name)
+
+    def head(self, name: str) -> int | None:
+        """Return the id of a table's newest snapshot; `None` without the table or without a snapshot."""
+        pointers = self.lake.pointers(self.ref)
+        if name not in pointers:
+            return None
+        snapshot = self.lake.load(name, pointers[name]).current_snapshot()
+        return snapshot.snapshot_id if snapshot else None
+
+    def query(self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None) -> pa.Table:
+        """Run one SELECT on the branch and return its rows; see `cascade.engine.query`."""
+        return run_query(self.lake, self.ref, sql, at=at, parameters=parameters)
