@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from dagster import DagsterRun
     from pyiceberg.table import Table
 
-__all__ = ["BRANCH_TAG", "Lakehouse", "branch_of_run", "is_run_branch"]
+__all__ = [
+    "BRANCH_METADATA",
+    "BRANCH_TAG",
+    "SNAPSHOT_METADATA",
+    "Lakehouse",
+    "branch_of_run",
+    "is_run_branch",
+]
 
 #: Run tag that names the branch a run writes to.
 BRANCH_TAG = "cascade/branch"
+
+#: Metadata of materializations and checks: the snapshot they speak of, and the branch it was read from.
+SNAPSHOT_METADATA = "cascade/snapshot_id"
+BRANCH_METADATA = "cascade/branch"
 
 _BACKFILL_TAG = "dagster/backfill"
 _RUN_PREFIX = "run-"
@@ -97,6 +108,13 @@ class Lakehouse:
             return None
         snapshot = self.lake.load(name, pointers[name]).current_snapshot()
         return snapshot.snapshot_id if snapshot else None
+
+    def row_count(self, name: str) -> int | None:
+        """Return how many rows a table has, from its newest snapshot; `None` as for `head`."""
+        pointers = self.lake.pointers(self.ref)
+        snapshot = self.lake.load(name, pointers[name]).current_snapshot() if name in pointers else None
+        total = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
+        return None if total is None else int(total)
 
     def query(self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None) -> pa.Table:
         """Run one SELECT on the branch and return its rows; see `cascade.engine.query`."""

@@ -90,6 +90,7 @@ def stage(
     *,
     schema: Schema,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+    exact: bool = False,
 ) -> tuple[Staged, Transaction]:
     """Write batches as data files of a table, without touching the table.
 
@@ -101,6 +102,7 @@ def stage(
             that the schema lacks are added to the table.
         schema: The columns that the table has at least.
         spec: Partitioning of a new table; an existing one keeps its own.
+        exact: Whether the table loses columns that the schema lacks, and takes over changed types.
 
     Returns:
         The files, and the open transaction whose schema they were written for.
@@ -110,7 +112,7 @@ def stage(
     """
 
 
-    transaction = _begin(lake, branch, table, schema, spec)
+    transaction = _begin(lake, branch, table, schema, spec, exact)
     staged = Staged(table, transaction.table_metadata.schema(), transaction.table_metadata.spec())
     writer = _FileWriter(transaction, staged)
     try:
@@ -146,6 +148,7 @@ def write(
     replace: BooleanExpression | None = None,
     replace_sql: str = "",
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+    exact: bool = False,
     properties: Mapping[str, str] | None = None,
     snapshot_properties: Mapping[str, str] | None = None,
     spill_to: Path | None = None,
@@ -165,6 +168,7 @@ def write(
         replace: What makes room, as a filter that selects files.
         replace_sql: The same as an SQL condition that selects rows.
         spec: Partitioning of a new table.
+        exact: Whether the table loses columns that the schema lacks, and takes over changed types.
         properties: Table properties set in the same commit.
         snapshot_properties: Entries of the snapshot's summary.
         spill_to: Folder for what does not fit into memory.
@@ -172,13 +176,13 @@ def write(
     Raises:
         SchemaMismatchError: Rows and table do not fit.
     """
-    staged, transaction = stage(lake, branch, table, batches, schema=schema, spec=spec)
+    staged, transaction = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact)
     try:
         with connect(spill_to) as connection:
             duplicates = _deduplicate(connection, transaction, staged, key, order_by)
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.
             with lake.table_lock(table):
-                transaction = _again(lake, branch, staged, spec)
+                transaction = _again(lake, branch, staged, spec, exact)
                 incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
                 replaced_files, kept = incoming.make_room(transaction)
                 if properties:
@@ -347,7 +351,9 @@ class _Incoming:
         return expression
 
 
-def _begin(lake: BranchingCatalog, branch: str, table: str, schema: Schema, spec: PartitionSpec) -> Transaction:
+def _begin(
+    lake: BranchingCatalog, branch: str, table: str, schema: Schema, spec: PartitionSpec, exact: bool
+) -> Transaction:
     """Open a transaction in which the table exists and has every column of the schema."""
     check_table_name(table)
     catalog = lake.catalog(branch)
@@ -355,13 +361,17 @@ def _begin(lake: BranchingCatalog, branch: str, table: str, schema: Schema, spec
         transaction: Transaction = catalog.load_table(table).transaction()
     except NoSuchTableError:
         return catalog.create_table_transaction(table, schema, partition_spec=spec)
+    if exact:
+        _remove(transaction, schema)
     _evolve(transaction, table, schema)
     return transaction
 
 
-def _again(lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec) -> Transaction:
+def _again(
+    lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool
+) -> Transaction:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction = _begin(lake, branch, staged.table, staged.schema, spec)
+    transaction = _begin(lake, branch, staged.table, staged.schema, spec, exact)
     now = {f.field_id: f for f in transaction.table_metadata.schema().fields}
     if any(
         f.field_id not in now or (now[f.field_id].name, now[f.field_id].field_type) != (f.name, f.field_type)
@@ -390,6 +400,17 @@ def _evolve(transaction: Transaction, table: str, schema: Schema) -> None:
             where=f"table {table}",
             fix="declare the type that the table has, or load into a new table.",
         ) from error
+
+
+def _remove(transaction: Transaction, schema: Schema) -> None:
+    """Remove the columns that a schema lacks, and those whose type it changes: `_evolve` adds these anew."""
+    current = transaction.table_metadata.schema()
+    wanted = {f.name: f.field_type for f in schema.fields}
+    gone = [f.name for f in current.fields if wanted.get(f.name) != f.field_type]
+    if gone:
+        with transaction.update_schema(allow_incompatible_changes=True) as update:
+            for name in gone:
+                update.delete_column(name)
 
 
 def _without_narrower(current: Schema, wanted: Schema) -> Schema:
