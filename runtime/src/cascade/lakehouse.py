@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BRANCH_METADATA",
     "BRANCH_TAG",
+    "MISSING_ONLY_TAG",
     "SNAPSHOT_METADATA",
     "Lakehouse",
     "branch_of_run",
@@ -30,6 +31,9 @@ BRANCH_TAG = "cascade/branch"
 #: Metadata of materializations and checks: the snapshot they speak of, and the branch it was read from.
 SNAPSHOT_METADATA = "cascade/snapshot_id"
 BRANCH_METADATA = "cascade/branch"
+
+#: Run tag: partitions that the branch holds already are left alone.
+MISSING_ONLY_TAG = "cascade/missing_only"
 
 _BACKFILL_TAG = "dagster/backfill"
 _RUN_PREFIX = "run-"

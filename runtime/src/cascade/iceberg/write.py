@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +23,7 @@ from pyiceberg.table.locations import load_location_provider
 from pyiceberg.typedef import Record
 
 from cascade.catalog import BranchingCatalog, check_table_name
-from cascade.errors import SchemaMismatchError
+from cascade.errors import ContractError, SchemaMismatchError
 from cascade.iceberg.read import connect, files_sql, quote
 
 if TYPE_CHECKING:
@@ -145,11 +145,12 @@ def write(
     mode: Mode,
     key: Sequence[str] = (),
     order_by: str | None = None,
+    unique: Sequence[Sequence[str]] = (),
     replace: BooleanExpression | None = None,
     replace_sql: str = "",
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
-    properties: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
     snapshot_properties: Mapping[str, str] | None = None,
     spill_to: Path | None = None,
 ) -> WriteResult:
@@ -165,28 +166,32 @@ def write(
             make room, all of them when it is not given.
         key: Columns that name a row. Of several incoming rows with one key the last wins.
         order_by: Column whose greatest value wins instead.
+        unique: Columns, or groups of them, whose values no two incoming rows may share.
         replace: What makes room, as a filter that selects files.
         replace_sql: The same as an SQL condition that selects rows.
         spec: Partitioning of a new table.
         exact: Whether the table loses columns that the schema lacks, and takes over changed types.
-        properties: Table properties set in the same commit.
+        properties: Table properties set in the same commit; a function is asked when all rows are staged.
         snapshot_properties: Entries of the snapshot's summary.
         spill_to: Folder for what does not fit into memory.
 
     Raises:
         SchemaMismatchError: Rows and table do not fit.
+        ContractError: Values that must be unique are not.
     """
     staged, transaction = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact)
     try:
         with connect(spill_to) as connection:
             duplicates = _deduplicate(connection, transaction, staged, key, order_by)
+            _require_unique(connection, staged, unique)
+            settings = properties() if callable(properties) else properties
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.
             with lake.table_lock(table):
                 transaction = _again(lake, branch, staged, spec, exact)
                 incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
                 replaced_files, kept = incoming.make_room(transaction)
-                if properties:
-                    transaction.set_properties(dict(properties))
+                if settings:
+                    transaction.set_properties(dict(settings))
                 with transaction.update_snapshot(dict(snapshot_properties or {})).overwrite() as update:
                     for file in replaced_files:
                         update.delete_data_file(file)
@@ -490,6 +495,27 @@ def _deduplicate(
     discard(transaction, staged)
     staged.files, staged.rows = single.files, single.rows
     return duplicates
+
+
+def _require_unique(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]
+) -> None:
+    problems = []
+    for columns in unique if staged.rows else ():
+        names = ", ".join(quote(c) for c in columns)
+        twice = connection.sql(
+            f"SELECT {names}, count(*) FROM {files_sql(staged.schema, staged.paths, columns=columns)}"
+            f" GROUP BY {names} HAVING count(*) > 1 LIMIT 3"
+        ).fetchall()
+        if twice:
+            shown = ", ".join(f"{row[:-1] if len(row) > 2 else row[0]} ({row[-1]} times)" for row in twice)
+            problems.append(f"{', '.join(f'`{c}`' for c in columns)} must be unique: {shown}")
+    if problems:
+        raise ContractError(
+            "; ".join(problems) + "; nothing was written.",
+            where=f"table {staged.table}",
+            fix="correct the source, or name the column in unique_key: then the last row wins.",
+        )
 
 
 def _tables(rows: duckdb.DuckDBPyRelation) -> Iterator[pa.Table]:

@@ -1,0 +1,23 @@
+"""Cascade: the runtime of a lakehouse project. The front door: public names, resolved on first use."""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["Lakehouse", "__version__", "cascade_ingestion", "cascade_quality", "load_settings"]
+
+_HOMES = {
+    "Lakehouse": "cascade.lakehouse",
+    "cascade_ingestion": "cascade.ingestion",
+    "cascade_quality": "cascade.quality",
+    "load_settings": "cascade.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cascade-runtime")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cascade' has no attribute {name!r}")

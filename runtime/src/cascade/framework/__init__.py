@@ -1,0 +1,1 @@
+"""Find workflows and assemble one `Definitions`."""

@@ -1,0 +1,119 @@
+"""Assemble one Dagster `Definitions`: workflows, dbt models, promotion, schedules and the lakehouse resource."""
+
+import sys
+from collections import defaultdict
+from typing import Any
+
+import dagster as dg
+
+from cascade.config import Settings, load_settings
+from cascade.errors import TransformError
+from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
+from cascade.ingestion import CRON_METADATA
+from cascade.lakehouse import Lakehouse, branch_of_run
+from cascade.publish import Guards, build_publishing
+from cascade.transform import build_dbt_assets
+
+__all__ = ["build_definitions", "guards_of", "defs"]
+
+
+def __getattr__(name: str) -> Any:
+    # Built when it is asked for: `from cascade.framework.definitions import defs` is all a project needs.
+    if name == "defs":
+        return build_definitions(load_settings())
+    raise AttributeError(name)
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Build what Dagster loads for a project.
+
+    Files that cannot be loaded are named on standard error and in the definitions' metadata; the rest
+    loads, can be materialized on a branch, and is not promoted.
+
+    Args:
+        settings: The project's settings.
+    """
+    found = discover_user_workflows(settings.workflows_path)
+    broken = broken_files(found)
+    dbt: list[dg.AssetsDefinition] = []
+    try:
+        dbt += filter(None, [build_dbt_assets(settings)])
+    except TransformError as error:
+        broken.append(f"{settings.dbt_dir}: {error.what}")
+    for problem in broken:
+        print(f"cascade: not loaded: {problem}", file=sys.stderr)
+    assets = [*(found.assets or ()), *dbt]
+    checks = [*(found.asset_checks or ())]
+    publishing = build_publishing(_before_promotion(assets), _guards([*assets, *checks], broken))
+    scheduled = [_schedule(a) for a in assets if isinstance(a, dg.AssetsDefinition) and _cron(a)]
+    return dg.Definitions.merge(
+        found,
+        dg.Definitions(
+            assets=[*dbt, *publishing],
+            schedules=scheduled,
+            jobs=[schedule.job for schedule in scheduled],
+            resources={"lakehouse": _lakehouse_resource(settings)},
+            executor=dg.in_process_executor,
+            metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)},
+        ),
+    )
+
+
+def guards_of(definitions: dg.Definitions) -> Guards:
+    """Return what guards the promotion of a project, from its definitions."""
+    assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    return _guards(assets, broken_files(definitions))
+
+
+def _guards(definitions: list[Any], broken: list[str]) -> Guards:
+    blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = defaultdict(list)
+    for definition in definitions:
+        for spec in definition.check_specs if isinstance(definition, dg.AssetsDefinition) else ():
+            if spec.blocking:
+                blocking[spec.asset_key].append(spec.key)
+    return Guards(dict(blocking), tuple(broken))
+
+
+def _before_promotion(assets: list[Any]) -> list[dg.AssetKey]:
+    """Return all assets that are materialized here, but for those that wait for the promotion themselves."""
+    from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+
+    upstream: dict[dg.AssetKey, set[dg.AssetKey]] = {}
+    for asset in assets:
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable:
+            upstream.update({key: set(asset.asset_deps[key]) for key in asset.keys})
+    after = {PROMOTE_KEY, PUBLISH_KEY}
+    while more := {key for key, deps in upstream.items() if deps & after} - after:
+        after |= more
+    return sorted(upstream.keys() - after)
+
+
+def _cron(asset: dg.AssetsDefinition) -> str | None:
+    return next((str(m[CRON_METADATA]) for m in asset.metadata_by_key.values() if CRON_METADATA in m), None)
+
+
+def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
+    """Make the schedule that `cron=` asks for: the asset's latest partition, all downstream, promote and publish."""
+    name = asset.key.path[-1]
+    job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(asset.key).downstream())
+    definition = asset.partitions_def
+
+    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=_timezone(definition))
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if definition is None:
+            return dg.RunRequest()
+        last = definition.get_last_partition_key(context.scheduled_execution_time)  # type: ignore[call-arg]
+        return dg.RunRequest(partition_key=last) if last else dg.SkipReason("There is no partition yet.")
+
+    return tick
+
+
+def _timezone(definition: Any) -> str:
+    return definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
+
+
+def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:
+    def open_lakehouse(context: dg.InitResourceContext) -> Lakehouse:
+        return Lakehouse(settings, branch_of_run(context.run, settings) if context.run else settings.branch)
+
+    return dg.ResourceDefinition(open_lakehouse, description="The lakehouse on the branch that the run writes to.")

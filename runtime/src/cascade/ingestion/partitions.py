@@ -1,0 +1,163 @@
+"""What one run fills: partitions of an ingestion asset, and which of them a table holds."""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from cascade.config import Settings
+from cascade.errors import DefinitionError
+
+__all__ = ["Partitions", "daily", "hourly", "monthly", "none", "static", "time_ranges", "weekly"]
+
+Unit = Literal["hourly", "daily", "weekly", "monthly", "static", "none"]
+
+_KINDS: dict[str, type[dg.TimeWindowPartitionsDefinition]] = {
+    "hourly": dg.HourlyPartitionsDefinition,
+    "daily": dg.DailyPartitionsDefinition,
+    "weekly": dg.WeeklyPartitionsDefinition,
+    "monthly": dg.MonthlyPartitionsDefinition,
+}
+# Dagster's end is exclusive, ours is the last day that is filled.
+_ONE_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """How an asset is sliced; made by `daily`, `hourly`, `weekly`, `monthly`, `static` and `none`.
+
+    Attributes:
+        unit: The kind.
+        start: First day; the setting `partitions_start` when it is not given.
+        end: Last day, filled too; open when it is not given.
+        timezone: Time zone of the boundaries; the setting `timezone` when it is not given.
+        keys: The keys of `static`.
+    """
+
+    unit: Unit
+    start: dt.date | None = None
+    end: dt.date | None = None
+    timezone: str | None = None
+    keys: tuple[str, ...] = ()
+
+    def definition(self, settings: Settings, *, current: bool) -> dg.PartitionsDefinition[Any] | None:
+        """Return Dagster's definition; `None` for an unpartitioned asset.
+
+        Args:
+            settings: Where defaults come from.
+            current: Whether the partition that has begun but not ended exists too.
+        """
+        if self.unit == "none":
+            return None
+        if self.unit == "static":
+            return dg.StaticPartitionsDefinition(list(self.keys))
+        zone = ZoneInfo(self.timezone or settings.timezone)
+        # A date means midnight in the zone of the partitions.
+        start, end = (
+            None if day is None else dt.datetime.combine(day, dt.time(), zone)
+            for day in (self.start or settings.partitions_start, self.end and self.end + _ONE_DAY)
+        )
+        return _KINDS[self.unit](
+            start_date=start,  # type: ignore[call-arg]
+            end_date=end,  # type: ignore[call-arg]
+            timezone=str(zone),  # type: ignore[call-arg]
+            end_offset=1 if current and end is None else 0,  # type: ignore[call-arg]
+        )
+
+
+def daily(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+    """One partition a day, from `start` to `end`, both included."""
+    return _time("daily", start, end, timezone)
+
+
+def hourly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+    """One partition an hour, from the first hour of `start` to the last one of `end`."""
+    return _time("hourly", start, end, timezone)
+
+
+def weekly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+    """One partition a week, Sunday to Saturday, of the whole weeks from `start` to `end`."""
+    return _time("weekly", start, end, timezone)
+
+
+def monthly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+    """One partition a month, of the whole months from `start` to `end`."""
+    return _time("monthly", start, end, timezone)
+
+
+def static(keys: Sequence[str]) -> Partitions:
+    """One partition for each key, such as a list of countries.
+
+    Raises:
+        DefinitionError: There are no keys, or one comes twice.
+    """
+    if isinstance(keys, str) or not keys or len(set(keys)) != len(keys):
+        raise DefinitionError("Static partitions need keys, each once.", where=repr(keys), fix='for example static(["nl", "be"]).')
+    return Partitions("static", keys=tuple(keys))
+
+
+def none() -> Partitions:
+    """No partitions: every run loads what there is."""
+    return Partitions("none")
+
+
+def time_ranges(
+    definition: dg.TimeWindowPartitionsDefinition, keys: Iterable[str]
+) -> list[tuple[dt.datetime, dt.datetime]]:
+    """Return the time that partitions cover as ranges [begin, end) in UTC, neighbours joined."""
+    windows = sorted(definition.time_window_for_partition_key(key) for key in keys)
+    joined: list[tuple[dt.datetime, dt.datetime]] = []
+    for window in windows:
+        begin, end = window.start.astimezone(dt.UTC), window.end.astimezone(dt.UTC)
+        if joined and joined[-1][1] == begin:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((begin, end))
+    return joined
+
+
+def pack_keys(all_keys: Sequence[str], loaded: Iterable[str]) -> str:
+    """Write down which partitions are loaded, neighbours as one range: a table property must stay short."""
+    position = {key: i for i, key in enumerate(all_keys)}
+    ranges: list[list[str]] = []
+    for key in sorted(set(loaded) & position.keys(), key=position.__getitem__):
+        if ranges and position[ranges[-1][1]] + 1 == position[key]:
+            ranges[-1][1] = key
+        else:
+            ranges.append([key, key])
+    return json.dumps(ranges)
+
+
+def unpack_keys(all_keys: Sequence[str], packed: str) -> set[str]:
+    """Read what `pack_keys` wrote; partitions that the definition no longer has are left out."""
+    position = {key: i for i, key in enumerate(all_keys)}
+    loaded: set[str] = set()
+    for first, last in json.loads(packed):
+        if first in position and last in position:
+            loaded.update(all_keys[position[first] : position[last] + 1])
+    return loaded
+
+
+def _time(unit: Unit, start: str | dt.date | None, end: str | dt.date | None, timezone: str | None) -> Partitions:
+    first, last = _day(start, "start"), _day(end, "end")
+    if first and last and last < first:
+        raise DefinitionError("Partitions end before they start.", where=f"start {first}, end {last}", fix="swap the two.")
+    if timezone is not None:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError) as error:
+            raise DefinitionError(f"{timezone!r} is not a time zone.", fix="for example Europe/Amsterdam.") from error
+    return Partitions(unit, first, last, timezone)
+
+
+def _day(value: str | dt.date | None, name: str) -> dt.date | None:
+    if value is None or isinstance(value, dt.date):
+        return value
+    try:
+        return dt.date.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(f"{name}={value!r} is not a day.", fix="for example 2013-01-01.") from error

@@ -1,0 +1,112 @@
+"""How a load runs: its time limit, and which failures are worth repeating."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from cascade.errors import CascadeError, IngestionError
+
+__all__ = ["is_transient", "time_limit"]
+
+# Errors of the program or of the machine's set-up: repeating them only costs the wait.
+_PERMANENT = (
+    CascadeError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileNotFoundError,
+    ImportError,
+    IsADirectoryError,
+    LookupError,
+    NameError,
+    NotADirectoryError,
+    NotImplementedError,
+    PermissionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether repeating may mend a failure, judged by the error and what caused it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        # Errors of requests are OSErrors and ValueErrors at once; they are worth a repetition.
+        if isinstance(seen, _TimeLimitError) or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
+            return True
+        if isinstance(seen, _PERMANENT):
+            return False
+        seen = seen.__cause__ or seen.__context__
+    return True
+
+
+class _TimeLimitError(IngestionError):
+    """The load took longer than it may."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, what: str) -> Iterator[None]:
+    """Stop the block when it takes longer, also while it waits for a server.
+
+    On the main thread, where Dagster's in-process executor runs steps, a signal interrupts system calls;
+    elsewhere the exception is raised in the thread as soon as it runs Python again.
+
+    Args:
+        seconds: The limit.
+        what: Who is stopped, for the message.
+
+    Raises:
+        IngestionError: The limit was reached.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        limit = _limit_by_signal(seconds, what)
+    else:
+        limit = _limit_by_thread(seconds, what)
+    with limit:
+        yield
+
+
+@contextlib.contextmanager
+def _limit_by_signal(seconds: float, what: str) -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _error(seconds, what)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _limit_by_thread(seconds: float, what: str) -> Iterator[None]:
+    thread = threading.get_ident()
+
+    def stop() -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeLimitError))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except _TimeLimitError:
+        raise _error(seconds, what) from None
+    finally:
+        timer.cancel()
+
+
+def _error(seconds: float, what: str) -> IngestionError:
+    return _TimeLimitError(
+        f"Stopped after {seconds:g} seconds.",
+        where=what,
+        fix="raise max_runtime_seconds, or load fewer partitions at once.",
+    )
