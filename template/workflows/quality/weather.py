@@ -1,6 +1,14 @@
 """Checks on the weather tables. A blocking check that fails keeps the run's branch away from `main`."""
 
-from cascade.quality import accepted_values, cascade_quality, custom_sql, in_range, not_null, row_count, unique
+from cascade.quality import (
+    accepted_values,
+    cascade_quality,
+    custom_sql,
+    in_range,
+    not_null,
+    row_count,
+    unique,
+)
 
 
 @cascade_quality(
