@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -75,3 +76,11 @@ def test_a_folder_with_a_space_in_its_name_is_quoted(release: Path, run: Run, tm
     run("git", "clone", "--quiet", release, spaced, cwd=tmp_path)
     run(*(BIN / "copier", "copy", "-q", "--defaults", spaced, tmp_path / "x"), cwd=tmp_path)
     assert f"file://localhost{tmp_path}/my%20cascade@v0.1.0#" in pin(tmp_path / "x")
+
+
+def test_pip_understands_the_pin_of_a_release(release: Path, run: Run, tmp_path: Path) -> None:
+    """The pip that comes with Python 3.11 refuses `git+file:///`."""
+    run(*(BIN / "copier", "copy", "-q", "--defaults", release, tmp_path / "x"), cwd=tmp_path)
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    pip = (tmp_path / "venv/bin/python", "-m", "pip")
+    run(*pip, "install", "--quiet", "--dry-run", "--no-deps", pin(tmp_path / "x"), cwd=tmp_path)
