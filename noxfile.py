@@ -16,7 +16,6 @@ nox.needs_version = ">=2025.2"
 nox.options.sessions = ["lint", "types", "tests", "template", "docs", "browser"]
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.error_on_external_runs = True
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo" / "my-project"

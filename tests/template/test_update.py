@@ -19,7 +19,7 @@ EDITS = {
     MODEL: ("-- The weather of a day", "-- Our own words: the weather of a day"),
     "README.md": ("## Start", "## Our own start"),
     "tests/test_project.py": ("The project loads as a whole.", "Our own words."),
-    "pyproject.toml": ("leaves them alone.\n", 'leaves them alone.\n  "humanize>=4",\n'),
+    "pyproject.toml": ("below this line.\n", "below this line.\n[tool.ours]\nkey = 1\n"),
     ".gitignore": ("go below this line\n", "go below this line\n/our-notes/\n"),
     ".env.example": ("go below this line.\n", "go below this line.\nOUR_KEY=\n"),
     "dagster.yaml": (
@@ -67,6 +67,9 @@ def updated(releases: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     (project / "workflows" / "ingestion" / "ours.py").write_text('"""Ours."""\n')
     (project / "data" / "README.md").unlink()
     (project / ".env").write_text("CASCADE_BRANCH=mine\n")
+    # uv sorts the first in front of our line, and appends the others.
+    run("uv", "add", "--frozen", "anyio>=4", "humanize>=4", cwd=project)
+    run("uv", "add", "--frozen", "--dev", "pluggy>=1.6", cwd=project)
     commit_all(run, project, "our own work")
     run(BIN / "copier", "update", "--defaults", cwd=project)
     return project
@@ -100,10 +103,11 @@ def test_seeds_are_not_looked_at(updated: Path, run: Run) -> None:
 def test_the_framework_moved(updated: Path, releases: Path) -> None:
     manifest = tomllib.loads((updated / "pyproject.toml").read_text("utf-8"))
     assert manifest["project"]["dependencies"] == [
+        "anyio>=4",
         f"cascade-runtime @ git+file://localhost{releases}@v0.2.0#subdirectory=runtime",
         "humanize>=4",
     ]
-    assert "pytest>=9,<11" in manifest["dependency-groups"]["dev"]
+    assert {"pytest>=9,<11", "pluggy>=1.6"} <= set(manifest["dependency-groups"]["dev"])
     assert "_commit: v0.2.0" in (updated / ".copier-answers.yml").read_text("utf-8")
     assert "# A later release explains more." in (updated / "dagster.yaml").read_text("utf-8")
     assert "# CASCADE_NEW=1" in (updated / ".env.example").read_text("utf-8")
