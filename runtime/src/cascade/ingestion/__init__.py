@@ -241,7 +241,7 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
             kinds={"python", "iceberg"},
             metadata={TABLE_METADATA: table, **({CRON_METADATA: o["cron"]} if o["cron"] else {})},
         )
-        def ingest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        def ingest(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # Dagster reads the annotation
             lakehouse: Lakehouse = context.resources.lakehouse
             given: dict[str, Any] = {name: getattr(context.resources, name) for name in resources}
             if "context" in inspect.signature(fetch).parameters:

@@ -34,6 +34,7 @@ cascade:
     embedded:
       type: duckdb
       path: ":memory:"
+      attach: [{ path: ":memory:", alias: iceberg }]
       database: iceberg
       schema: main
       threads: 2

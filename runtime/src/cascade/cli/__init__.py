@@ -1,0 +1,72 @@
+"""Turn a command line into one call; prints, never computes. Commands are imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import rich_click as click
+
+from cascade.cli.output import fail
+
+__all__ = ["main"]
+
+#: Command to module and function, and the line that `--help` shows: help must not import what runs.
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("cascade.cli.pipeline:run", "Run the pipeline: ingest, validate, transform, check, promote, publish."),
+    "materialize": ("cascade.cli.pipeline:materialize", "Materialize assets on a branch, without promoting it."),
+    "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
+    "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
+    "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
+    "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
+    "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
+}
+
+
+class _LazyGroup(click.RichGroup):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # A stand-in with the right name and line is enough to list commands.
+        if cmd_name not in _COMMANDS:
+            return None
+        line = _COMMANDS[cmd_name][1]
+        return click.RichCommand(cmd_name, help=line, short_help=line)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            module, _, function = _COMMANDS[name][0].partition(":")
+            command = getattr(importlib.import_module(module), function)
+        return name, command, rest
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="cascade-runtime", prog_name="cascade")
+def _cli() -> None:
+    """Start and run a lakehouse: Dagster, dlt, dbt and Iceberg, with branches and promotion.
+
+    Works from any folder of a project. Exit code 0: done; 1: the work failed; 2: wrong usage or settings.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command `cascade`.
+
+    Args:
+        arguments: Arguments without the program's name; those of the process by default.
+    """
+    from cascade.errors import CascadeError
+
+    try:
+        return _cli.main(args=arguments, prog_name="cascade")
+    except CascadeError as error:
+        return fail(error)
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has enough.
+        sys.stderr.close()
+        return sys.exit(1)

@@ -1,0 +1,177 @@
+"""`cascade branch …`: references of the catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_catalog
+from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.config import load_settings
+
+__all__ = ["branch"]
+
+
+@click.group()
+def branch() -> None:
+    """List, make, compare, promote and restore branches.
+
+    A branch is a state of all tables with a name. Runs write on branches; `main` moves by promotion only.
+    """
+
+
+@branch.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List branches and tags."""
+    found = _lake().branches()
+    if as_json:
+        print_json([vars(b) for b in found])
+        return
+    print_table(
+        ["name", "kind", "made from", "created (UTC)", "changed tables"],
+        [[b.name, b.kind, b.source or "-", b.created_at, b.changed] for b in found],
+    )
+
+
+@branch.command()
+@click.argument("name")
+@click.option("--from", "source", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag that it starts as.")
+@click.option("--tag", is_flag=True, help="Freeze it: a tag is never written.")
+@json_option
+def create(name: str, source: str, tag: bool, as_json: bool) -> None:
+    """Make branch NAME; no data is copied."""
+    lake = _lake()
+    (lake.tag if tag else lake.create)(name, source)
+    kind = "tag" if tag else "branch"
+    _answer(as_json, {"name": name, "kind": kind, "source": source}, f"Made {kind} {name} from {source}.")
+
+
+@branch.command()
+@click.argument("name")
+@json_option
+def delete(name: str, as_json: bool) -> None:
+    """Drop branch or tag NAME."""
+    _lake().delete(name)
+    _answer(as_json, {"name": name, "deleted": True}, f"Deleted {name}.")
+
+
+@branch.command()
+@click.argument("name")
+@click.argument("other", default=MAIN)
+@json_option
+def diff(name: str, other: str, as_json: bool) -> None:
+    """Show the tables in which NAME differs from OTHER (main by default)."""
+    lake = _lake()
+    rows = [_change(lake, change) for change in lake.diff(other, name)]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        say(f"{name} and {other} hold the same.")
+    else:
+        names = ["name", "kind", "rows_before", "rows_after", "snapshot_before", "snapshot_after"]
+        print_table([n.replace("_", " ") for n in names], [[row[n] for n in names] for row in rows])
+
+
+@branch.command()
+@click.argument("name")
+@json_option
+def promote(name: str, as_json: bool) -> None:
+    """Move `main` to branch NAME, all tables at once, if every blocking check passed on it."""
+    from cascade.framework.definitions import build_definitions, guards_of
+    from cascade.framework.launch import open_instance
+    from cascade.publish import promote_branch
+    from cascade.publish.marts import publish_marts
+
+    settings = load_settings()
+    lake = open_catalog(settings)
+    lake.changes(name)  # an unknown name is refused before anything is loaded
+    with progress("cascade branch promote") as tell:
+        tell("started", name)
+        guards = guards_of(build_definitions(settings))
+        with lake.lease(MAIN, "`cascade branch promote`"), open_instance(settings) as instance:
+            entry = promote_branch(lake, settings, name, instance, guards)
+            published = publish_marts(lake, settings) if entry else {}
+    tables = [change.table for change in entry.changes] if entry else []
+    text = f"Branch {name} holds nothing new; main is unchanged."
+    if entry is not None:
+        text = f"Promoted {name} to main (entry {entry.id} of the log): {', '.join(tables)}"
+        text += "".join(f"\nPublished {table}, {rows:,} rows" for table, rows in published.items())
+    document = {"name": name, "promotion": entry.id if entry else None, "tables": tables, "published": published}
+    _answer(as_json, document, text)
+
+
+@branch.command()
+@click.argument("name", default=MAIN)
+@click.option("--limit", "-n", default=20, show_default=True, help="How many entries.")
+@json_option
+def log(name: str, limit: int, as_json: bool) -> None:
+    """Show how NAME (main by default) moved, newest first."""
+    entries = _lake().log(name, limit=limit)
+    if as_json:
+        print_json([_entry(entry) for entry in entries])
+    elif not entries:
+        say(f"{name} has not moved yet.")
+    else:
+        print_table(
+            ["entry", "at (UTC)", "kind", "from", "tables"],
+            [[e.id, e.at, e.kind, e.source, ", ".join(c.table for c in e.changes)] for e in entries],
+        )
+
+
+@branch.command()
+@click.argument("entry", type=int)
+@json_option
+def restore(entry: int, as_json: bool) -> None:
+    """Put `main` back to where it stood after ENTRY of its log; 0 is before the first.
+
+    Nothing is lost: the restore is an entry of the log itself.
+    """
+    lake = _lake()
+    with lake.lease(MAIN, "`cascade branch restore`"):
+        done = lake.restore(entry)
+    tables = [change.table for change in done.changes] if done else []
+    text = f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}" if done else "main stands there already."
+    _answer(as_json, {"entry": done.id if done else None, "tables": tables}, text)
+
+
+def _lake() -> BranchingCatalog:
+    return open_catalog(load_settings())
+
+
+def _answer(as_json: bool, document: dict[str, Any], text: str) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        say(text)
+
+
+def _change(lake: BranchingCatalog, change: TableChange) -> dict[str, Any]:
+    before, after = (_head(lake, change.table, at) for at in (change.before, change.after))
+    return {
+        "name": change.table,
+        "kind": change.kind,
+        "rows_before": before[0],
+        "rows_after": after[0],
+        "snapshot_before": before[1],
+        "snapshot_after": after[1],
+    }
+
+
+def _head(lake: BranchingCatalog, table: str, location: str | None) -> tuple[int | None, int | None]:
+    snapshot = lake.load(table, location).current_snapshot() if location else None
+    if snapshot is None or snapshot.summary is None:
+        return None, None
+    return int(snapshot.summary["total-records"] or 0), snapshot.snapshot_id
+
+
+def _entry(entry: LogEntry) -> dict[str, Any]:
+    return {
+        "name": str(entry.id),
+        "id": entry.id,
+        "at": entry.at,
+        "kind": entry.kind,
+        "source": entry.source,
+        "tables": [change.table for change in entry.changes],
+    }

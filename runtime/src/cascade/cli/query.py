@@ -1,0 +1,45 @@
+"""`cascade query`: a SELECT on the lakehouse, printed."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from cascade.catalog import MAIN, open_catalog
+from cascade.cli.output import json_option, print_json, print_table, say
+from cascade.config import load_settings
+
+__all__ = ["query"]
+
+_SHOWN = 1000
+
+
+@click.command()
+@click.argument("sql")
+@click.option("--branch", "-b", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag to read.")
+@click.option("--at", metavar="SNAPSHOT_OR_TIMESTAMP", help="Read the past: a snapshot's id, or an ISO time, which is UTC without a zone.")
+@json_option
+def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
+    """Run one SELECT; tables are named `namespace.table`, for example gold.weather_daily.
+
+    With --json the rows are an array of objects.
+    """
+    from cascade.engine import parse_at
+    from cascade.engine import query as run_query
+
+    lake = open_catalog(load_settings())
+    rows = run_query(lake, branch, sql, at=parse_at(at) if at else None)
+    if as_json:
+        print_json(_without_nan(rows.to_pylist()))
+        return
+    print_table(rows.column_names, [list(row.values()) for row in rows.slice(0, _SHOWN).to_pylist()])
+    more = rows.num_rows - _SHOWN
+    say(f"\n{rows.num_rows:,} rows" + (f", the first {_SHOWN:,} are shown" if more > 0 else ""))
+
+
+def _without_nan(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """JSON has no NaN and no infinity: they become null."""
+    unfit = (float("inf"), float("-inf"))
+    return [
+        {k: None if isinstance(v, float) and (v != v or v in unfit) else v for k, v in row.items()}  # noqa: PLR0124
+        for row in rows
+    ]
