@@ -1,0 +1,300 @@
+"""Derive Iceberg schemas from Pandera models and Arrow schemas."""
+
+from __future__ import annotations
+
+import datetime
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+)
+
+from cascade.errors import DefinitionError, SchemaMismatchError
+
+__all__ = [
+    "arrow_schema",
+    "iceberg_type",
+    "pandera_schema",
+    "schema_from_arrow",
+    "schema_from_pandera",
+    "storage_type",
+]
+
+# Arrow types without parameters, and what Iceberg keeps them as: the smallest type that holds every value.
+_PRIMITIVES: dict[pa.DataType, IcebergType] = {
+    pa.bool_(): BooleanType(),
+    pa.int8(): IntegerType(),
+    pa.int16(): IntegerType(),
+    pa.int32(): IntegerType(),
+    pa.int64(): LongType(),
+    pa.uint8(): IntegerType(),
+    pa.uint16(): IntegerType(),
+    pa.uint32(): LongType(),
+    pa.uint64(): DecimalType(20, 0),
+    pa.float16(): FloatType(),
+    pa.float32(): FloatType(),
+    pa.float64(): DoubleType(),
+    pa.string(): StringType(),
+    pa.large_string(): StringType(),
+    pa.string_view(): StringType(),
+    pa.binary(): BinaryType(),
+    pa.large_binary(): BinaryType(),
+    pa.binary_view(): BinaryType(),
+    pa.date32(): DateType(),
+    pa.date64(): DateType(),
+    pa.time32("s"): TimeType(),
+    pa.time32("ms"): TimeType(),
+    pa.time64("us"): TimeType(),
+    pa.time64("ns"): TimeType(),
+}
+
+_INTS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+_UINTS = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
+_FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
+
+# Pandera's abstract types as Arrow types. The first row that fits counts: `UInt` is an `Int` to Pandera,
+# and `Timestamp` is a `Date`.
+_ABSTRACT: tuple[tuple[str, Callable[[Any], pa.DataType]], ...] = (
+    ("Bool", lambda _: pa.bool_()),
+    ("UInt", lambda dtype: _UINTS[dtype.bit_width]),
+    ("Int", lambda dtype: _INTS[dtype.bit_width]),
+    ("Float", lambda dtype: _FLOATS[dtype.bit_width]),
+    ("Decimal", lambda dtype: pa.decimal128(dtype.precision, dtype.scale)),
+    ("String", lambda _: pa.string()),
+    ("Category", lambda dtype: _category(dtype.categories)),
+    ("Timestamp", lambda dtype: pa.timestamp("us", "UTC" if _is_aware(dtype) else None)),
+    ("Date", lambda _: pa.date32()),
+    ("Binary", lambda _: pa.binary()),
+)
+
+# What Pandera's pandas API sees only as `object`, although the annotation says it.
+_PYTHON: dict[object, pa.DataType] = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    datetime.date: pa.date32(),
+    datetime.datetime: pa.timestamp("us"),
+}
+
+_CANNOT_CONVERT = (TypeError, ValueError, KeyError, pa.ArrowException)
+
+
+def pandera_schema(model: Any) -> Any:
+    """Return the schema object of a Pandera model class; a schema object is returned as it is.
+
+    Raises:
+        DefinitionError: It is neither.
+    """
+    try:
+        schema = model.to_schema() if hasattr(model, "to_schema") else model
+    except Exception as error:
+        raise DefinitionError(
+            f"Pandera cannot make a schema of the model: {error}",
+            where=f"model `{_name_of(model)}`",
+            fix="give every field a type that Pandera knows, and no field the name of a method.",
+        ) from error
+    if type(schema).__name__ != "DataFrameSchema" or not type(schema).__module__.startswith("pandera."):
+        raise DefinitionError(
+            f"`{model!r}` is not a Pandera model.",
+            fix="give a `DataFrameModel` or a `DataFrameSchema` of `pandera.pandas` or `pandera.polars`.",
+        )
+    return schema
+
+
+def schema_from_pandera(model: Any) -> Schema:
+    """Derive the Iceberg schema of the rows that a Pandera model describes.
+
+    Every column is optional: whether a value may be missing is checked with the contract, so that the
+    table can evolve.
+
+    Args:
+        model: A `DataFrameModel` class or a `DataFrameSchema`, of the pandas or the polars API.
+
+    Raises:
+        DefinitionError: Columns whose type is not known to Iceberg; all of them are named.
+    """
+    schema = pandera_schema(model)
+    annotations = {
+        field.name: info.raw_annotation for info, field in getattr(model, "__fields__", {}).values()
+    }
+    fields: list[NestedField] = []
+    problems: list[str] = []
+    if (index := getattr(schema, "index", None)) is not None:
+        problems.append(f"`{index.name or 'index'}` (an index; declare it as a column)")
+    for name, column in schema.columns.items():
+        dtype = column.dtype if schema.dtype is None else schema.dtype
+        if column.regex:
+            problems.append(f"`{name}` (a pattern; name each column)")
+            continue
+        try:
+            column_type = iceberg_type(_arrow_type(dtype, annotations.get(name)))
+        except _CANNOT_CONVERT:
+            problems.append(f"`{name}` ({dtype or 'no type'})")
+            continue
+        fields.append(NestedField(-1, str(name), column_type, required=False, doc=column.description))
+    if problems or not fields:
+        raise DefinitionError(
+            f"The Iceberg type of these columns cannot be told: {', '.join(problems) or 'there are none'}.",
+            where=f"model `{_name_of(model)}`",
+            fix="give them a type such as `str`, `int` or "
+            "`Annotated[pd.ArrowDtype, pa.list_(pa.string())]`, or pass `iceberg_schema=`.",
+        )
+    return assign_fresh_schema_ids(Schema(*fields))
+
+
+def schema_from_arrow(schema: pa.Schema) -> Schema:
+    """Derive an Iceberg schema from an Arrow one: fresh ids, every column optional.
+
+    Nanoseconds become microseconds, unsigned 64-bit integers `decimal(20, 0)`, dictionaries their values.
+
+    Raises:
+        SchemaMismatchError: Columns that Iceberg has no type for, or that have none yet (all values null).
+    """
+    fields: list[NestedField] = []
+    problems: list[str] = []
+    for field in schema:
+        doc = (field.metadata or {}).get(b"doc")
+        try:
+            column_type = iceberg_type(field.type)
+        except _CANNOT_CONVERT:
+            problems.append(f"`{field.name}` ({field.type})")
+            continue
+        fields.append(
+            NestedField(-1, field.name, column_type, required=False, doc=doc.decode() if doc else None)
+        )
+    if problems:
+        raise SchemaMismatchError(
+            f"Iceberg has no type for these columns: {', '.join(problems)}.",
+            where=f"columns {schema.names}",
+            fix="convert them before they are returned, or declare them; a column of type null has no value "
+            "yet: leave it out until it has one.",
+        )
+    return assign_fresh_schema_ids(Schema(*fields))
+
+
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Return the Arrow schema that rows are cast to before they are written, field ids included."""
+    return pa.schema([_small_field(field) for field in schema_to_pyarrow(schema)])
+
+
+def storage_type(arrow_type: pa.DataType) -> pa.DataType:
+    """Return the Arrow type that a column of this Arrow type has once it is in an Iceberg table.
+
+    Raises:
+        TypeError: Iceberg has no such type.
+    """
+    return _small(schema_to_pyarrow(iceberg_type(arrow_type), include_field_ids=False))
+
+
+def iceberg_type(arrow_type: pa.DataType) -> IcebergType:  # noqa: PLR0911  one line per kind of type
+    """Return the Iceberg type that holds every value of an Arrow type. Nested ids are not assigned.
+
+    Raises:
+        TypeError: Iceberg has no such type.
+    """
+    if (primitive := _PRIMITIVES.get(arrow_type)) is not None:
+        return primitive
+    if pa.types.is_timestamp(arrow_type):
+        return TimestampType() if arrow_type.tz is None else TimestamptzType()
+    if pa.types.is_decimal(arrow_type) and 0 <= arrow_type.scale <= arrow_type.precision <= 38:
+        return DecimalType(arrow_type.precision, arrow_type.scale)
+    if pa.types.is_dictionary(arrow_type) or pa.types.is_run_end_encoded(arrow_type):
+        return iceberg_type(arrow_type.value_type)
+    if pa.types.is_map(arrow_type):
+        key, value = iceberg_type(arrow_type.key_type), iceberg_type(arrow_type.item_type)
+        return MapType(-1, key, -1, value, value_required=False)
+    if pa.types.is_struct(arrow_type) and arrow_type.num_fields:
+        return StructType(
+            *(NestedField(-1, f.name, iceberg_type(f.type), required=False) for f in arrow_type)
+        )
+    if pa.types.is_fixed_size_binary(arrow_type):
+        return BinaryType()
+    if _is_list(arrow_type):
+        return ListType(-1, iceberg_type(arrow_type.value_type), element_required=False)
+    raise TypeError(f"Iceberg has no type for {arrow_type}")
+
+
+def _is_list(arrow_type: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(test(arrow_type) for test in tests)
+
+
+def _arrow_type(dtype: Any, annotation: object) -> pa.DataType:
+    """The Arrow type of a Pandera dtype; for what Pandera calls an object, that of the annotation."""
+    native = getattr(dtype, "type", None)
+    if (arrow_type := getattr(native, "pyarrow_dtype", None)) is not None:
+        return arrow_type
+    if type(dtype).__module__ == "pandera.engines.polars_engine":
+        return _polars_type(native)
+    abstract = {base.__name__ for base in type(dtype).__mro__ if base.__module__ == "pandera.dtypes"}
+    for name, convert in _ABSTRACT:
+        if name in abstract:
+            return convert(dtype)
+    return _python_type(getattr(dtype, "generic_type", None) or annotation)
+
+
+def _polars_type(native: Any) -> pa.DataType:
+    import polars as pl
+
+    if "Object" in str(native):  # polars would hand over the addresses of the objects
+        raise TypeError("objects have no Arrow type")
+    return pl.DataFrame(schema={"column": native}).to_arrow().schema.field("column").type
+
+
+def _python_type(annotation: Any) -> pa.DataType:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is list:
+        return pa.list_(_python_type(arguments[0]))
+    if origin is not None and arguments:  # Series[bytes], Optional[bytes], Annotated[bytes, …]
+        return _python_type(arguments[0])
+    return _PYTHON[annotation]
+
+
+def _category(categories: Iterable[object] | None) -> pa.DataType:
+    return pa.array(list(categories)).type if categories else pa.string()
+
+
+def _is_aware(dtype: Any) -> bool:
+    return getattr(dtype, "tz", None) is not None or getattr(dtype, "time_zone_agnostic", False)
+
+
+def _name_of(model: Any) -> str:
+    return str(getattr(model, "__name__", None) or getattr(model, "name", None) or type(model).__name__)
+
+
+def _small_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_small(field.type))
+
+
+# PyIceberg asks for large strings and lists. Parquet knows no difference; plain ones have half the offsets.
+def _small(arrow_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(arrow_type):
+        return pa.list_(_small_field(arrow_type.value_field))
+    if pa.types.is_struct(arrow_type):
+        return pa.struct([_small_field(field) for field in arrow_type])
+    if pa.types.is_map(arrow_type):
+        return pa.map_(_small_field(arrow_type.key_field), _small_field(arrow_type.item_field))
+    return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(arrow_type, arrow_type)

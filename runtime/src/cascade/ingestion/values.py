@@ -1,0 +1,233 @@
+"""Convert one Python value to a type, exactly or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from cascade.iceberg.schema import iceberg_type
+from cascade.ingestion.text import json_text, python_value, snake_case
+
+__all__ = ["BadValueError", "convert", "in_utc", "kind_of", "not_a"]
+
+_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
+    ("null", pa.types.is_null),
+    ("bool", pa.types.is_boolean),
+    ("int", pa.types.is_integer),
+    ("float", pa.types.is_floating),
+    ("decimal", pa.types.is_decimal),
+    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
+    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t)),
+    ("date", pa.types.is_date),
+    ("timestamp", pa.types.is_timestamp),
+    ("time", pa.types.is_time),
+    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)),
+    ("struct", pa.types.is_struct),
+    ("map", pa.types.is_map),
+)
+
+
+def kind_of(arrow_type: pa.DataType) -> str:
+    """Return the kind of an Arrow type, whatever its width: `int`, `string`, `timestamp`, …"""
+    return next((kind for kind, test in _KINDS if test(arrow_type)), "other")
+
+
+def in_utc(value: Any) -> Any:
+    """Return an aware datetime in UTC, anything else as it is."""
+    return (
+        value.astimezone(datetime.UTC)
+        if isinstance(value, datetime.datetime) and value.tzinfo is not None
+        else value
+    )
+
+
+class BadValueError(ValueError):
+    """A value that its column cannot hold; the text says which and why."""
+
+    def __init__(self, value: object, target: pa.DataType, why: str = "") -> None:
+        super().__init__(not_a(value, target, why))
+
+
+def not_a(value: object, target: pa.DataType, why: str = "") -> str:
+    """Say that a value is not one of a type: "'abc' is not a double"."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    try:
+        word = re.sub(r"-?\d+: |optional ", "", str(iceberg_type(target)))
+    except TypeError:
+        word = str(target)
+    article = "an" if word[0] in "aeiou" else "a"
+    return f"{shown} is not {article} {word}" + (f" ({why})" if why else "")
+
+
+def convert(value: Any, target: pa.DataType) -> Any:
+    """Return the Python value that Arrow stores in a column of the type.
+
+    Raises:
+        BadValueError: The value is none of the type; other errors of a conversion mean the same.
+    """
+    value = python_value(value)
+    if value is None:
+        return None
+    return _CONVERTERS.get(kind_of(target), _to_other)(value, target)
+
+
+def _to_int(value: Any, target: pa.DataType) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(\.\d+)?([eE]\+?\d{1,2})?\s*", value, re.ASCII):
+        value = decimal.Decimal(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal):
+        raise BadValueError(value, target)
+    number = int(value)
+    if number != value:
+        raise BadValueError(value, target, "it has a fraction")
+    if not -(2 ** (target.bit_width - 1)) <= number < 2 ** (target.bit_width - 1):
+        raise BadValueError(value, target, "it is too large")
+    return number
+
+
+def _to_float(value: Any, target: pa.DataType) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | str):
+        raise BadValueError(value, target)
+    if isinstance(value, str) and "_" in value:
+        raise BadValueError(value, target)
+    number = float(value)
+    if isinstance(value, int) and int(number) != value:
+        raise BadValueError(value, target, "it would lose digits")
+    if target.bit_width == 32 and math.isfinite(number):
+        struct.pack("<f", number)  # refuses what is too large
+    return number
+
+
+def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | str):
+        raise BadValueError(value, target)
+    try:
+        number = decimal.Decimal(repr(value) if isinstance(value, float) else value)
+    except decimal.InvalidOperation:
+        raise BadValueError(value, target) from None
+    if not number.is_finite() or (isinstance(value, str) and "_" in value):
+        raise BadValueError(value, target)
+    sign, digits, exponent = number.normalize(decimal.Context(prec=1000)).as_tuple()
+    assert isinstance(exponent, int)  # it is finite
+    if number and (-exponent > target.scale or len(digits) + exponent > target.precision - target.scale):
+        raise BadValueError(value, target, "it has more digits")
+    return decimal.Decimal((sign, digits, exponent))
+
+
+def _to_bool(value: Any, target: pa.DataType) -> bool:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if not isinstance(value, bool) and text not in ("true", "false"):
+        raise BadValueError(value, target)
+    return value if isinstance(value, bool) else text == "true"
+
+
+def _to_string(value: Any, target: pa.DataType) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, bool | dict | list | tuple | set | Mapping):
+        return json_text(value)
+    if isinstance(value, float | decimal.Decimal | int):
+        return format(value, "f") if isinstance(value, decimal.Decimal) else repr(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    text = str(value)
+    if text.startswith("<") and not isinstance(value, str):  # an object without a text of its own
+        raise BadValueError(value, target)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadValueError(value, target, "it is not valid Unicode") from None
+    return text
+
+
+def _to_binary(value: Any, target: pa.DataType) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise BadValueError(value, target)
+    return bytes(value)
+
+
+def _to_timestamp(value: Any, target: pa.DataType) -> datetime.datetime:
+    if isinstance(value, str):
+        moment = datetime.datetime.fromisoformat(value.strip())
+    elif isinstance(value, datetime.datetime):
+        moment = value
+    elif isinstance(value, datetime.date):
+        moment = datetime.datetime(value.year, value.month, value.day)
+    else:
+        epoch = isinstance(value, int | float) and not isinstance(value, bool)
+        raise BadValueError(
+            value, target, "turn numbers into datetimes before they are returned" if epoch else ""
+        )
+    moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else in_utc(moment)
+    return moment.replace(tzinfo=None) if target.tz is None else moment
+
+
+def _to_date(value: Any, target: pa.DataType) -> datetime.date:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    if not isinstance(value, datetime.datetime | str):
+        raise BadValueError(value, target)
+    moment = _to_timestamp(value, pa.timestamp("us"))
+    if moment.time() != datetime.time():
+        raise BadValueError(value, target, "it has a time of day")
+    return moment.date()
+
+
+def _to_time(value: Any, target: pa.DataType) -> datetime.time:
+    if isinstance(value, str):
+        return datetime.time.fromisoformat(value.strip())
+    if not isinstance(value, datetime.time):
+        raise BadValueError(value, target)
+    return value
+
+
+def _to_list(value: Any, target: pa.DataType) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise BadValueError(value, target)
+    return [convert(item, target.value_type) for item in value]
+
+
+def _to_struct(value: Any, target: pa.DataType) -> dict[str, Any]:
+    """Fields that the target does not declare are left out; names match as those of columns do."""
+    if not isinstance(value, Mapping):
+        raise BadValueError(value, target)
+    by_name = {snake_case(str(name)): item for name, item in value.items()}
+    return {
+        field.name: convert(value.get(field.name, by_name.get(snake_case(field.name))), field.type)
+        for field in target
+    }
+
+
+def _to_map(value: Any, target: pa.DataType) -> list[tuple[Any, Any]]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return [(convert(key, target.key_type), convert(item, target.item_type)) for key, item in pairs]
+
+
+def _to_other(value: Any, target: pa.DataType) -> Any:
+    pa.scalar(value, target)
+    return value
+
+
+_CONVERTERS: dict[str, Callable[[Any, pa.DataType], Any]] = {
+    "bool": _to_bool,
+    "int": _to_int,
+    "float": _to_float,
+    "decimal": _to_decimal,
+    "string": _to_string,
+    "binary": _to_binary,
+    "date": _to_date,
+    "timestamp": _to_timestamp,
+    "time": _to_time,
+    "list": _to_list,
+    "struct": _to_struct,
+    "map": _to_map,
+}
