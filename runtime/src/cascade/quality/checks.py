@@ -1,0 +1,307 @@
+"""The built-in checks that count failing rows. Those on a table as a whole are in `table_checks`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from cascade.quality.model import (
+    Bound,
+    Check,
+    Outcome,
+    Scope,
+    Value,
+    a_column,
+    bounds_text,
+    check_name,
+    is_finite,
+    known_options,
+    names_text,
+    require_columns,
+    require_order,
+    require_tolerance,
+    wrong_option,
+)
+from cascade.quality.sql import count_rows, literal, matches_sql, quoted, table_sql
+
+__all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
+
+# What Python's `re` knows and the engines do not: look-around, back references, conditions, atomic groups.
+_NOT_IN_ENGINES = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
+
+
+@known_options
+def not_null(
+    *columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
+) -> Check:
+    """Demand a value in each of these columns.
+
+    Args:
+        columns: One column or several; a row fails if any of them is null.
+        tolerance: Fraction of the rows that may fail, 0 to 1.
+        name: Name of the check; made of the columns by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_columns("not_null", columns)
+    failing = lambda: " OR ".join(f"{quoted(c)} IS NULL" for c in columns)  # noqa: E731
+    return _row_check(
+        "not_null",
+        columns,
+        failing,
+        f"have no {names_text(columns, 'or')}",
+        f"no row lacks a value in {names_text(columns, 'or')}",
+        tolerance=tolerance,
+        name=name,
+        blocking=blocking,
+    )
+
+
+@known_options
+def unique(
+    *columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
+) -> Check:
+    """Demand that no two rows have the same values in these columns together.
+
+    All rows that share their values fail. A row with a null among them is nobody's duplicate, as in
+    SQL: add `not_null` for those.
+
+    Args:
+        columns: One column, or those that make the key.
+        tolerance: Fraction of the rows that may fail, 0 to 1.
+        name: Name of the check; made of the columns by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_columns("unique", columns)
+    require_tolerance("unique", tolerance)
+
+    def evaluate(scope: Scope) -> Outcome:
+        keys = ", ".join(f"{quoted(c)} AS k{i}" for i, c in enumerate(columns))
+        positions = ", ".join(str(i + 1) for i in range(len(columns)))
+        groups = f"SELECT {keys}, count(*) AS n FROM {table_sql(scope.table)} GROUP BY {positions}"
+        shared = " AND ".join(["n > 1", *(f"k{i} IS NOT NULL" for i in range(len(columns)))])
+        counts = (
+            "SELECT CAST(coalesce(sum(n), 0) AS bigint) AS checked_rows,"
+            f" CAST(coalesce(sum(n) FILTER (WHERE {shared}), 0) AS bigint) AS failing_rows"
+            f" FROM ({groups}) AS keys"
+        )
+        shown = ", ".join(f"k{i} AS {quoted(c)}" for i, c in enumerate(columns))
+        sample = f"SELECT {shown}, n AS rows_with_this_key FROM ({groups}) AS keys WHERE {shared}"
+        return count_rows(scope, counts, sample, f"share their {names_text(columns)} with another", tolerance)
+
+    return Check(
+        check_name("unique", name, *columns),
+        f"No two rows have the same {names_text(columns)}.",
+        evaluate,
+        blocking,
+    )
+
+
+@known_options
+def in_range(
+    column: str,
+    minimum: Bound | None = None,
+    maximum: Bound | None = None,
+    *,
+    tolerance: float = 0.0,
+    name: str | None = None,
+    blocking: bool | None = None,
+) -> Check:
+    """Demand values from `minimum` to `maximum`, both included. Null passes; `NaN` does not.
+
+    Args:
+        column: The column.
+        minimum: Smallest value: a number, date or datetime (with a zone for a timestamp with a zone).
+        maximum: Greatest value.
+        tolerance: Fraction of the rows that may fail, 0 to 1.
+        name: Name of the check; made of the column by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_columns("in_range", [column])
+    for bound in (minimum, maximum):
+        if bound is not None and (
+            isinstance(bound, bool) or not isinstance(bound, Bound) or not is_finite(bound)
+        ):
+            raise wrong_option(
+                f"{bound!r} is no bound.",
+                f"in_range({column!r})",
+                "give a finite number, a date or a datetime.",
+            )
+    require_order(f"in_range({column!r})", minimum, maximum)
+
+    def failing() -> str:
+        value, conditions = quoted(column), []
+        if minimum is not None:
+            conditions.append(f"{value} >= {literal(minimum)}")
+        if maximum is not None:
+            conditions.append(f"{value} <= {literal(maximum)}")
+        elif not isinstance(minimum, dt.date):
+            # For DuckDB NaN is greater than every number; this condition refuses it.
+            conditions.append(f"{value} <= CAST('Infinity' AS double)")
+        return f"NOT ({' AND '.join(conditions)})"
+
+    bounds = bounds_text(minimum, maximum)
+    outside = f"outside {minimum}..{maximum}" if None not in (minimum, maximum) else f"that is not {bounds}"
+    return _row_check(
+        "in_range",
+        [column],
+        failing,
+        f"have {a_column(column)} {outside}",
+        f"`{column}` is {bounds}",
+        tolerance=tolerance,
+        name=name,
+        blocking=blocking,
+    )
+
+
+@known_options
+def accepted_values(
+    column: str,
+    values: Collection[Value],
+    *,
+    tolerance: float = 0.0,
+    name: str | None = None,
+    blocking: bool | None = None,
+) -> Check:
+    """Demand one of some values. Null passes.
+
+    Args:
+        column: The column.
+        values: The values: strings, numbers, booleans, dates or datetimes.
+        tolerance: Fraction of the rows that may fail, 0 to 1.
+        name: Name of the check; made of the column by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_columns("accepted_values", [column])
+    where = f"accepted_values({column!r})"
+    if isinstance(values, str) or not isinstance(values, Collection) or not values:
+        raise wrong_option(
+            f"{values!r} is no list of values.", where, 'give at least one, for example ["EWR", "JFK"].'
+        )
+    if wrong := [v for v in values if not isinstance(v, Value) or not is_finite(v)]:
+        raise wrong_option(
+            f"{', '.join(map(repr, wrong))} cannot be compared with a column's values.",
+            where,
+            "give strings, finite numbers, booleans, dates or datetimes; null always passes, add `not_null`.",
+        )
+    ordered = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
+    shown = ", ".join(map(str, ordered[:10])) + (", …" if len(ordered) > 10 else "")
+    return _row_check(
+        "accepted_values",
+        [column],
+        lambda: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})",
+        f"have {a_column(column)} other than {shown}",
+        f"`{column}` is one of {shown}",
+        tolerance=tolerance,
+        name=name,
+        blocking=blocking,
+    )
+
+
+@known_options
+def matches(
+    column: str,
+    pattern: str,
+    *,
+    tolerance: float = 0.0,
+    name: str | None = None,
+    blocking: bool | None = None,
+) -> Check:
+    """Demand that the whole value matches a regular expression. Null passes.
+
+    Args:
+        column: The column; what is no text is compared as the engine prints it.
+        pattern: The expression, in what Python, DuckDB and Trino share: no look-around, no back references.
+        tolerance: Fraction of the rows that may fail, 0 to 1.
+        name: Name of the check; made of the column by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_columns("matches", [column])
+    where = f"matches({column!r}, {pattern!r})"
+    try:
+        re.compile(pattern if isinstance(pattern, str) else "(")
+    except re.error as error:
+        raise wrong_option(
+            f"{pattern!r} is no regular expression: {error}.", where, "correct the pattern."
+        ) from None
+    # Escaped characters and sets are not syntax, whatever they hold.
+    if found := _NOT_IN_ENGINES.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", re.sub(r"\\[^1-9]", "x", pattern))):
+        raise wrong_option(
+            f"The pattern holds `{found[0]}`, which SQL engines do not know.",
+            where,
+            "do without look-around, back references and possessive or atomic groups, or use custom_sql.",
+        )
+
+    def failing() -> str:
+        value, whole = f"CAST({quoted(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
+        return f"NOT {matches_sql(value, whole)}"
+
+    return _row_check(
+        "matches",
+        [column],
+        failing,
+        f"have {a_column(column)} unlike `{pattern}`",
+        f"`{column}` looks like `{pattern}`",
+        tolerance=tolerance,
+        name=name,
+        blocking=blocking,
+    )
+
+
+@known_options
+def custom_sql(
+    name: str, sql: str, *, tolerance: float = 0.0, description: str = "", blocking: bool | None = None
+) -> Check:
+    """Demand that a statement finds nothing.
+
+    Args:
+        name: Name of the check.
+        sql: One SELECT of the rows that fail; tables are named `namespace.table`.
+        tolerance: Fraction of the table's rows that may fail, 0 to 1.
+        description: What is demanded, one sentence.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    require_tolerance("custom_sql", tolerance)
+    statement = sql.strip().rstrip(";").rstrip() if isinstance(sql, str) else ""
+    if not statement:
+        raise wrong_option(
+            f"{sql!r} is no SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail."
+        )
+
+    def evaluate(scope: Scope) -> Outcome:
+        # On lines of its own: the statement may end with a comment.
+        failing = f"(\n{statement}\n) AS failing"
+        counts = (
+            f"SELECT (SELECT count(*) FROM {table_sql(scope.table)}) AS checked_rows,"
+            f" (SELECT count(*) FROM {failing}) AS failing_rows"
+        )
+        return count_rows(scope, counts, f"SELECT * FROM {failing}", f"fail `{name}`", tolerance)
+
+    return Check(
+        check_name("custom_sql", name), description or f"`{name}` selects no rows.", evaluate, blocking
+    )
+
+
+def _row_check(
+    kind: str,
+    columns: Sequence[str],
+    failing: Callable[[], str],
+    problem: str,
+    demand: str,
+    *,
+    tolerance: float,
+    name: str | None,
+    blocking: bool | None,
+) -> Check:
+    """Build a check that looks at each row alone; `failing` makes the SQL condition of a failing row."""
+    require_tolerance(kind, tolerance)
+
+    def evaluate(scope: Scope) -> Outcome:
+        table, condition = table_sql(scope.table), failing()
+        counts = (
+            f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows"
+            f" FROM {table}"
+        )
+        return count_rows(scope, counts, f"SELECT * FROM {table} WHERE {condition}", problem, tolerance)
+
+    return Check(check_name(kind, name, *columns), f"{demand[0].upper()}{demand[1:]}.", evaluate, blocking)

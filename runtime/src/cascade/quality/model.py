@@ -1,0 +1,251 @@
+"""What a check is: the rule, what it looks at, what it found; and how its options are refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+
+from cascade.catalog import check_table_name
+from cascade.errors import CatalogError, DefinitionError
+
+if TYPE_CHECKING:
+    from cascade.lakehouse import Lakehouse
+
+__all__ = [
+    "Bound",
+    "Check",
+    "Outcome",
+    "Partition",
+    "Scope",
+    "Value",
+    "a_column",
+    "bounds_text",
+    "check_name",
+    "is_finite",
+    "known_options",
+    "names_text",
+    "percent",
+    "require_columns",
+    "require_order",
+    "require_tolerance",
+    "table_name",
+    "wrong_option",
+]
+
+Bound = int | float | Decimal | dt.date | dt.datetime
+Value = str | bool | Bound
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition of the run: its key, and for a partition of time its window, `start` to before `end`."""
+
+    key: str
+    start: dt.datetime | None = None
+    end: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a check looks at.
+
+    Attributes:
+        table: `namespace.table`.
+        lakehouse: The lakehouse, bound to the run's branch.
+        partitions: Finds the run's partitions; none if it has none.
+        context: Dagster's, for a user's function.
+    """
+
+    table: str
+    lakehouse: Lakehouse
+    partitions: Callable[[], Sequence[Partition]] = tuple
+    context: object = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes:
+        passed: Whether the table is as it should be.
+        description: One sentence.
+        metadata: Figures, and under `sql` the statement.
+        sample: Some of the failing rows.
+        severity: Of a failure; `None`: an error if the check is blocking, else a warning.
+    """
+
+    passed: bool
+    description: str
+    metadata: Mapping[str, int | float | str] = field(default_factory=dict)
+    sample: Sequence[Mapping[str, object]] = ()
+    severity: Literal["error", "warning"] | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule on a table.
+
+    Attributes:
+        name: Its name among the checks of the asset.
+        description: What it demands, one sentence.
+        evaluate: Runs it.
+        blocking: Whether its failure keeps a run from being promoted; `None`: as its group says.
+        others: Further tables it reads, `namespace.table`; it runs after them.
+    """
+
+    name: str
+    description: str
+    evaluate: Callable[[Scope], Outcome]
+    blocking: bool | None = None
+    others: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.blocking, bool | None):
+            raise wrong_option(
+                f"blocking={self.blocking!r} is neither True nor False.", self.name, "give one of them."
+            )
+
+
+def known_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Turn a call that does not fit the signature into an error that lists the valid options."""
+    signature = inspect.signature(function)
+    name = getattr(function, "__name__", "the function")
+    bare = signature.replace(
+        parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
+        return_annotation=signature.empty,
+    )
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = [f"`{option}`" for option in kwargs if option not in signature.parameters]
+            what = f"has no option {', '.join(unknown)}" if unknown else f"cannot be called so: {error}"
+            given = [*map(repr, args), *(f"{option}={value!r}" for option, value in kwargs.items())]
+            raise wrong_option(
+                f"{name} {what}.", f"{name}({', '.join(given)})", f"its options are {name}{bare}."
+            ) from None
+        return function(*args, **kwargs)
+
+    return call
+
+
+def wrong_option(what: str, where: str, fix: str) -> DefinitionError:
+    """Return the error for an option that cannot be."""
+    return DefinitionError(what, where=where, fix=fix)
+
+
+def table_name(asset: str) -> str:
+    """Return `namespace.table` of an asset's name, written with a slash or a dot.
+
+    Raises:
+        DefinitionError: It is no name of a table.
+    """
+    try:
+        return check_table_name(asset.replace("/", "."))
+    except (CatalogError, AttributeError):
+        raise wrong_option(
+            f"{asset!r} is not the name of a table.",
+            "asset= of cascade_quality, or other= of reconciles",
+            "write namespace/table, for example raw/weather_observations.",
+        ) from None
+
+
+def check_name(kind: str, name: str | None, *parts: str) -> str:
+    """Return the name given, or one made of the kind of check and its columns.
+
+    Raises:
+        DefinitionError: Dagster does not allow it.
+    """
+    if name is None:
+        return "_".join([kind, *(re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_") for part in parts)])
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise wrong_option(f"{name!r} is no name for a check.", kind, "use letters, digits and underscores.")
+    return name
+
+
+def require_columns(kind: str, columns: Sequence[str]) -> None:
+    """Refuse what are no names of columns, none at all, or one twice."""
+    if not columns:
+        raise wrong_option(
+            f"{kind} names no column.", f"{kind}()", f'name one, for example {kind}("origin").'
+        )
+    if wrong := [column for column in columns if not isinstance(column, str) or not column.strip()]:
+        raise wrong_option(
+            f"{', '.join(map(repr, wrong))} is no name of a column.",
+            f"{kind}({', '.join(map(repr, columns))})",
+            f'give names, several as {kind}("origin", "time_hour") where it takes several.',
+        )
+    if len({column.lower() for column in columns}) < len(columns):
+        raise wrong_option(
+            f"{kind} names a column twice.",
+            f"{kind}({', '.join(map(repr, columns))})",
+            "name each column once.",
+        )
+
+
+def require_tolerance(kind: str, tolerance: float) -> None:
+    """Refuse what is no fraction."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
+        raise wrong_option(
+            f"tolerance={tolerance!r} is no fraction.",
+            kind,
+            "give a number from 0 to 1; 0.01 allows one in a hundred.",
+        )
+
+
+def require_order(
+    where: str, low: Any, high: Any, *, names: tuple[str, str] = ("minimum", "maximum")
+) -> None:
+    """Refuse no bound at all, and a lower one that is above the upper one."""
+    if low is None and high is None:
+        raise wrong_option(
+            f"Neither {names[0]} nor {names[1]} is given.", where, "give one of them, or both."
+        )
+    try:
+        wrong = low is not None and high is not None and low > high
+    except TypeError:
+        raise wrong_option(
+            f"{names[0]}={low!r} and {names[1]}={high!r} cannot be compared.", where, "give two of one type."
+        ) from None
+    if wrong:
+        raise wrong_option(f"{names[0]}={low!r} is more than {names[1]}={high!r}.", where, "exchange them.")
+
+
+def is_finite(value: object) -> bool:
+    """Say whether a value is no infinity and no NaN."""
+    return not isinstance(value, float | Decimal) or math.isfinite(value)
+
+
+def bounds_text(low: object, high: object) -> str:
+    """Return two bounds in words."""
+    if high is None:
+        return f"at least {low}"
+    return f"at most {high}" if low is None else f"between {low} and {high}"
+
+
+def a_column(column: str) -> str:
+    """Return a column's name with its article."""
+    return f"a{'n' * (column[0].lower() in 'aeio')} `{column}`"
+
+
+def names_text(columns: Sequence[str], joined: str = "and") -> str:
+    """Return names of columns as part of a sentence."""
+    *first, last = (f"`{column}`" for column in columns)
+    return f"{', '.join(first)} {joined} {last}" if first else last
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage."""
+    return f"{fraction * 100:.3g} %"

@@ -1,0 +1,216 @@
+"""The built-in checks on a table as a whole: its number of rows, its age, how it fits another table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+
+from cascade.quality.model import (
+    Check,
+    Outcome,
+    Scope,
+    bounds_text,
+    check_name,
+    known_options,
+    percent,
+    require_columns,
+    require_order,
+    require_tolerance,
+    table_name,
+    wrong_option,
+)
+from cascade.quality.sql import SAMPLE_ROWS, one_row, partition_counts, quoted, table_sql
+
+__all__ = ["freshness", "reconciles", "row_count"]
+
+
+@known_options
+def row_count(
+    *,
+    minimum: int | None = None,
+    maximum: int | None = None,
+    partition_column: str | None = None,
+    name: str | None = None,
+    blocking: bool | None = None,
+) -> Check:
+    """Demand a number of rows, of the table or of each partition that the run fills.
+
+    Args:
+        minimum: Fewest rows; 1 refuses an empty table or partition.
+        maximum: Most rows.
+        partition_column: Column that says which partition a row is of. Given it, and a run with partitions,
+            every one of them has to keep the bounds; else the whole table. Windows of time are compared with
+            the column's own clock, UTC for timestamps with a zone; partitions without time by their key.
+        name: Name of the check; `row_count` by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    for bound in (minimum, maximum):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
+            raise wrong_option(
+                f"{bound!r} is no number of rows.", "row_count", "give a whole number from 0 on."
+            )
+    require_order("row_count", minimum, maximum)
+    if partition_column is not None:
+        require_columns("row_count", [partition_column])
+    last = minimum if maximum is None else maximum
+    bounds = f"{bounds_text(minimum, maximum)} {'row' if last == 1 else 'rows'}"
+    limits = {k: v for k, v in (("minimum", minimum), ("maximum", maximum)) if v is not None}
+
+    def fits(rows: int) -> bool:
+        return (minimum is None or rows >= minimum) and (maximum is None or rows <= maximum)
+
+    def evaluate(scope: Scope) -> Outcome:
+        if partition_column is not None and (partitions := scope.partitions()):
+            counts, sql = partition_counts(scope, partition_column, partitions)
+            wrong = {key: rows for key, rows in counts.items() if not fits(rows)}
+            shown = [{"partition": key, "rows": rows} for key, rows in list(wrong.items())[:SAMPLE_ROWS]]
+            some = ", ".join(f"{part['partition']} has {part['rows']:,}" for part in shown)
+            return Outcome(
+                not wrong,
+                f"{len(wrong):,} of {len(counts):,} partitions of {scope.table} do not have {bounds}"
+                + (f": {some}{', …' if len(wrong) > len(shown) else ''}" if wrong else ""),
+                {
+                    "checked_rows": sum(counts.values()),
+                    "checked_partitions": len(counts),
+                    "failing_partitions": len(wrong),
+                    **limits,
+                    "sql": sql,
+                },
+                shown,
+            )
+        sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
+        rows = int(one_row(scope, sql)["checked_rows"])
+        said = f"{scope.table} has {rows:,} rows, demanded are {bounds}"
+        return Outcome(fits(rows), said, {"checked_rows": rows, **limits, "sql": sql})
+
+    each = "Every partition of the run has" if partition_column else "The table has"
+    return Check(check_name("row_count", name), f"{each} {bounds}.", evaluate, blocking)
+
+
+@known_options
+def freshness(
+    column: str,
+    warn_hours: float | None = None,
+    fail_hours: float | None = None,
+    *,
+    name: str | None = None,
+    blocking: bool = False,
+) -> Check:
+    """Demand that the newest value of a column is not too old. A table without rows is not fresh.
+
+    Args:
+        column: A date or a timestamp; without a zone it is UTC.
+        warn_hours: Age from which on the check fails as a warning, which never blocks.
+        fail_hours: Age from which on it fails as an error.
+        name: Name of the check; made of the column by default.
+        blocking: Whether an error blocks the promotion. It does not by default: what the source delivers late
+            is late on `main` too.
+    """
+    require_columns("freshness", [column])
+    for hours in (warn_hours, fail_hours):
+        if hours is not None and (
+            isinstance(hours, bool) or not isinstance(hours, int | float) or not hours > 0
+        ):
+            raise wrong_option(f"{hours!r} is no age in hours.", "freshness", "give a number greater than 0.")
+    require_order("freshness", warn_hours, fail_hours, names=("warn_hours", "fail_hours"))
+    limits = {k: v for k, v in (("warn_hours", warn_hours), ("fail_hours", fail_hours)) if v is not None}
+
+    def evaluate(scope: Scope) -> Outcome:
+        newest = f"CAST(max({quoted(column)}) AS timestamp)"
+        sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
+        row = one_row(scope, sql)
+        figures: dict[str, int | float | str] = {
+            "checked_rows": int(row["checked_rows"]),
+            **limits,
+            "sql": sql,
+        }
+        if row["newest"] is None:
+            return Outcome(False, f"{scope.table} has no `{column}` at all", figures)
+        age = (dt.datetime.now(dt.UTC).replace(tzinfo=None) - row["newest"]).total_seconds() / 3600
+        figures |= {"newest": f"{row['newest'].isoformat()}Z", "age_hours": round(age, 3)}
+        failed, warned = (limit is not None and age > limit for limit in (fail_hours, warn_hours))
+        allowed = fail_hours if failed else warn_hours if warn_hours is not None else fail_hours
+        return Outcome(
+            not (failed or warned),
+            f"the newest `{column}` of {scope.table} is {age:,.1f} hours old, allowed are {allowed:g}",
+            figures,
+            severity="error" if failed else "warning",
+        )
+
+    limit = warn_hours if warn_hours is not None else fail_hours
+    return Check(
+        check_name("freshness", name, column),
+        f"The newest `{column}` is at most {limit:g} hours old.",
+        evaluate,
+        blocking,
+    )
+
+
+@known_options
+def reconciles(
+    other: str,
+    expression: str = "count(*)",
+    *,
+    tolerance: float = 0.0,
+    name: str | None = None,
+    blocking: bool | None = None,
+) -> Check:
+    """Demand that an aggregate has the same value on another table.
+
+    Args:
+        other: The other table, such as `raw/weather_observations`; the check runs after it too.
+        expression: The aggregate, in SQL that both tables understand, such as `sum(amount)`.
+        tolerance: Allowed difference as a fraction of the other table's value, 0 to 1.
+        name: Name of the check; made of the other table by default.
+        blocking: Whether a failure blocks the promotion; as the group says by default.
+    """
+    there = table_name(other)
+    require_tolerance("reconciles", tolerance)
+    if not isinstance(expression, str) or not expression.strip():
+        raise wrong_option(
+            f"{expression!r} is no SQL expression.", "reconciles", "give an aggregate such as `count(*)`."
+        )
+
+    def evaluate(scope: Scope) -> Outcome:
+        here_sql, there_sql = (f"(SELECT {expression} FROM {table_sql(t)})" for t in (scope.table, there))
+        sql = f"SELECT {here_sql} AS here, {there_sql} AS there"
+        row = one_row(scope, sql)
+        difference = _difference(row["here"], row["there"])
+        return Outcome(
+            difference <= tolerance,
+            f"{expression} is {_figure(row['here'])} on {scope.table} and {_figure(row['there'])} on {there}"
+            + (
+                f" ({percent(difference)} apart, allowed {percent(tolerance)})"
+                if difference < math.inf
+                else ""
+            ),
+            {
+                "value": str(row["here"]),
+                "other_value": str(row["there"]),
+                "tolerance": float(tolerance),
+                "sql": sql,
+            },
+        )
+
+    return Check(
+        check_name("reconciles", name, there),
+        f"{expression} is the same on {there}.",
+        evaluate,
+        blocking,
+        (there,),
+    )
+
+
+def _difference(here: object, there: object) -> float:
+    """Return how far two values are apart, as a fraction of the second; infinite where that means nothing."""
+    if here == there:
+        return 0.0
+    if not all(isinstance(v, int | float | Decimal) for v in (here, there)) or not there:
+        return math.inf
+    a, b = (Decimal(str(v)) for v in (here, there))
+    return float(abs((a - b) / b)) if a.is_finite() and b.is_finite() else math.inf
+
+
+def _figure(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float | Decimal) else str(value)
