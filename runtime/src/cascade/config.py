@@ -124,8 +124,11 @@ class Settings(BaseSettings):
 
     @cached_property
     def marts_path(self) -> Path:
-        """Absolute path of the DuckDB file that marts are published to."""
-        return self.data_path / "marts.duckdb"
+        """Absolute path of the DuckDB file that marts are published to.
+
+        Not `marts.duckdb`: DuckDB would name the database like the schema in it, and `marts.table` be ambiguous.
+        """
+        return self.data_path / "published.duckdb"
 
     def _absolute(self, path: Path) -> Path:
         return Path(os.path.abspath(self.project_dir / path.expanduser()))

@@ -90,14 +90,13 @@ def _print(outcome: Outcome) -> None:
             word = "FAILED" if check.blocking else "warning"
             say(f"  {word}: {check.asset} {check.check}" + (f": {check.description}" if check.description else ""))
     if not outcome.success:
-        click.echo(click.style("\nThe run failed", fg="red", bold=True) + f"; main is unchanged, branch {outcome.branch} is kept.", err=True)
+        moved = outcome.promotion is not None
+        state = "after the promotion" if moved else f"main is unchanged, branch {outcome.branch} is kept"
+        click.echo(click.style("\nThe run failed", fg="red", bold=True) + f": {state}.", err=True)
         for failure in outcome.failures:
             click.echo(f"  {failure}", err=True)
-        click.echo(
-            f'Next: look at it with `cascade query "…" --branch {outcome.branch}` or `cascade branch diff {outcome.branch}`,'
-            " correct the cause, and run again.",
-            err=True,
-        )
+        look = f'look at it with `cascade query "…" --branch {outcome.branch}` or `cascade branch diff {outcome.branch}`, '
+        click.echo(f"Next: {'' if moved else look}correct the cause, and run again.", err=True)
 
 
 def _print_end(outcome: Outcome, *, promote: bool, marts: str) -> None:

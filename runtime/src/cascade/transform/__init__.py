@@ -99,10 +99,10 @@ def build_dbt_assets(settings: Settings) -> dg.AssetsDefinition | None:
         branch = lakehouse.ensure_branch()
         target = settings.data_path / "dbt" / "runs" / context.run_id
         try:
-            with dbt_environment(settings, branch):
-                invocation = dbt.cli(["build", "--quiet"], context=context, target_path=target)
-            for event in invocation.stream():
-                yield _with_evidence(context, event, lakehouse)
+            with dbt_environment(settings, branch), _log(context, settings):
+                invocation = dbt.cli(["build"], context=context, target_path=target)
+                for event in invocation.stream():
+                    yield _with_evidence(context, event, lakehouse)
         finally:
             shutil.rmtree(target, ignore_errors=True)
 
@@ -168,6 +168,13 @@ def prepare_manifest(settings: Settings) -> Path:
             )
         stamp.write_text(fingerprint, "utf-8")
     return manifest
+
+
+def _log(context: dg.AssetExecutionContext, settings: Settings) -> contextlib.AbstractContextManager[object]:
+    """Keep dbt's log out of a command's output; the UI shows it, where a run has a page of its own."""
+    if context.run.remote_job_origin is not None:
+        return contextlib.nullcontext()
+    return contextlib.redirect_stdout((settings.data_path / "dbt" / "dbt.log").open("a", encoding="utf-8"))
 
 
 def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
