@@ -1,7 +1,12 @@
 """Cascade: the runtime of a lakehouse project. The front door: public names, resolved on first use."""
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Pandera sets this to "1" unless it is there, and Arrow then stores 12:00-05:00 as 12:00 UTC. Empty means: heed zones.
+if os.environ.get("PYARROW_IGNORE_TIMEZONE") in (None, "1"):
+    os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 
 __all__ = ["Lakehouse", "__version__", "cascade_ingestion", "cascade_quality", "load_settings"]
 

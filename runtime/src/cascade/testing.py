@@ -1,0 +1,98 @@
+"""Fixtures for the tests of users: run a workflow in a temporary lakehouse; no server, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from cascade.config import Settings, find_project_dir
+from cascade.lakehouse import BRANCH_TAG, Lakehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["RunResult", "TestLakehouse"]
+
+_BRANCH = "test"
+
+
+class TestLakehouse:
+    """A lakehouse in a folder of its own, and runs on it.
+
+    Args:
+        folder: Where it lives; a test passes `tmp_path`.
+        project_dir: The project; the one around the working folder by default.
+    """
+
+    #: pytest must not take this class for a test.
+    __test__ = False
+
+    def __init__(self, folder: Path, *, project_dir: Path | None = None) -> None:
+        self.settings = Settings(project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH)
+        self.lakehouse = Lakehouse(self.settings, _BRANCH)
+        self._instance = dg.DagsterInstance.ephemeral()
+
+    def run(
+        self,
+        *assets: dg.AssetsDefinition | dg.AssetChecksDefinition,
+        partitions: str | Sequence[str] | None = None,
+        resources: dict[str, Any] | None = None,
+    ) -> RunResult:
+        """Materialize assets and run checks on the branch `test`.
+
+        Args:
+            assets: What to run.
+            partitions: One partition, or the first and the last of a range.
+            resources: What the assets need beside the lakehouse.
+
+        Returns:
+            What happened; a failure does not raise.
+        """
+        keys = [partitions] if isinstance(partitions, str) else list(partitions or ())
+        tags = {BRANCH_TAG: _BRANCH}
+        if keys:
+            tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+        result = dg.materialize(
+            list(assets),
+            instance=self._instance,
+            resources={"lakehouse": self.lakehouse, **(resources or {})},
+            tags=tags,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        return RunResult(result)
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Run one SELECT on the branch and return its rows."""
+        rows: pa.Table = self.lakehouse.query(sql)
+        found: list[dict[str, Any]] = rows.to_pylist()
+        return found
+
+
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        success: Whether everything succeeded.
+        checks: Result of each check by `namespace/table check`.
+        errors: Why steps failed, in words.
+    """
+
+    def __init__(self, result: dg.ExecuteInProcessResult) -> None:
+        self.success = result.success
+        self.checks = {
+            f"{e.asset_key.to_user_string()} {e.check_name}": e.passed for e in result.get_asset_check_evaluations()
+        }
+        self.errors = [_words(event) for event in result.all_events if event.is_step_failure]
+
+
+def _words(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.message if data.error is not None else "failed"
+
+

@@ -1,0 +1,108 @@
+"""dbt models become assets: one dbt project, one dbt process per run, every model an Iceberg table."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from packaging import version
+
+from cascade.config import Settings
+from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
+from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
+
+__all__ = ["build_dbt_assets"]
+
+class _Translator(DagsterDbtTranslator):
+    """Asset keys are `namespace/table`, what the table is called in the lakehouse."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        props = dbt_resource_props
+        if props["resource_type"] == "source":
+            return dg.AssetKey([props["schema"], props.get("identifier") or props["name"]])
+        if props["resource_type"] in ("model", "seed", "snapshot"):
+            return dg.AssetKey([props["schema"], props.get("alias") or props["name"]])
+        return super().get_asset_key(props)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        configured = super().get_group_name(dbt_resource_props)
+        return dbt_resource_props["schema"] if configured in (None, "default") else configured
+
+
+class _Dbt(DbtCliResource):
+    @property
+    def _cli_version(self) -> version.Version:
+        # dagster-dbt starts `dbt --version` to learn it, which costs seconds in every run.
+        return version.parse(metadata.version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Any) -> Any:
+        # It would only serve dagster-dbt's own row counts, which an in-memory database does not
+        # answer, and importing all of dbt into this process costs more than a second.
+        return None
+
+
+def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition | None:
+    """Make assets of the project's dbt models, seeds and tests.
+
+    Args:
+        settings: The project's settings.
+        manifest: What dbt's parser wrote; see `start_parsing`.
+
+    Returns:
+        One definition that holds all of them; `None` when there is nothing to build.
+    """
+    nodes = json.loads(manifest.read_text("utf-8"))["nodes"].values()
+    if not any(node["resource_type"] in ("model", "seed") for node in nodes):
+        return None
+    dbt = _Dbt(
+        project_dir=str(settings.dbt_path),
+        profiles_dir=str(render_profile(settings)),
+        dbt_executable=dbt_executable(),
+    )
+
+    @dbt_assets(
+        manifest=manifest,
+        name="dbt",
+        dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)),
+    )
+    def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
+        branch = lakehouse.ensure_branch()
+        target = settings.data_path / "dbt" / "runs" / context.run_id
+        try:
+            with dbt_environment(settings, branch), _log(context, settings):
+                invocation = dbt.cli(["build"], context=context, target_path=target)
+                for event in invocation.stream():
+                    yield _with_evidence(context, event, lakehouse)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+
+    return run_dbt
+
+
+def _log(context: dg.AssetExecutionContext, settings: Settings) -> contextlib.AbstractContextManager[object]:
+    """Keep dbt's log out of a command's output; the UI shows it, where a run has a page of its own."""
+    if context.run.remote_job_origin is not None:
+        return contextlib.nullcontext()
+    return contextlib.redirect_stdout((settings.data_path / "dbt" / "dbt.log").open("a", encoding="utf-8"))
+
+
+def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
+    """Add to an event which snapshot of its table it speaks of: the promotion gate asks for it."""
+    if isinstance(event, dg.Output):
+        key = context.asset_key_for_output(event.output_name)
+        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, key)})
+    if isinstance(event, dg.AssetCheckResult) and event.asset_key is not None:
+        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, event.asset_key)})
+    return event
+
+
+def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
+    table = ".".join(key.path)
+    found: dict[str, Any] = {SNAPSHOT_METADATA: str(lakehouse.head(table)), BRANCH_METADATA: lakehouse.branch}
+    rows = lakehouse.row_count(table)
+    return found if rows is None else {**found, "dagster/row_count": rows}

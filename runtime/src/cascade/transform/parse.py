@@ -1,0 +1,143 @@
+"""Let dbt parse the project: its profile, its environment, its manifest. Imports neither Dagster nor dbt."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from cascade.config import PROJECT_DIR_VARIABLE, Settings
+from cascade.errors import TransformError
+
+__all__ = ["MACROS_VARIABLE", "RUN_BRANCH_VARIABLE", "dbt_environment", "dbt_executable", "render_profile", "start_parsing"]
+
+#: How the dbt process learns the branch: as a variable of its own, since `--vars` would force a full parse.
+RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
+#: Where dbt finds the macros of the runtime.
+MACROS_VARIABLE = "CASCADE_DBT_MACROS"
+
+_MACROS = Path(__file__).parent / "macros"
+_PROFILE = """\
+# Rendered by the Cascade runtime; changes here are overwritten.
+cascade:
+  target: embedded
+  outputs:
+    embedded:
+      type: duckdb
+      path: ":memory:"
+      attach: [{ path: ":memory:", alias: iceberg }]
+      database: iceberg
+      schema: main
+      threads: 2
+      settings: { TimeZone: UTC }
+      plugins: [{ module: cascade.transform.duckdb_plugin, alias: cascade }]
+"""
+
+
+@contextlib.contextmanager
+def dbt_environment(settings: Settings, branch: str) -> Iterator[None]:
+    """Set what a dbt process needs to know of the run; restored afterwards.
+
+    `DbtCliResource.cli` takes no environment of its own and passes on this process's.
+    """
+    values = {
+        RUN_BRANCH_VARIABLE: branch,
+        MACROS_VARIABLE: str(_MACROS),
+        PROJECT_DIR_VARIABLE: str(settings.project_dir),
+        "DO_NOT_TRACK": "1",
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def start_parsing(settings: Settings) -> Callable[[], Path | None]:
+    """Let dbt parse the project, in a process beside this one, if a file of it has changed since.
+
+    Args:
+        settings: The project's settings.
+
+    Returns:
+        A function that waits and returns the manifest; `None` when there is no dbt project. It raises
+        TransformError with dbt's own words when dbt cannot parse the project.
+    """
+    if not (settings.dbt_path / "dbt_project.yml").is_file():
+        return lambda: None
+    target = settings.data_path / "dbt" / "target"
+    target.mkdir(parents=True, exist_ok=True)
+    manifest, stamp = target / "manifest.json", target / "fingerprint"
+    profiles = render_profile(settings)
+    # The code servers, the daemon and a command may all look at once; one parses, the others wait.
+    lock = FileLock(str(target / "parse.lock"))
+    lock.acquire()
+    fingerprint = _fingerprint(settings.dbt_path)
+    if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
+        lock.release()
+        return lambda: manifest
+    with dbt_environment(settings, settings.branch):
+        process = subprocess.Popen(
+            [dbt_executable(), "--quiet", "--no-use-colors", "parse", "--profiles-dir", str(profiles)]
+            + ["--project-dir", str(settings.dbt_path), "--target-path", str(target), "--log-path", str(target)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=settings.dbt_path,
+        )
+
+    def wait() -> Path:
+        try:
+            said, _ = process.communicate()
+            if process.returncode:
+                raise TransformError(
+                    "dbt cannot parse the project: " + said.strip(),
+                    where=str(settings.dbt_path),
+                    fix="correct the file that dbt names.",
+                )
+            stamp.write_text(fingerprint, "utf-8")
+        finally:
+            lock.release()
+        return manifest
+
+    return wait
+
+
+def _fingerprint(dbt_path: Path) -> str:
+    """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
+    seen = hashlib.sha256(json.dumps([sys.version, str(dbt_path), str(_MACROS)]).encode())
+    for folder in (dbt_path, _MACROS):
+        for path in sorted(folder.rglob("*")):
+            skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
+            if path.is_file() and not skip:
+                stat = path.stat()
+                seen.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
+
+
+def render_profile(settings: Settings) -> Path:
+    """Write `profiles.yml` for dbt and return its folder."""
+    folder = settings.data_path / "dbt"
+    folder.mkdir(parents=True, exist_ok=True)
+    profile = folder / "profiles.yml"
+    if not profile.is_file() or profile.read_text("utf-8") != _PROFILE:
+        profile.write_text(_PROFILE, "utf-8")
+    return folder
+
+
+def dbt_executable() -> str:
+    """Return dbt of this environment: its folder need not be on the PATH, and the symlink must not be followed."""
+    beside = Path(sys.executable).parent / "dbt"
+    return str(beside) if beside.is_file() else "dbt"
