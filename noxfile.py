@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
@@ -90,44 +90,32 @@ def bench(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Generate a project from this checkout into demo/, run it on real data, show the result."""
     session.install("-q", "copier>=9.19,<10")
-    clean = {name: None for name in os.environ if name.startswith(("CASCADE_", "DAGSTER_", "DBT_"))}
-    clean["VIRTUAL_ENV"] = None
-    times: dict[str, float] = {}
+    nox_own = ("VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT")  # nox's environment is not the project's
+    ours = (name for name in os.environ if name.startswith(("CASCADE_", "DAGSTER_", "DBT_")))
+    clean = dict.fromkeys([*nox_own, *ours])
+    shown = os.path.relpath(DEMO, Path.cwd())
+    times: list[tuple[float, str]] = []
 
-    @contextmanager
-    def step(title: str) -> Iterator[None]:
-        print(f"\n=== {title}", flush=True)
+    def step(title: str, command: str, *arguments: str) -> None:
+        print(f"\n=== {title}\n$ {shlex.join([Path(command).name, *arguments])}", flush=True)
         begin = time.monotonic()
-        yield
-        times[title] = time.monotonic() - begin
+        session.run(command, *arguments, external=True, log=False, env=clean)
+        times.append((time.monotonic() - begin, title))
 
     shutil.rmtree(DEMO, ignore_errors=True)
-    with step("Generate a project"):
-        session.run(
-            "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(HERE), str(DEMO), env=clean
-        )
+    answers = ("--quiet", "--defaults", "--vcs-ref", "HEAD")
+    step("Generate a project from this checkout", "copier", "copy", *answers, str(HERE), str(DEMO))
     with session.chdir(DEMO):
-        with step("Install it"):
-            session.run("uv", "sync", "--quiet", external=True, env=clean)
         cascade = str(DEMO / ".venv" / "bin" / "cascade")
-        with step("Run its pipeline"):
-            session.run(cascade, "run", external=True, env=clean)
-        with step("The gold table"):
-            session.run(
-                cascade,
-                "query",
-                "select * from gold.weather_daily order by station, date limit 10",
-                external=True,
-                env=clean,
-            )
-        with step("The branches, and what was promoted"):
-            session.run(cascade, "branch", "list", external=True, env=clean)
-            session.run(cascade, "branch", "log", external=True, env=clean)
+        gold = "select * from gold.weather_daily order by station, date limit 10"
+        step("Install it", "uv", "sync", "--quiet")
+        step("Run its pipeline: a year of hourly weather", cascade, "run")
+        step("Look at the gold table", cascade, "query", gold)
+        step("Look at what was promoted", cascade, "branch", "log")
 
     print("\n=== Done")
-    for title, seconds in times.items():
+    for seconds, title in times:
         print(f"  {seconds:6.1f} s  {title}")
-    shown = os.path.relpath(DEMO, Path.cwd())
     print(f"""
 The project is in {shown}:
   {shown}/workflows        Python that loads rows, and the checks on them

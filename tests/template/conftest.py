@@ -16,10 +16,18 @@ from projects import BIN, REPOSITORY, Run, commit_all
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a stranger: no settings of ours, no configuration of git or copier."""
     home = tmp_path_factory.mktemp("home")
-    (home / "gitconfig").write_text(
-        "[user]\nname = Test\nemail = test@example.com\n[init]\ndefaultBranch = main\n"
+    (home / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.com\n[init]\ndefaultBranch = main\n")
+    hidden = (
+        "CASCADE_",
+        "DAGSTER_",
+        "DBT_",
+        "COPIER_",
+        "GIT_CONFIG",
+        "GIT_DIR",
+        "PYTEST_",
+        "UV_PROJECT",
+        "VIRTUAL_ENV",
     )
-    hidden = ("CASCADE_", "DAGSTER_", "DBT_", "COPIER_", "GIT_CONFIG", "GIT_DIR", "PYTEST_", "VIRTUAL_ENV")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return clean | {
         "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
@@ -34,9 +42,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def run(environment: dict[str, str]) -> Run:
     """Run a command with standard input closed; by default it must succeed."""
 
-    def run(
-        *command: str | Path, cwd: Path, check: bool = True, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*command: str | Path, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,

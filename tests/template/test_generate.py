@@ -174,9 +174,7 @@ def test_enter_is_answer_enough(environment: dict[str, str], tmp_path: Path) -> 
     ours, theirs = pty.openpty()
     command = [BIN / "copier", "copy", "--vcs-ref", "HEAD", REPOSITORY, tmp_path / "my-project"]
     terminal = environment | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=terminal, stdin=theirs, stdout=theirs, stderr=theirs
-    )
+    process = subprocess.Popen(command, cwd=tmp_path, env=terminal, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     seen, deadline = b"", time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:

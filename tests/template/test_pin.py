@@ -66,9 +66,7 @@ def test_an_unreleased_url_is_pinned_by_its_commit(release: Path, run: Run, tmp_
 
 def test_a_released_folder_is_pinned_by_its_tag(release: Path, run: Run, tmp_path: Path) -> None:
     run(*(BIN / "copier", "copy", "-q", "--defaults", release, tmp_path / "x"), cwd=tmp_path)
-    assert (
-        pin(tmp_path / "x") == f"cascade-runtime @ git+file://localhost{release}@v0.1.0#subdirectory=runtime"
-    )
+    assert pin(tmp_path / "x") == f"cascade-runtime @ git+file://localhost{release}@v0.1.0#subdirectory=runtime"
 
 
 def test_a_folder_with_a_space_in_its_name_is_quoted(release: Path, run: Run, tmp_path: Path) -> None:

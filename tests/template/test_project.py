@@ -99,9 +99,7 @@ def test_gold_is_what_the_file_says(lakehouse: Path, run: Run) -> None:
 
 def test_the_impossible_wind_stops_at_silver(lakehouse: Path, run: Run) -> None:
     sql = "select max({}) as wind from {}"
-    assert _query(lakehouse, run, sql.format("wind_speed", "raw.weather_observations")) == [
-        {"wind": 1048.36058}
-    ]
+    assert _query(lakehouse, run, sql.format("wind_speed", "raw.weather_observations")) == [{"wind": 1048.36058}]
     (found,) = _query(lakehouse, run, sql.format("wind_speed_mph", "silver.weather_hourly"))
     assert float(str(found["wind"])) < 250
 

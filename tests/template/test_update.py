@@ -48,9 +48,7 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     (template / "tests/test_later.py").write_text('"""A later seed."""\n')
     (template / "LATER.md").write_text("A later file of the framework.\n")
     runtime = place / "runtime" / "pyproject.toml"
-    runtime.write_text(
-        re.sub(r'^version = ".*"$', 'version = "0.2.0"', runtime.read_text("utf-8"), flags=re.MULTILINE)
-    )
+    runtime.write_text(re.sub(r'^version = ".*"$', 'version = "0.2.0"', runtime.read_text("utf-8"), flags=re.MULTILINE))
     commit_all(run, place, "second release")
     run("git", "tag", "v0.2.0", cwd=place)
     return place
