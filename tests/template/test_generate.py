@@ -36,6 +36,7 @@ EXPECTED = {
     "definitions.py",
     "pyproject.toml",
     "tests/test_project.py",
+    "tests/test_weather.py",
     "transforms/dbt/dbt_project.yml",
     "workflows/ingestion/weather.py",
     "workflows/quality/weather.py",
