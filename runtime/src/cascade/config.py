@@ -73,18 +73,16 @@ class Settings(BaseSettings):
     """
 
     # `match_prefix`: one `.env` serves Cascade and compose, and a misspelt `CASCADE_` key in it fails.
-    model_config = SettingsConfigDict(env_prefix="CASCADE_", frozen=True, extra="forbid", dotenv_filtering="match_prefix")
+    model_config = SettingsConfigDict(
+        env_prefix="CASCADE_", frozen=True, extra="forbid", dotenv_filtering="match_prefix"
+    )
 
     project_dir: Path = Field(description="The project's root folder; found, not set.")
-    branch: str = Field(
-        default="dev", description="The branch that materializations outside a pipeline run write to."
-    )
+    branch: str = Field(default="dev", description="The branch that materializations outside a pipeline run write to.")
     data_dir: Path = Field(
         default=Path(".cascade"), description="Catalog, warehouse and marts; relative to the project's root."
     )
-    workflows_dir: Path = Field(
-        default=Path("workflows"), description="The folder that workflows are discovered in."
-    )
+    workflows_dir: Path = Field(default=Path("workflows"), description="The folder that workflows are discovered in.")
     dbt_dir: Path = Field(default=Path("transforms/dbt"), description="The dbt project's folder.")
     partitions_start: dt.date = Field(
         default=dt.date(2024, 1, 1), description="First day of partitions that name no start themselves."

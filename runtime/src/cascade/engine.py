@@ -20,7 +20,12 @@ __all__ = ["parse_at", "query", "register_tables"]
 
 
 def query(
-    lake: BranchingCatalog, ref: str, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None
+    lake: BranchingCatalog,
+    ref: str,
+    sql: str,
+    *,
+    at: int | dt.datetime | None = None,
+    parameters: list[object] | None = None,
 ) -> pa.Table:
     """Run one SELECT on a reference and return its rows.
 
@@ -163,7 +168,9 @@ def _explain(error: Exception, lake: BranchingCatalog, ref: str, sql: str) -> Qu
     message = str(error).strip()
     fix = "correct the SQL."
     if "does not exist" in message and "able" in message:
-        fix = f"the tables of `{ref}` are {', '.join(sorted(lake.pointers(ref))) or 'none yet: run the pipeline first'}."
+        fix = (
+            f"the tables of `{ref}` are {', '.join(sorted(lake.pointers(ref))) or 'none yet: run the pipeline first'}."
+        )
     elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
         fix = "read tables of the lakehouse only; files come in through a workflow."
     return QueryError(message, where=f"branch {ref}", fix=fix)

@@ -120,6 +120,8 @@ class Lakehouse:
         total = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
         return None if total is None else int(total)
 
-    def query(self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None) -> pa.Table:
+    def query(
+        self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None
+    ) -> pa.Table:
         """Run one SELECT on the branch and return its rows; see `cascade.engine.query`."""
         return run_query(self.lake, self.ref, sql, at=at, parameters=parameters)

@@ -31,7 +31,9 @@ class TestLakehouse:
     __test__ = False
 
     def __init__(self, folder: Path, *, project_dir: Path | None = None) -> None:
-        self.settings = Settings(project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH)
+        self.settings = Settings(
+            project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH
+        )
         self.lakehouse = Lakehouse(self.settings, _BRANCH)
         self._instance = dg.DagsterInstance.ephemeral()
 
@@ -94,5 +96,3 @@ def _words(event: dg.DagsterEvent) -> str:
     if data.user_failure_data is not None and data.user_failure_data.description:
         return data.user_failure_data.description
     return data.error.message if data.error is not None else "failed"
-
-

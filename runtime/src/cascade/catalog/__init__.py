@@ -169,7 +169,9 @@ class BranchingCatalog(abc.ABC):
         """Return what a branch holds unpromoted: its tables against the state it was made from."""
 
     @abc.abstractmethod
-    def merge(self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None) -> LogEntry | None:
+    def merge(
+        self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None
+    ) -> LogEntry | None:
         """Move every table that changed on the source to the target, all or none.
 
         Args:

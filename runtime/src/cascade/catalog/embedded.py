@@ -12,12 +12,9 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
-from pyiceberg.catalog import Catalog, MetastoreCatalog
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
-from pyiceberg.serializers import FromInputFile
-from pyiceberg.table import CommitTableResponse, Table
-from pyiceberg.table.update import TableRequirement, TableUpdate
-from pyiceberg.typedef import Identifier
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalogBaseTable
+from pyiceberg.table import Table
 
 from cascade.catalog import (
     MAIN,
@@ -29,7 +26,7 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
-from cascade.catalog.durable_io import DurableFileIO
+from cascade.catalog.reference import ReferenceCatalog
 from cascade.errors import BranchNotFoundError, CatalogError, LeaseHeldError, PromotionConflictError
 
 __all__ = ["EmbeddedCatalog"]
@@ -105,7 +102,9 @@ class EmbeddedCatalog(BranchingCatalog):
     def catalog(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
-        return _ReferenceCatalog(self, ref, writable=kind == "branch" and ref != MAIN)
+        return ReferenceCatalog(
+            self._engine, self._warehouse, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
+        )
 
     def branches(self) -> list[Branch]:
         """Return all references, `main` first, then by name."""
@@ -149,7 +148,9 @@ class EmbeddedCatalog(BranchingCatalog):
     def delete(self, name: str) -> None:
         """Drop a branch or tag."""
         if name == MAIN:
-            raise CatalogError("`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them.")
+            raise CatalogError(
+                "`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them."
+            )
 
         def drop(connection: sa.Connection) -> None:
             self._kind(connection, name)
@@ -194,7 +195,9 @@ class EmbeddedCatalog(BranchingCatalog):
 
         return self._read(read)
 
-    def merge(self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None) -> LogEntry | None:
+    def merge(
+        self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None
+    ) -> LogEntry | None:
         """Move every table that changed on the source to the target, all or none."""
         checked = None if expected is None else list(expected)
 
@@ -240,9 +243,7 @@ class EmbeddedCatalog(BranchingCatalog):
         """Put a branch back to where it stood right after an entry of its log."""
 
         def move(connection: sa.Connection) -> LogEntry | None:
-            rows = connection.execute(
-                sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc())
-            ).all()
+            rows = connection.execute(sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc())).all()
             if entry != 0 and entry not in {row.id for row in rows}:
                 raise CatalogError(
                     f"The log of `{target}` has no entry {entry}.",
@@ -289,20 +290,16 @@ class EmbeddedCatalog(BranchingCatalog):
         )
 
     @property
-    def _reader(self) -> _ReferenceCatalog:
-        return _ReferenceCatalog(self, MAIN, writable=False)
+    def _reader(self) -> ReferenceCatalog:
+        return ReferenceCatalog(self._engine, self._warehouse, self.table_lock, MAIN, writable=False)
 
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the folder is still where it was made: metadata holds absolute paths."""
         here = str(self._data_path)
-        recorded = connection.execute(
-            sa.select(_properties.c.value).where(_properties.c.name == "data_path")
-        ).scalar()
+        recorded = connection.execute(sa.select(_properties.c.value).where(_properties.c.name == "data_path")).scalar()
         if recorded is None:
             connection.execute(_properties.insert().values(name="data_path", value=here))
-            connection.execute(
-                _branches.insert().values(name=MAIN, kind="branch", source="", created_at=_now())
-            )
+            connection.execute(_branches.insert().values(name=MAIN, kind="branch", source="", created_at=_now()))
         elif recorded != here and Path(recorded).resolve() != self._data_path.resolve():
             raise CatalogError(
                 "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",
@@ -315,7 +312,7 @@ class EmbeddedCatalog(BranchingCatalog):
 
     def _names(self, connection: sa.Connection) -> dict[str, str]:
         rows = connection.execute(sa.select(_branches.c.name, _branches.c.kind)).all()
-        return {name: kind for name, kind in rows}
+        return {str(row.name): str(row.kind) for row in rows}
 
     def _kind(self, connection: sa.Connection, name: str) -> str:
         names = self._names(connection)
@@ -360,7 +357,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 _tables.c.catalog_name == ref
             )
         )
-        return {f"{namespace}.{name}": location for namespace, name, location in rows}
+        return {f"{row.table_namespace}.{row.table_name}": str(row.metadata_location) for row in rows}
 
     def _changes(self, connection: sa.Connection, branch: str) -> list[TableChange]:
         rows = connection.execute(
@@ -368,7 +365,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 _bases.c.branch == branch
             )
         )
-        base = {f"{namespace}.{name}": location for namespace, name, location in rows}
+        base = {f"{row.table_namespace}.{row.table_name}": str(row.metadata_location) for row in rows}
         return compare(base, self._pointers(connection, branch))
 
     def _move(
@@ -422,7 +419,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 _branches.c.kind == "branch", _branches.c.name != target, _branches.c.name.not_like("run-%")
             )
         )
-        for (name,) in rows.all():
+        for name in [str(row.name) for row in rows]:
             if name != MAIN and not self._changes(connection, name):
                 self._copy(connection, target, name)
 
@@ -440,78 +437,6 @@ class EmbeddedCatalog(BranchingCatalog):
                 if "database is locked" not in str(error) or attempt == _LOCKED_RETRIES - 1:
                     raise
         raise AssertionError("unreachable")
-
-
-class _ReferenceCatalog(SqlCatalog):
-    """PyIceberg's catalog of one reference; shares the connection pool of the whole."""
-
-    def __init__(self, lake: EmbeddedCatalog, ref: str, *, writable: bool) -> None:
-        MetastoreCatalog.__init__(
-            self,
-            ref,
-            **{"py-io-impl": f"{DurableFileIO.__module__}.{DurableFileIO.__qualname__}", "warehouse": str(lake._warehouse)},
-        )
-        self.engine = lake._engine
-        self._schema_version = "v1"
-        self._lake = lake
-        self._writable = writable
-
-    def at(self, table: str, location: str) -> Table:
-        io = self._load_file_io(location=location)
-        metadata = FromInputFile.table_metadata(io.new_input(location))
-        return Table(
-            identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
-        )
-
-    def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
-        check_table_name(f"{namespace}.{table_name}")
-        return super()._resolve_table_location(location, namespace, table_name)
-
-    def _get_default_warehouse_location(self, database_name: str, table_name: str) -> str:
-        return str(self._lake._warehouse / database_name / table_name)
-
-    def commit_table(
-        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
-    ) -> CommitTableResponse:
-        name = self._require_writable(table.name())
-        with self._lake.table_lock(name):
-            return super().commit_table(table, requirements, updates)
-
-    def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
-        self._require_writable(identifier)
-        self.create_namespace_if_not_exists(self.namespace_from(identifier))
-        return super().create_table(identifier, *args, **kwargs)
-
-    def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
-        self._require_writable(identifier)
-        self.create_namespace_if_not_exists(self.namespace_from(identifier))
-        return super().register_table(identifier, metadata_location, overwrite)
-
-    def drop_table(self, identifier: str | Identifier) -> None:
-        self._require_writable(identifier)
-        super().drop_table(identifier)
-
-    def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
-        self._require_writable(from_identifier)
-        self._require_writable(to_identifier)
-        self.create_namespace_if_not_exists(self.namespace_from(to_identifier))
-        return super().rename_table(from_identifier, to_identifier)
-
-    def purge_table(self, identifier: str | Identifier) -> None:
-        raise CatalogError(
-            f"Purging {identifier} would destroy files that other branches, `main` included, still read.",
-            fix="use drop_table; files that nothing refers to are collected later.",
-        )
-
-    def _require_writable(self, identifier: str | Identifier) -> str:
-        name = check_table_name(".".join(self.identifier_to_tuple(identifier)))
-        if not self._writable:
-            raise CatalogError(
-                f"`{self.name}` is never written directly.",
-                where=f"table {name}",
-                fix="write on a branch and promote it.",
-            )
-        return name
 
 
 def _configure_connection(connection: Any, _record: object) -> None:

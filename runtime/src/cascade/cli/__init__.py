@@ -33,7 +33,7 @@ class _LazyGroup(click.RichGroup):
         if cmd_name not in _COMMANDS:
             return None
         line = _COMMANDS[cmd_name][1]
-        return click.RichCommand(cmd_name, help=line, short_help=line)
+        return click.RichCommand(name=cmd_name, help=line, short_help=line)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -37,7 +37,9 @@ def list_(as_json: bool) -> None:
 
 @branch.command()
 @click.argument("name")
-@click.option("--from", "source", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag that it starts as.")
+@click.option(
+    "--from", "source", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag that it starts as."
+)
 @click.option("--tag", is_flag=True, help="Freeze it: a tag is never written.")
 @json_option
 def create(name: str, source: str, tag: bool, as_json: bool) -> None:
@@ -132,7 +134,11 @@ def restore(entry: int, as_json: bool) -> None:
     with lake.lease(MAIN, "`cascade branch restore`"):
         done = lake.restore(entry)
     tables = [change.table for change in done.changes] if done else []
-    text = f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}" if done else "main stands there already."
+    text = (
+        f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}"
+        if done
+        else "main stands there already."
+    )
     _answer(as_json, {"entry": done.id if done else None, "tables": tables}, text)
 
 

@@ -47,7 +47,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, lim
     shown = rows if limit is None else rows[:limit]
     cells = [[_cell(value) for value in row] for row in shown]
     widths = [max([len(c), *(len(row[i]) for row in cells)]) for i, c in enumerate(columns)]
-    right = [bool(shown) and all(isinstance(row[i], int | float | decimal.Decimal | None) for row in shown) for i in range(len(columns))]
+    right = [
+        bool(shown) and all(isinstance(row[i], int | float | decimal.Decimal | None) for row in shown)
+        for i in range(len(columns))
+    ]
 
     def line(values: Sequence[str]) -> str:
         parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
@@ -86,7 +89,13 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} done"), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed} done"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
 
@@ -95,7 +104,7 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
                     bar.update(task, description=f"{what}: {subject}")
                 else:
                     bar.update(task, advance=1)
-                if event != "started" and event != "check passed":
+                if event not in ("started", "check passed"):
                     bar.console.print(f"{time.monotonic() - begun:6.1f} s  {event} {subject}", highlight=False)
 
             yield moving

@@ -12,7 +12,7 @@ from cascade.cli.output import json_option, print_json, progress, say
 from cascade.config import load_settings
 
 if TYPE_CHECKING:
-    from cascade.framework.launch import Outcome
+    from cascade.framework.progress import Outcome
 
 __all__ = ["materialize", "run"]
 
@@ -20,8 +20,19 @@ _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01
 
 
 @click.command()
-@click.option("--select", "-s", multiple=True, metavar="ASSET", help="Only these assets; `+name` adds what it depends on, `name+` what depends on it. Repeatable.")
-@click.option("--partition", "-p", metavar="KEY[..KEY]", help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
+@click.option(
+    "--select",
+    "-s",
+    multiple=True,
+    metavar="ASSET",
+    help="Only these assets; `+name` adds what it depends on, `name+` what depends on it. Repeatable.",
+)
+@click.option(
+    "--partition",
+    "-p",
+    metavar="KEY[..KEY]",
+    help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.",
+)
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
 @json_option
 def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_json: bool) -> None:
@@ -46,7 +57,12 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_jso
 
 @click.command()
 @click.argument("assets", nargs=-1, required=True)
-@click.option("--partition", "-p", metavar="KEY[..KEY]", help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.")
+@click.option(
+    "--partition",
+    "-p",
+    metavar="KEY[..KEY]",
+    help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.",
+)
 @json_option
 def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -> None:
     """Materialize ASSETS on a branch, and run their checks; `main` is not touched.
@@ -95,7 +111,9 @@ def _print(outcome: Outcome) -> None:
         click.echo(click.style("\nThe run failed", fg="red", bold=True) + f": {state}.", err=True)
         for failure in outcome.failures:
             click.echo(f"  {failure}", err=True)
-        look = f'look at it with `cascade query "…" --branch {outcome.branch}` or `cascade branch diff {outcome.branch}`, '
+        look = (
+            f'look at it with `cascade query "…" --branch {outcome.branch}` or `cascade branch diff {outcome.branch}`, '
+        )
         click.echo(f"Next: {'' if moved else look}correct the cause, and run again.", err=True)
 
 
@@ -126,7 +144,9 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         for done in outcome.assets
     ]
     document["promotion"] = (
-        {"id": outcome.promotion.id, "tables": [c.table for c in outcome.promotion.changes]} if outcome.promotion else None
+        {"id": outcome.promotion.id, "tables": [c.table for c in outcome.promotion.changes]}
+        if outcome.promotion
+        else None
     )
     return document
 

@@ -16,7 +16,11 @@ _SHOWN = 1000
 @click.command()
 @click.argument("sql")
 @click.option("--branch", "-b", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag to read.")
-@click.option("--at", metavar="SNAPSHOT_OR_TIMESTAMP", help="Read the past: a snapshot's id, or an ISO time, which is UTC without a zone.")
+@click.option(
+    "--at",
+    metavar="SNAPSHOT_OR_TIMESTAMP",
+    help="Read the past: a snapshot's id, or an ISO time, which is UTC without a zone.",
+)
 @json_option
 def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
     """Run one SELECT; tables are named `namespace.table`, for example gold.weather_daily.

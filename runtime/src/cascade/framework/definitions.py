@@ -16,7 +16,7 @@ from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.publish import Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
-__all__ = ["build_definitions", "guards_of", "defs"]
+__all__ = ["build_definitions", "defs", "guards_of"]  # noqa: F822  # `defs` is resolved by `__getattr__`
 
 
 def __getattr__(name: str) -> Any:
@@ -112,7 +112,9 @@ def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
     job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(asset.key).downstream())
     definition = asset.partitions_def
 
-    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=_timezone(definition))
+    @dg.schedule(
+        name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=_timezone(definition)
+    )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if definition is None:
             return dg.RunRequest()

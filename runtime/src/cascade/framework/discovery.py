@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from dagster._core.definitions.partitions.partitioned_schedule import (
@@ -90,7 +90,7 @@ def discover_user_workflows(path: Path) -> dg.Definitions:
 def broken_files(definitions: dg.Definitions) -> list[str]:
     """Return the files that `discover_user_workflows` could not load: file, line and cause of each."""
     value = (definitions.metadata or {}).get(BROKEN_METADATA)
-    return list(value.value) if value is not None else []  # type: ignore[attr-defined]
+    return [str(file) for file in cast("list[str]", value.value)] if value is not None else []
 
 
 def _collect(module: ModuleType, file: Path, found: _Found) -> None:
@@ -103,9 +103,7 @@ def _collect(module: ModuleType, file: Path, found: _Found) -> None:
     # Whole files count: one that contradicts an earlier one is left out with all it defines.
     names = {key: item for _, kind, item in new for key in _names(kind, item)}
     if clash := [key for key in names if key in found.owners]:
-        raise ValueError(
-            "; ".join(f"{key} is defined already in {found.owners[key].name}" for key in clash)
-        )
+        raise ValueError("; ".join(f"{key} is defined already in {found.owners[key].name}" for key in clash))
     for name, kind, item in new:
         found.seen.add(id(item))
         if kind == "resources":

@@ -46,11 +46,11 @@ def inspect_project(settings: Settings) -> Inspection:
         found.problems.append(str(error))
         return found
     found.assets = sorted(key.to_user_string() for key in graph.executable_asset_keys)
-    for key in sorted(graph.asset_check_keys):
-        spec = graph.get_check_spec(key)
-        found.checks.append({"name": key.name, "asset": key.asset_key.to_user_string(), "blocking": spec.blocking})
-        if key.asset_key not in graph.get_all_asset_keys():
-            found.problems.append(f"check `{key.name}`: there is no asset {key.asset_key.to_user_string()}")
+    for check in sorted(graph.asset_check_keys):
+        spec, asset = graph.get_check_spec(check), check.asset_key.to_user_string()
+        found.checks.append({"name": check.name, "asset": asset, "blocking": spec.blocking})
+        if check.asset_key not in graph.get_all_asset_keys():
+            found.problems.append(f"check `{check.name}`: there is no asset {asset}")
     for key in graph.executable_asset_keys:
         if TABLE_METADATA in graph.get(key).metadata:
             try:

@@ -81,7 +81,9 @@ def duckdb_type(kind: t.IcebergType) -> str:
     raise ValueError(f"DuckDB cannot read the Iceberg type {kind}")
 
 
-def files_sql(schema: Schema, paths: Iterable[str], *, columns: Iterable[str] | None = None, position: bool = False) -> str:
+def files_sql(
+    schema: Schema, paths: Iterable[str], *, columns: Iterable[str] | None = None, position: bool = False
+) -> str:
     """Return a table expression over Parquet files written for any earlier version of a schema.
 
     A renamed column is found by its field id, one that a file lacks is null.
@@ -119,7 +121,9 @@ def view_sql(table: Table, snapshot_id: int | None = None) -> str:
             schema = table.schemas()[snapshot.schema_id]
     tasks = list(table.scan(snapshot_id=snapshot_id).plan_files()) if table.current_snapshot() else []
     if any(task.delete_files for task in tasks):
-        raise NotImplementedError(f"{'.'.join(table.name())} has delete files; compact it with the engine that wrote them")
+        raise NotImplementedError(
+            f"{'.'.join(table.name())} has delete files; compact it with the engine that wrote them"
+        )
     # The names are spelled out: a star over read_parquet would follow its own order of columns.
     columns = ", ".join(quote(field.name) for field in schema.fields)
     return f"SELECT {columns} FROM {files_sql(schema, (task.file.file_path for task in tasks))}"

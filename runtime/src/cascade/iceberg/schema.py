@@ -137,9 +137,7 @@ def schema_from_pandera(model: Any) -> Schema:
         DefinitionError: Columns whose type is not known to Iceberg; all of them are named.
     """
     schema = pandera_schema(model)
-    annotations = {
-        field.name: info.raw_annotation for info, field in getattr(model, "__fields__", {}).values()
-    }
+    annotations = {field.name: info.raw_annotation for info, field in getattr(model, "__fields__", {}).values()}
     fields: list[NestedField] = []
     problems: list[str] = []
     if (index := getattr(schema, "index", None)) is not None:
@@ -182,9 +180,7 @@ def schema_from_arrow(schema: pa.Schema) -> Schema:
         except _CANNOT_CONVERT:
             problems.append(f"`{field.name}` ({field.type})")
             continue
-        fields.append(
-            NestedField(-1, field.name, column_type, required=False, doc=doc.decode() if doc else None)
-        )
+        fields.append(NestedField(-1, field.name, column_type, required=False, doc=doc.decode() if doc else None))
     if problems:
         raise SchemaMismatchError(
             f"Iceberg has no type for these columns: {', '.join(problems)}.",
@@ -227,9 +223,7 @@ def iceberg_type(arrow_type: pa.DataType) -> IcebergType:  # noqa: PLR0911  one 
         key, value = iceberg_type(arrow_type.key_type), iceberg_type(arrow_type.item_type)
         return MapType(-1, key, -1, value, value_required=False)
     if pa.types.is_struct(arrow_type) and arrow_type.num_fields:
-        return StructType(
-            *(NestedField(-1, f.name, iceberg_type(f.type), required=False) for f in arrow_type)
-        )
+        return StructType(*(NestedField(-1, f.name, iceberg_type(f.type), required=False) for f in arrow_type))
     if pa.types.is_fixed_size_binary(arrow_type):
         return BinaryType()
     if _is_list(arrow_type):

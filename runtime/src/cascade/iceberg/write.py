@@ -6,24 +6,22 @@ import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThanOrEqual
-from pyiceberg.io.fileformat import FileFormatFactory
-from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionKey, PartitionSpec
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
-from pyiceberg.table.locations import load_location_provider
-from pyiceberg.typedef import Record
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.errors import ContractError, SchemaMismatchError
+from cascade.iceberg.files import FileWriter, Staged, discard
+from cascade.iceberg.filters import between
 from cascade.iceberg.read import connect, files_sql, quote
 
 if TYPE_CHECKING:
@@ -33,11 +31,7 @@ __all__ = ["Staged", "WriteResult", "stage", "write"]
 
 Mode = Literal["append", "merge", "replace"]
 
-# One file holds at most this much Arrow data: a merge rewrites whole files, so they must not be huge.
-_FILE_BYTES = 512 << 20
 _READ_ROWS = 100_000
-# Open writers each hold a row group; a wider spread of partitions is written in several files each.
-_OPEN_WRITERS = 64
 
 
 @dataclass(frozen=True)
@@ -57,29 +51,6 @@ class WriteResult:
     duplicates: int
     replaced: int
     total: int
-
-
-@dataclass
-class Staged:
-    """Files that are written but that no snapshot holds yet.
-
-    Attributes:
-        table: `namespace.table`.
-        schema: The schema the files were written with; its field ids are those of the table to be.
-        files: The files.
-        rows: How many rows they hold.
-    """
-
-    table: str
-    schema: Schema
-    spec: PartitionSpec
-    files: list[DataFile] = field(default_factory=list)
-    rows: int = 0
-
-    @property
-    def paths(self) -> list[str]:
-        """Locations of the files."""
-        return [file.file_path for file in self.files]
 
 
 def stage(
@@ -111,10 +82,9 @@ def stage(
         SchemaMismatchError: A column's type cannot become the other's.
     """
 
-
-    transaction = _begin(lake, branch, table, schema, spec, exact)
+    transaction = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
     staged = Staged(table, transaction.table_metadata.schema(), transaction.table_metadata.spec())
-    writer = _FileWriter(transaction, staged)
+    writer = FileWriter(transaction, staged)
     try:
         for batch in batches:
             known = {f.name for f in staged.schema.fields}
@@ -124,7 +94,7 @@ def stage(
                 writer.close()
                 _evolve(transaction, table, schema_from_arrow(batch.schema))
                 staged.schema = transaction.table_metadata.schema()
-                writer = _FileWriter(transaction, staged)
+                writer = FileWriter(transaction, staged)
             writer.write(batch)
         writer.close()
     except BaseException:
@@ -207,7 +177,8 @@ def write(
         raise
     metadata = transaction.table_metadata
     snapshot = metadata.current_snapshot()
-    assert snapshot is not None and snapshot.summary is not None
+    assert snapshot is not None
+    assert snapshot.summary is not None
     return WriteResult(
         snapshot_id=snapshot.snapshot_id,
         rows=staged.rows,
@@ -215,78 +186,6 @@ def write(
         replaced=sum(file.record_count for file in replaced_files) - kept.rows,
         total=int(snapshot.summary["total-records"] or 0),
     )
-
-
-def discard(transaction: Transaction, staged: Staged) -> None:
-    """Delete staged files that will not be used."""
-    for path in staged.paths:
-        # What cannot be deleted now is an orphan that garbage collection finds.
-        with contextlib.suppress(OSError):
-            transaction._table.io.delete(path)
-    staged.files.clear()
-
-
-class _FileWriter:
-    """Rolls Parquet files for a table, one at a time for each of its partitions."""
-
-    def __init__(self, transaction: Transaction, staged: Staged) -> None:
-        self._io = transaction._table.io
-        self._staged = staged
-        self._properties = transaction.table_metadata.properties
-        self._spec = staged.spec
-        self._spec_id = transaction.table_metadata.default_spec_id
-        self._locations = load_location_provider(transaction.table_metadata.location, self._properties)
-        self._format = FileFormatFactory.get(FileFormat.PARQUET)
-        self._arrow_schema = schema_to_pyarrow(staged.schema, include_field_ids=True)
-        self._open: dict[Record | None, tuple[object, object, str, PartitionKey | None, int]] = {}
-
-    def write(self, batch: pa.Table) -> None:
-        rows = _fit(batch, self._arrow_schema, self._staged.table)
-        if rows.num_rows == 0:
-            return
-        if self._spec.is_unpartitioned():
-            self._write_part(rows, None)
-            return
-        for part in _determine_partitions(self._spec, self._staged.schema, rows):
-            self._write_part(part.arrow_table_partition, part.partition_key)
-
-    def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
-        partition = key.partition if key else None
-        if partition not in self._open:
-            if len(self._open) >= _OPEN_WRITERS:
-                self.close()
-            path = self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
-            output = self._io.new_output(path)
-            writer = self._format.create_writer(output, self._staged.schema, self._properties)
-            self._open[partition] = (writer, output, path, key, 0)
-        writer, output, path, key, size = self._open[partition]
-        writer.write(rows)  # type: ignore[attr-defined]
-        self._open[partition] = (writer, output, path, key, size + rows.nbytes)
-        self._staged.rows += rows.num_rows
-        if size + rows.nbytes >= _FILE_BYTES:
-            self._finish(partition)
-
-    def close(self) -> None:
-        for partition in list(self._open):
-            self._finish(partition)
-
-    def _finish(self, partition: Record | None) -> None:
-        writer, output, path, key, _ = self._open.pop(partition)
-        statistics = writer.close()  # type: ignore[attr-defined]
-        self._staged.files.append(
-            DataFile.from_args(
-                content=DataFileContent.DATA,
-                file_path=path,
-                file_format=FileFormat.PARQUET,
-                partition=key.partition if key else Record(),
-                file_size_in_bytes=len(output),  # type: ignore[arg-type]
-                sort_order_id=None,
-                spec_id=self._spec_id,
-                equality_ids=None,
-                key_metadata=None,
-                **statistics.to_serialized_dict(),
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -308,7 +207,7 @@ class _Incoming:
             columns = ", ".join(quote(f.name) for f in kept.schema.fields)
             old = files_sql(kept.schema, (file.file_path for file in files))
             rows = self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {condition}")
-            writer = _FileWriter(transaction, kept)
+            writer = FileWriter(transaction, kept)
             try:
                 for batch in rows.to_arrow_reader(_READ_ROWS):
                     writer.write(pa.Table.from_batches([batch]))
@@ -352,12 +251,12 @@ class _Incoming:
             if isinstance(low, bytes | bool | uuid.UUID):
                 continue  # no literal of PyIceberg compares these with a file's bounds
             low, high = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))  # noqa: PLW2901
-            expression = And(expression, And(GreaterThanOrEqual(name, low), LessThanOrEqual(name, high)))
+            expression = And(expression, between(name, low, high))
         return expression
 
 
 def _begin(
-    lake: BranchingCatalog, branch: str, table: str, schema: Schema, spec: PartitionSpec, exact: bool
+    lake: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool
 ) -> Transaction:
     """Open a transaction in which the table exists and has every column of the schema."""
     check_table_name(table)
@@ -372,11 +271,9 @@ def _begin(
     return transaction
 
 
-def _again(
-    lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool
-) -> Transaction:
+def _again(lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool) -> Transaction:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction = _begin(lake, branch, staged.table, staged.schema, spec, exact)
+    transaction = _begin(lake, branch, staged.table, schema=staged.schema, spec=spec, exact=exact)
     now = {f.field_id: f for f in transaction.table_metadata.schema().fields}
     if any(
         f.field_id not in now or (now[f.field_id].name, now[f.field_id].field_type) != (f.name, f.field_type)
@@ -426,27 +323,6 @@ def _without_narrower(current: Schema, wanted: Schema) -> Schema:
     return Schema(*fields)
 
 
-def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
-    """Give a batch the columns, order and types of a schema."""
-    columns = []
-    for wanted in schema:
-        if wanted.name not in batch.column_names:
-            columns.append(pa.nulls(batch.num_rows, wanted.type))
-            continue
-        column = batch[wanted.name]
-        if column.type != wanted.type:
-            try:
-                column = column.cast(wanted.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise SchemaMismatchError(
-                    f"Column `{wanted.name}` does not fit: {error}",
-                    where=f"table {table}, column type {wanted.type}, rows have {column.type}",
-                    fix="return values of the declared type, or declare another one.",
-                ) from error
-        columns.append(column)
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
 def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
     """Return the live files that may hold rows of a filter."""
     tasks = list(table.scan(row_filter=expression).plan_files())
@@ -483,7 +359,7 @@ def _deduplicate(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
     single = Staged(staged.table, staged.schema, staged.spec)
-    writer = _FileWriter(transaction, single)
+    writer = FileWriter(transaction, single)
     try:
         for batch in _tables(winners):
             writer.write(batch)
@@ -497,9 +373,7 @@ def _deduplicate(
     return duplicates
 
 
-def _require_unique(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]
-) -> None:
+def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]) -> None:
     problems = []
     for columns in unique if staged.rows else ():
         names = ", ".join(quote(c) for c in columns)

@@ -3,15 +3,15 @@
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
-from cascade.catalog import check_table_name
 from cascade.config import Settings, load_settings
-from cascade.errors import CascadeError, ConfigurationError, DefinitionError
+from cascade.errors import ConfigurationError, DefinitionError
+from cascade.ingestion.options import Options, more_often
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.ingestion.runtime import is_transient, time_limit
 from cascade.lakehouse import BRANCH_METADATA, MISSING_ONLY_TAG, SNAPSHOT_METADATA, Lakehouse
@@ -47,18 +47,6 @@ Fetch = Callable[..., object]
 Write = Literal["merge", "replace_partition", "append"]
 SchemaPolicy = Literal["strict", "additive", "drop_extra"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "write": ("merge", "replace_partition", "append"),
-    "schema_policy": ("strict", "additive", "drop_extra"),
-    "on_invalid": ("fail", "quarantine"),
-}
-_PARTITIONS: dict[str, Callable[[], Partitions]] = {
-    "hourly": hourly,
-    "daily": daily,
-    "weekly": weekly,
-    "monthly": monthly,
-    "none": none,
-}
 # Parameters of a fetch function that say what to load; all others are resources.
 _PER_RUN = {"partition_date": True, "partition_dates": False}
 
@@ -185,38 +173,31 @@ def load_plan(key: dg.AssetKey, resources: dict[str, Any] | None = None) -> "Loa
 
 
 def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinition:
-    o = dict(options)
-    o["table_name"] = o["table_name"] or fetch.__name__
-    o["key"] = (o["unique_key"],) if isinstance(o["unique_key"], str) else tuple(o["unique_key"] or ())
-    o["write"] = o["write"] or ("merge" if o["key"] else "append")
-    parameters = [name for name in inspect.signature(fetch).parameters if name != "context"]
-    per_run = [name for name in parameters if name in _PER_RUN]
-    resources = {name for name in parameters if name not in _PER_RUN}
-    if isinstance(o["partitions"], str) and o["partitions"] in _PARTITIONS:
-        o["partitions"] = _PARTITIONS[o["partitions"]]()
-    elif o["partitions"] is None:
-        o["partitions"] = none()
-    where = f"@cascade_ingestion on `{fetch.__name__}`"
-    if problems := list(_problems(o, per_run)):
+    per_run = [name for name in inspect.signature(fetch).parameters if name in _PER_RUN]
+    resources = {name for name in inspect.signature(fetch).parameters if name not in (*_PER_RUN, "context")}
+    o = Options.of(fetch.__name__, options)
+    if problems := list(o.problems(per_run)):
+        where = f"@cascade_ingestion on `{fetch.__name__}`"
         raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
 
     settings = _settings()
-    kind: Partitions = o["partitions"]
-    definition = kind.definition(settings, current=_more_often(o["cron"], kind))
-    table = f"{o['namespace']}.{o['table_name']}"
-    key = dg.AssetKey([o["namespace"], o["table_name"]])
-    contract = o["validation_schema"]
+    definition = o.partitions.definition(settings, current=more_often(o.cron, o.partitions))
+    table = f"{o.namespace}.{o.table_name}"
+    key = dg.AssetKey([o.namespace, o.table_name])
+    contract = o.validation_schema
     per_partition = _PER_RUN[per_run[0]] if per_run else None
-    freshness = o["freshness_hours"]
+    freshness = o.freshness_hours
 
     def plan(given: dict[str, Any]) -> "LoadPlan":
         return _plan(table, functools.partial(fetch, **given), per_partition, definition, o)
 
     _plans[key] = plan
     checks = []
-    if contract is not None and o["validate"]:
+    if contract is not None and o.validate:
         checks.append(
-            dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, blocking=True, description=f"Every row fulfils {contract.__name__}.")
+            dg.AssetCheckSpec(
+                CONTRACT_CHECK, asset=key, blocking=True, description=f"Every row fulfils {contract.__name__}."
+            )
         )
     if freshness and isinstance(definition, dg.TimeWindowPartitionsDefinition):
         checks.append(
@@ -230,16 +211,18 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
 
         @dg.asset(
             key=key,
-            group_name=o["group"],
+            group_name=o.group,
             description=inspect.getdoc(fetch),
             partitions_def=definition,
             backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
             check_specs=checks or None,
             required_resource_keys={"lakehouse"} | resources,
-            retry_policy=dg.RetryPolicy(max_retries=o["max_retries"], delay=o["retry_delay_seconds"]) if o["max_retries"] else None,
+            retry_policy=dg.RetryPolicy(max_retries=o.max_retries, delay=o.retry_delay_seconds)
+            if o.max_retries
+            else None,
             freshness_policy=_freshness_policy(freshness),
             kinds={"python", "iceberg"},
-            metadata={TABLE_METADATA: table, **({CRON_METADATA: o["cron"]} if o["cron"] else {})},
+            metadata={TABLE_METADATA: table, **({CRON_METADATA: o.cron} if o.cron else {})},
         )
         def ingest(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # Dagster reads the annotation
             lakehouse: Lakehouse = context.resources.lakehouse
@@ -252,14 +235,14 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
 
 
 def _run(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, key: dg.AssetKey, given: dict[str, Any], o: dict[str, Any]
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, key: dg.AssetKey, given: dict[str, Any], o: Options
 ) -> dg.MaterializeResult[Any]:
     from cascade.errors import ContractError
     from cascade.ingestion.load import load
 
     names = {spec.name for spec in context.assets_def.check_specs}
     try:
-        with time_limit(o["max_runtime_seconds"], f"asset {key.to_user_string()}"):
+        with time_limit(o.max_runtime_seconds, f"asset {key.to_user_string()}"):
             plan = load_plan(key, given)
             result = load(
                 plan,
@@ -288,8 +271,8 @@ def _run(
                 check_name=CONTRACT_CHECK, passed=True, metadata={**evidence, "quarantined_rows": result.quarantined}
             )
         )
-    if _FRESHNESS_CHECK in names:
-        checks.append(_freshness_result(plan, lakehouse, o["freshness_hours"], evidence))
+    if _FRESHNESS_CHECK in names and o.freshness_hours:
+        checks.append(_freshness_result(plan, lakehouse, o.freshness_hours, evidence))
     return dg.MaterializeResult(metadata={**_metadata(result, plan.table), **evidence}, check_results=checks)
 
 
@@ -340,19 +323,19 @@ def _plan(
     fetch: Fetch,
     per_partition: bool | None,
     definition: dg.PartitionsDefinition[Any] | None,
-    o: dict[str, Any],
+    o: Options,
 ) -> "LoadPlan":
     from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 
     from cascade.ingestion.contract import Contract
     from cascade.ingestion.load import LoadPlan
 
-    model = o["validation_schema"]
+    model = o.validation_schema
     contract = Contract(model) if model is not None else None
-    schema = o["iceberg_schema"] or (contract.schema if contract else None)
-    spec = o["partition_spec"] or UNPARTITIONED_PARTITION_SPEC
+    schema = o.iceberg_schema or (contract.schema if contract else None)
+    spec = o.partition_spec or UNPARTITIONED_PARTITION_SPEC
     if schema is not None:
-        wanted = [*o["key"], *filter(None, [o["partition_column"], o["order_by"]])]
+        wanted = [*o.key, *filter(None, [o.partition_column, o.order_by])]
         missing = sorted({c for c in wanted if c not in {f.name for f in schema.fields}})
         if missing:
             raise DefinitionError(
@@ -365,73 +348,18 @@ def _plan(
         fetch=fetch,
         per_partition=per_partition,
         partitions=definition,
-        partition_column=o["partition_column"],
-        key=o["key"],
+        partition_column=o.partition_column,
+        key=o.key,
         contract=contract,
         schema=schema,
         spec=spec,
-        mode=o["write"],
-        policy=o["schema_policy"] or (contract.policy if contract else "additive"),
-        on_invalid=o["on_invalid"],
-        quarantine_limit=o["quarantine_limit"],
-        order_by=o["order_by"],
-        validate=o["validate"],
+        mode=o.write,
+        policy=o.schema_policy or (contract.policy if contract else "additive"),
+        on_invalid=o.on_invalid,
+        quarantine_limit=o.quarantine_limit,
+        order_by=o.order_by,
+        validate=o.validate,
     )
-
-
-def _problems(o: dict[str, Any], per_run: list[str]) -> Iterator[str]:
-    """Name everything that is wrong with the options."""
-    try:
-        check_table_name(f"{o['namespace']}.{o['table_name']}")
-    except CascadeError as error:
-        yield f"{error.what.rstrip('.')} ({error.fix.rstrip('.')})"
-    if o["namespace"] == "quarantine":
-        yield "namespace `quarantine` is for rows set aside"
-    for name, choices in _CHOICES.items():
-        if o[name] is not None and o[name] not in choices:
-            yield f"{name}={o[name]!r} is not one of {', '.join(choices)}"
-    if not isinstance(o["partitions"], Partitions):
-        yield f"partitions={o['partitions']!r} is not one of {', '.join(_PARTITIONS)}, static([...])"
-        return
-    unit = o["partitions"].unit
-    if len(per_run) > 1:
-        yield "the function takes both partition_date and partition_dates; choose one"
-    if unit == "none" and per_run:
-        yield f"the function takes {per_run[0]}, but the asset has no partitions"
-    if unit != "none" and not per_run:
-        yield "the function must take partition_date: str or partition_dates: list[str] (or set partitions=none())"
-    if per_run == ["partition_dates"] and o["partition_column"] is None:
-        yield "a function of partition_dates needs partition_column, which says what belongs to which partition"
-    if o["write"] == "merge" and not o["key"]:
-        yield 'write="merge" needs unique_key'
-    if o["write"] == "replace_partition" and unit != "none" and o["partition_column"] is None:
-        yield 'write="replace_partition" needs partition_column'
-    if o["cron"] is not None and not _is_cron(o["cron"]):
-        yield f"cron={o['cron']!r} is not a cron expression (for example '0 6 * * *', every day at six)"
-    hours = o["freshness_hours"]
-    if hours is not None and not (isinstance(hours, tuple | list) and len(hours) == 2 and 0 < hours[0] <= hours[1]):
-        yield f"freshness_hours={hours!r} must be (warn, fail), hours, with 0 < warn <= fail"
-    for name, least in (("max_runtime_seconds", 1), ("max_retries", 0), ("retry_delay_seconds", 0), ("quarantine_limit", 0)):
-        if not isinstance(o[name], int | float) or o[name] < least:
-            yield f"{name}={o[name]!r} must be a number, at least {least}"
-
-
-def _is_cron(cron: object) -> bool:
-    from croniter import croniter
-
-    return isinstance(cron, str) and bool(croniter.is_valid(cron))
-
-
-def _more_often(cron: str | None, kind: Partitions) -> bool:
-    """Say whether a schedule ticks within a partition, which then must exist before it ends."""
-    length = {"hourly": 1, "daily": 24, "weekly": 168, "monthly": 672}.get(kind.unit)
-    if cron is None or length is None:
-        return False
-    from croniter import croniter
-
-    ticks = croniter(cron, dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
-    first, second = ticks.get_next(dt.datetime), ticks.get_next(dt.datetime)
-    return bool(second - first < dt.timedelta(hours=length))
 
 
 def _freshness_policy(hours: tuple[float, float] | None) -> dg.FreshnessPolicy | None:
@@ -456,7 +384,8 @@ def _freshness_result(
         check_name=_FRESHNESS_CHECK,
         passed=age <= hours[0],
         severity=dg.AssetCheckSeverity.ERROR if late else dg.AssetCheckSeverity.WARN,
-        description=f"The newest partition ended {max(age, 0):,.1f} hours ago; warn after {hours[0]:g}, fail after {hours[1]:g}.",
+        description=f"The newest partition ended {max(age, 0):,.1f} hours ago; "
+        f"warn after {hours[0]:g}, fail after {hours[1]:g}.",
         metadata=evidence,
     )
 

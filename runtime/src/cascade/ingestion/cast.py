@@ -79,11 +79,7 @@ def infer_type(values: Values) -> pa.DataType | None:
             natural = _arrow(present)
         except _CANNOT_CAST:
             natural = None
-        if (
-            natural is not None
-            and natural.type == _TIMESTAMP
-            and any(value.tzinfo is None for value in present)
-        ):
+        if natural is not None and natural.type == _TIMESTAMP and any(value.tzinfo is None for value in present):
             return pa.timestamp("us")
         natural_type = pa.string() if natural is None else natural.type
     else:

@@ -52,9 +52,7 @@ class Contract:
         self.policy: Policy = _POLICIES.get(self._pandera.strict, "additive")
         self.schema = schema_from_pandera(model)
         together = self._pandera.unique or []
-        self.unique: list[tuple[str, ...]] = [
-            (n,) for n, column in self._pandera.columns.items() if column.unique
-        ]
+        self.unique: list[tuple[str, ...]] = [(n,) for n, column in self._pandera.columns.items() if column.unique]
         if together:
             self.unique.append((together,) if isinstance(together, str) else tuple(together))
         self._refuse_changes()
@@ -86,20 +84,14 @@ class Contract:
         frame = self._frame(rows)
         for name, check in self._checks():
             for position in self._failures(frame, name, check, rows.num_rows):
-                where, value = (
-                    ("", "") if name is None else (f"column `{name}`: ", _shown(rows.column(name), position))
-                )
+                where, value = ("", "") if name is None else (f"column `{name}`: ", _shown(rows.column(name), position))
                 value = value and f" for {value}"
                 broken.setdefault(position, []).append(f"{where}check {_label(check)} failed{value}")
         return broken
 
     def _refuse_changes(self) -> None:
-        changes = [
-            f"`{name}` (default)" for name, c in self._pandera.columns.items() if c.default is not None
-        ]
-        changes += [
-            f"`{name}` (parser)" for name, c in self._pandera.columns.items() if getattr(c, "parsers", None)
-        ]
+        changes = [f"`{name}` (default)" for name, c in self._pandera.columns.items() if c.default is not None]
+        changes += [f"`{name}` (parser)" for name, c in self._pandera.columns.items() if getattr(c, "parsers", None)]
         changes += ["all columns (parser)"] if getattr(self._pandera, "parsers", None) else []
         if changes:
             raise DefinitionError(
@@ -122,11 +114,7 @@ class Contract:
         whole = any(name is None or getattr(check, "groupby", None) is not None for name, check in checks)
         names = [n for n in self._pandera.columns if whole or any(n == name for name, _ in checks)]
         dtypes = {name: getattr(self._dtype(self._pandera.columns[name]), "type", None) for name in names}
-        return (
-            _polars_frame(rows.select(names), dtypes)
-            if self._polars
-            else _pandas_frame(rows.select(names), dtypes)
-        )
+        return _polars_frame(rows.select(names), dtypes) if self._polars else _pandas_frame(rows.select(names), dtypes)
 
     def _failures(self, frame: Any, name: str | None, check: Any, height: int) -> list[int]:
         """The positions of the rows that fail a check."""
@@ -251,9 +239,7 @@ def _polars_frame(rows: pa.Table, dtypes: dict[str, Any]) -> Any:
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     kinds = (pl.Categorical, pl.Enum, pl.Array)
-    same: dict[str, Any] = {
-        name: dtype for name, dtype in dtypes.items() if any(dtype == kind for kind in kinds)
-    }
+    same: dict[str, Any] = {name: dtype for name, dtype in dtypes.items() if any(dtype == kind for kind in kinds)}
     return frame.cast(same, strict=False).lazy()  # type: ignore[arg-type]  # the model's own dtypes
 
 

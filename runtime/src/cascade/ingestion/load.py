@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThan, Or
+from pyiceberg.expressions import BooleanExpression, Or
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.types import DateType, ListType, NestedField, StringType, TimestamptzType, TimestampType
+from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import ContractError, IngestionError
+from cascade.iceberg.filters import one_of, within
 from cascade.iceberg.read import quote, text
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import WriteResult, write
@@ -121,9 +122,7 @@ class LoadResult:
     preview: pa.Table | None = None
 
 
-def load(
-    plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_only: bool, run_id: str
-) -> LoadResult:
+def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_only: bool, run_id: str) -> LoadResult:
     """Load partitions into the plan's table on the lakehouse's branch, in one commit.
 
     Args:
@@ -189,7 +188,9 @@ def load(
     return result
 
 
-def loaded_partitions(lake: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]) -> set[str]:
+def loaded_partitions(
+    lake: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
+) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
     properties, _ = _standing(lake, ref, table)
     return unpack_keys(definition.get_partition_keys(), properties.get(LOADED_PROPERTY, "[]"))
@@ -246,7 +247,7 @@ class _Rows:
             [rows],
             schema=_QUARANTINE_SCHEMA,
             mode="replace",
-            replace=In("partition", [partition]),
+            replace=one_of("partition", [partition]),
             replace_sql=f"{quote('partition')} = {text(partition)}",
         )
 
@@ -312,7 +313,9 @@ class _Rows:
                 low, high = (_scalar(moment, values.type) for moment in (begin, end))
                 inside = pc.or_(inside, pc.and_(pc.greater_equal(values, low), pc.less(values, high)))
         # A row without a value belongs nowhere, unless its key is what will be complained of.
-        return [int(i) for i in pc.indices_nonzero(pc.invert(pc.fill_null(inside, column in self.plan.key))).to_pylist()]
+        return [
+            int(i) for i in pc.indices_nonzero(pc.invert(pc.fill_null(inside, column in self.plan.key))).to_pylist()
+        ]
 
     def _reject(self, rejected: list[Rejection], *, count: int | None = None) -> None:
         room = max(self.plan.quarantine_limit + 1 - len(self.rejected), 0)
@@ -397,14 +400,13 @@ def _room(plan: LoadPlan, schema: Schema, keys: list[str]) -> tuple[BooleanExpre
         return None, ""
     column = plan.partition_column
     if not isinstance(plan.partitions, dg.TimeWindowPartitionsDefinition):
-        return In(column, keys), f"{quote(column)} IN ({', '.join(text(key) for key in keys)})"
-    kind = schema.find_field(column).field_type
-    word = {DateType: "DATE", TimestampType: "TIMESTAMP"}.get(type(kind), "TIMESTAMPTZ")
+        return one_of(column, keys), f"{quote(column)} IN ({', '.join(text(key) for key in keys)})"
+    word = {"date": "DATE", "timestamp": "TIMESTAMP"}.get(str(schema.find_field(column).field_type), "TIMESTAMPTZ")
     expression: BooleanExpression | None = None
     conditions = []
     for begin, end in time_ranges(plan.partitions, keys):
         low, high = (_literal(moment, word) for moment in (begin, end))
-        part = And(GreaterThanOrEqual(column, low), LessThan(column, high))
+        part = within(column, low, high)
         expression = part if expression is None else Or(expression, part)
         conditions.append(f"({quote(column)} >= {word} {text(low)} AND {quote(column)} < {word} {text(high)})")
     return expression, " OR ".join(conditions)

@@ -62,29 +62,37 @@ class Partitions:
             for day in (self.start or settings.partitions_start, self.end and self.end + _ONE_DAY)
         )
         return _KINDS[self.unit](
-            start_date=start,  # type: ignore[call-arg]
-            end_date=end,  # type: ignore[call-arg]
-            timezone=str(zone),  # type: ignore[call-arg]
+            start_date=start,
+            end_date=end,
+            timezone=str(zone),
             end_offset=1 if current and end is None else 0,  # type: ignore[call-arg]
         )
 
 
-def daily(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+def daily(
+    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
+) -> Partitions:
     """One partition a day, from `start` to `end`, both included."""
     return _time("daily", start, end, timezone)
 
 
-def hourly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+def hourly(
+    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
+) -> Partitions:
     """One partition an hour, from the first hour of `start` to the last one of `end`."""
     return _time("hourly", start, end, timezone)
 
 
-def weekly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+def weekly(
+    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
+) -> Partitions:
     """One partition a week, Sunday to Saturday, of the whole weeks from `start` to `end`."""
     return _time("weekly", start, end, timezone)
 
 
-def monthly(*, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None) -> Partitions:
+def monthly(
+    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
+) -> Partitions:
     """One partition a month, of the whole months from `start` to `end`."""
     return _time("monthly", start, end, timezone)
 
@@ -96,7 +104,9 @@ def static(keys: Sequence[str]) -> Partitions:
         DefinitionError: There are no keys, or one comes twice.
     """
     if isinstance(keys, str) or not keys or len(set(keys)) != len(keys):
-        raise DefinitionError("Static partitions need keys, each once.", where=repr(keys), fix='for example static(["nl", "be"]).')
+        raise DefinitionError(
+            "Static partitions need keys, each once.", where=repr(keys), fix='for example static(["nl", "be"]).'
+        )
     return Partitions("static", keys=tuple(keys))
 
 
@@ -145,7 +155,9 @@ def unpack_keys(all_keys: Sequence[str], packed: str) -> set[str]:
 def _time(unit: Unit, start: str | dt.date | None, end: str | dt.date | None, timezone: str | None) -> Partitions:
     first, last = _day(start, "start"), _day(end, "end")
     if first and last and last < first:
-        raise DefinitionError("Partitions end before they start.", where=f"start {first}, end {last}", fix="swap the two.")
+        raise DefinitionError(
+            "Partitions end before they start.", where=f"start {first}, end {last}", fix="swap the two."
+        )
     if timezone is not None:
         try:
             ZoneInfo(timezone)

@@ -322,8 +322,7 @@ class _Target:
             raise SchemaMismatchError(
                 f"The fetched rows have columns that the table does not have: {_listed(extra)}.",
                 where=f"columns of the table: {_listed(self.declared)}",
-                fix='declare them, or choose `schema_policy="additive"` to add them, `"drop_extra"` to '
-                "leave them out.",
+                fix='declare them, or choose `schema_policy="additive"` to add them, `"drop_extra"` to leave them out.',
             )
         return columns, frozenset(extra)
 

@@ -42,9 +42,7 @@ def kind_of(arrow_type: pa.DataType) -> str:
 def in_utc(value: Any) -> Any:
     """Return an aware datetime in UTC, anything else as it is."""
     return (
-        value.astimezone(datetime.UTC)
-        if isinstance(value, datetime.datetime) and value.tzinfo is not None
-        else value
+        value.astimezone(datetime.UTC) if isinstance(value, datetime.datetime) and value.tzinfo is not None else value
     )
 
 
@@ -164,9 +162,7 @@ def _to_timestamp(value: Any, target: pa.DataType) -> datetime.datetime:
         moment = datetime.datetime(value.year, value.month, value.day)
     else:
         epoch = isinstance(value, int | float) and not isinstance(value, bool)
-        raise BadValueError(
-            value, target, "turn numbers into datetimes before they are returned" if epoch else ""
-        )
+        raise BadValueError(value, target, "turn numbers into datetimes before they are returned" if epoch else "")
     moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else in_utc(moment)
     return moment.replace(tzinfo=None) if target.tz is None else moment
 
@@ -202,8 +198,7 @@ def _to_struct(value: Any, target: pa.DataType) -> dict[str, Any]:
         raise BadValueError(value, target)
     by_name = {snake_case(str(name)): item for name, item in value.items()}
     return {
-        field.name: convert(value.get(field.name, by_name.get(snake_case(field.name))), field.type)
-        for field in target
+        field.name: convert(value.get(field.name, by_name.get(snake_case(field.name))), field.type) for field in target
     }
 
 

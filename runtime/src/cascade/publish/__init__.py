@@ -37,9 +37,7 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
     def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         lakehouse: Lakehouse = context.resources.lakehouse
         try:
-            entry = promote_branch(
-                lakehouse.lake, lakehouse.settings, lakehouse.branch, context.instance, guards
-            )
+            entry = promote_branch(lakehouse.lake, lakehouse.settings, lakehouse.branch, context.instance, guards)
         except Exception as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info(_sentence(lakehouse.branch, entry))

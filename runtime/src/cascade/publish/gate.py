@@ -55,7 +55,7 @@ def promote_branch(
     if all(b.name != branch for b in lake.branches()):
         return None  # nothing was ever written on it, or a killed run had promoted it already
     changes = lake.changes(branch)
-    if problems := refusals(lake, settings, branch, changes, instance, guards):
+    if problems := refusals(lake, settings, branch, changes=changes, instance=instance, guards=guards):
         raise PromotionRefusedError(
             f"Branch `{branch}` was not promoted; `main` is unchanged.\n" + "\n".join(f"    {p}" for p in problems),
             where=f"branch {branch}",
@@ -72,6 +72,7 @@ def refusals(
     lake: BranchingCatalog,
     settings: Settings,
     branch: str,
+    *,
     changes: Sequence[TableChange],
     instance: DagsterInstance,
     guards: Guards,

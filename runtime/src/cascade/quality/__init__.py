@@ -82,9 +82,7 @@ def _require_checks(table: str, checks: Sequence[Check]) -> None:
         raise wrong_option(f"{', '.join(map(repr, wrong))} is no check.", where, f"call one of {valid}.")
     names = [check.name for check in checks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise wrong_option(
-            f"Two checks are called {', '.join(twice)}.", where, "give one of them another `name=`."
-        )
+        raise wrong_option(f"Two checks are called {', '.join(twice)}.", where, "give one of them another `name=`.")
     if own := [check.name for check in checks if table in check.others]:
         raise wrong_option(f"{', '.join(own)} compares {table} with itself.", where, "name another table.")
 
@@ -172,9 +170,7 @@ def _evaluate(
     except Exception as error:  # a user's function may raise anything
         context.log.warning("The check %s on %s raised.", check.name, scope.table, exc_info=True)
         what = " ".join(str(error).split())
-        found = Outcome(
-            False, f"`{check.name}` could not run on {scope.table}: {type(error).__name__}: {what}"
-        )
+        found = Outcome(False, f"`{check.name}` could not run on {scope.table}: {type(error).__name__}: {what}")
     if isinstance(found, dg.AssetCheckResult):
         return dg.AssetCheckResult(
             passed=found.passed,
@@ -257,11 +253,7 @@ def _partitions(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> l
             "`partition_column` is one column, but the partitions have several dimensions.",
             fix="leave `partition_column` out, or count with custom_sql.",
         )
-    keys = (
-        [first]
-        if first == last
-        else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
-    )
+    keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return [Partition(key) for key in keys]
     windows = ((key, definition.time_window_for_partition_key(key)) for key in keys)

@@ -32,9 +32,7 @@ _NOT_IN_ENGINES = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
 
 
 @known_options
-def not_null(
-    *columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
-) -> Check:
+def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None) -> Check:
     """Demand a value in each of these columns.
 
     Args:
@@ -58,9 +56,7 @@ def not_null(
 
 
 @known_options
-def unique(
-    *columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
-) -> Check:
+def unique(*columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None) -> Check:
     """Demand that no two rows have the same values in these columns together.
 
     All rows that share their values fail. A row with a null among them is nobody's duplicate, as in
@@ -119,9 +115,7 @@ def in_range(
     """
     require_columns("in_range", [column])
     for bound in (minimum, maximum):
-        if bound is not None and (
-            isinstance(bound, bool) or not isinstance(bound, Bound) or not is_finite(bound)
-        ):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, Bound) or not is_finite(bound)):
             raise wrong_option(
                 f"{bound!r} is no bound.",
                 f"in_range({column!r})",
@@ -175,9 +169,7 @@ def accepted_values(
     require_columns("accepted_values", [column])
     where = f"accepted_values({column!r})"
     if isinstance(values, str) or not isinstance(values, Collection) or not values:
-        raise wrong_option(
-            f"{values!r} is no list of values.", where, 'give at least one, for example ["EWR", "JFK"].'
-        )
+        raise wrong_option(f"{values!r} is no list of values.", where, 'give at least one, for example ["EWR", "JFK"].')
     if wrong := [v for v in values if not isinstance(v, Value) or not is_finite(v)]:
         raise wrong_option(
             f"{', '.join(map(repr, wrong))} cannot be compared with a column's values.",
@@ -221,9 +213,7 @@ def matches(
     try:
         re.compile(pattern if isinstance(pattern, str) else "(")
     except re.error as error:
-        raise wrong_option(
-            f"{pattern!r} is no regular expression: {error}.", where, "correct the pattern."
-        ) from None
+        raise wrong_option(f"{pattern!r} is no regular expression: {error}.", where, "correct the pattern.") from None
     # Escaped characters and sets are not syntax, whatever they hold.
     if found := _NOT_IN_ENGINES.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", re.sub(r"\\[^1-9]", "x", pattern))):
         raise wrong_option(
@@ -264,9 +254,7 @@ def custom_sql(
     require_tolerance("custom_sql", tolerance)
     statement = sql.strip().rstrip(";").rstrip() if isinstance(sql, str) else ""
     if not statement:
-        raise wrong_option(
-            f"{sql!r} is no SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail."
-        )
+        raise wrong_option(f"{sql!r} is no SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail.")
 
     def evaluate(scope: Scope) -> Outcome:
         # On lines of its own: the statement may end with a comment.
@@ -277,9 +265,7 @@ def custom_sql(
         )
         return count_rows(scope, counts, f"SELECT * FROM {failing}", f"fail `{name}`", tolerance)
 
-    return Check(
-        check_name("custom_sql", name), description or f"`{name}` selects no rows.", evaluate, blocking
-    )
+    return Check(check_name("custom_sql", name), description or f"`{name}` selects no rows.", evaluate, blocking)
 
 
 def _row_check(
@@ -298,10 +284,7 @@ def _row_check(
 
     def evaluate(scope: Scope) -> Outcome:
         table, condition = table_sql(scope.table), failing()
-        counts = (
-            f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows"
-            f" FROM {table}"
-        )
+        counts = f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows FROM {table}"
         return count_rows(scope, counts, f"SELECT * FROM {table} WHERE {condition}", problem, tolerance)
 
     return Check(check_name(kind, name, *columns), f"{demand[0].upper()}{demand[1:]}.", evaluate, blocking)

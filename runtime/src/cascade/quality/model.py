@@ -111,9 +111,7 @@ class Check:
 
     def __post_init__(self) -> None:
         if not isinstance(self.blocking, bool | None):
-            raise wrong_option(
-                f"blocking={self.blocking!r} is neither True nor False.", self.name, "give one of them."
-            )
+            raise wrong_option(f"blocking={self.blocking!r} is neither True nor False.", self.name, "give one of them.")
 
 
 def known_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -178,9 +176,7 @@ def check_name(kind: str, name: str | None, *parts: str) -> str:
 def require_columns(kind: str, columns: Sequence[str]) -> None:
     """Refuse what are no names of columns, none at all, or one twice."""
     if not columns:
-        raise wrong_option(
-            f"{kind} names no column.", f"{kind}()", f'name one, for example {kind}("origin").'
-        )
+        raise wrong_option(f"{kind} names no column.", f"{kind}()", f'name one, for example {kind}("origin").')
     if wrong := [column for column in columns if not isinstance(column, str) or not column.strip()]:
         raise wrong_option(
             f"{', '.join(map(repr, wrong))} is no name of a column.",
@@ -205,14 +201,10 @@ def require_tolerance(kind: str, tolerance: float) -> None:
         )
 
 
-def require_order(
-    where: str, low: Any, high: Any, *, names: tuple[str, str] = ("minimum", "maximum")
-) -> None:
+def require_order(where: str, low: Any, high: Any, *, names: tuple[str, str] = ("minimum", "maximum")) -> None:
     """Refuse no bound at all, and a lower one that is above the upper one."""
     if low is None and high is None:
-        raise wrong_option(
-            f"Neither {names[0]} nor {names[1]} is given.", where, "give one of them, or both."
-        )
+        raise wrong_option(f"Neither {names[0]} nor {names[1]} is given.", where, "give one of them, or both.")
     try:
         wrong = low is not None and high is not None and low > high
     except TypeError:

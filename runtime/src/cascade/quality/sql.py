@@ -88,8 +88,7 @@ def count_rows(scope: Scope, counts: str, failing: str, problem: str, tolerance:
     fraction = wrong / checked if checked else float(wrong > 0)
     return Outcome(
         fraction <= tolerance,
-        f"{wrong:,} of {checked:,} rows of {scope.table} {problem}"
-        f" ({percent(fraction)}, allowed {percent(tolerance)})",
+        f"{wrong:,} of {checked:,} rows of {scope.table} {problem} ({percent(fraction)}, allowed {percent(tolerance)})",
         {
             "checked_rows": checked,
             "failing_rows": wrong,
@@ -101,9 +100,7 @@ def count_rows(scope: Scope, counts: str, failing: str, problem: str, tolerance:
     )
 
 
-def partition_counts(
-    scope: Scope, column: str, partitions: Sequence[Partition]
-) -> tuple[dict[str, int], str]:
+def partition_counts(scope: Scope, column: str, partitions: Sequence[Partition]) -> tuple[dict[str, int], str]:
     """Count the rows of each partition.
 
     Returns:
@@ -117,9 +114,7 @@ def partition_counts(
         group = value
     else:
         value = f"CAST({quoted(column)} AS timestamp)"
-        condition = (
-            f"{value} >= {literal(windows[0][0])} AND {value} < {literal(max(end for _, end, _ in windows))}"
-        )
+        condition = f"{value} >= {literal(windows[0][0])} AND {value} < {literal(max(end for _, end, _ in windows))}"
         group = f"date_trunc('{_unit(windows)}', {value})"
     sql = f"SELECT {group} AS part, count(*) AS n FROM {table_sql(scope.table)} WHERE {condition} GROUP BY 1"
     for row in _records(scope.lakehouse.query(sql)):
@@ -150,7 +145,5 @@ def _sample(scope: Scope, failing: str) -> list[dict[str, Any]]:
 
 def _records(rows: pa.Table) -> list[dict[str, Any]]:
     # Not `to_pylist`: it refuses two columns of one name, which a user's join may well have.
-    columns = [
-        (name, column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)
-    ]
+    columns = [(name, column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)]
     return [{name: values[i] for name, values in columns} for i in range(rows.num_rows)]

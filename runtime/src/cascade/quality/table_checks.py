@@ -47,9 +47,7 @@ def row_count(
     """
     for bound in (minimum, maximum):
         if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
-            raise wrong_option(
-                f"{bound!r} is no number of rows.", "row_count", "give a whole number from 0 on."
-            )
+            raise wrong_option(f"{bound!r} is no number of rows.", "row_count", "give a whole number from 0 on.")
     require_order("row_count", minimum, maximum)
     if partition_column is not None:
         require_columns("row_count", [partition_column])
@@ -109,9 +107,7 @@ def freshness(
     """
     require_columns("freshness", [column])
     for hours in (warn_hours, fail_hours):
-        if hours is not None and (
-            isinstance(hours, bool) or not isinstance(hours, int | float) or not hours > 0
-        ):
+        if hours is not None and (isinstance(hours, bool) or not isinstance(hours, int | float) or not hours > 0):
             raise wrong_option(f"{hours!r} is no age in hours.", "freshness", "give a number greater than 0.")
     require_order("freshness", warn_hours, fail_hours, names=("warn_hours", "fail_hours"))
     limits = {k: v for k, v in (("warn_hours", warn_hours), ("fail_hours", fail_hours)) if v is not None}
@@ -180,11 +176,7 @@ def reconciles(
         return Outcome(
             difference <= tolerance,
             f"{expression} is {_figure(row['here'])} on {scope.table} and {_figure(row['there'])} on {there}"
-            + (
-                f" ({percent(difference)} apart, allowed {percent(tolerance)})"
-                if difference < math.inf
-                else ""
-            ),
+            + (f" ({percent(difference)} apart, allowed {percent(tolerance)})" if difference < math.inf else ""),
             {
                 "value": str(row["here"]),
                 "other_value": str(row["there"]),

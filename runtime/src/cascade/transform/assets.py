@@ -18,6 +18,7 @@ from cascade.transform.parse import dbt_environment, dbt_executable, render_prof
 
 __all__ = ["build_dbt_assets"]
 
+
 class _Translator(DagsterDbtTranslator):
     """Asset keys are `namespace/table`, what the table is called in the lakehouse."""
 

@@ -12,12 +12,12 @@ import duckdb
 import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
-from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
 from cascade.catalog import MAIN
 from cascade.config import load_settings
 from cascade.engine import register_table, register_tables
 from cascade.errors import TransformError
+from cascade.iceberg.filters import within
 from cascade.iceberg.read import quote, text
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
@@ -29,12 +29,14 @@ _DATABASE = "iceberg"
 _ROWS = 100_000
 
 
-class Plugin(BasePlugin):
+class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
     """Loaded by dbt-duckdb by this name; one for the whole dbt process."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Find the project and the branch."""
-        settings = load_settings(Path(os.environ["CASCADE_PROJECT_DIR"]) if "CASCADE_PROJECT_DIR" in os.environ else None)
+        settings = load_settings(
+            Path(os.environ["CASCADE_PROJECT_DIR"]) if "CASCADE_PROJECT_DIR" in os.environ else None
+        )
         self._lakehouse = Lakehouse(settings, os.environ.get("CASCADE_RUN_BRANCH") or settings.branch)
         if self._lakehouse.branch == MAIN:
             raise TransformError("dbt never writes `main`.", fix="unset CASCADE_RUN_BRANCH, or name another branch.")
@@ -113,7 +115,7 @@ def _range(config: dict[str, Any]) -> tuple[Any, str]:
         return None, ""
     column, begin, end = config["event_time"], *(_moment(config[side]) for side in ("begin", "end"))
     condition = f"{quote(column)} >= TIMESTAMPTZ {text(begin)} AND {quote(column)} < TIMESTAMPTZ {text(end)}"
-    return And(GreaterThanOrEqual(column, begin), LessThan(column, end)), condition
+    return within(column, begin, end), condition
 
 
 def _moment(value: str) -> str:

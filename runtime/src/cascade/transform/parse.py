@@ -16,7 +16,14 @@ from filelock import FileLock
 from cascade.config import PROJECT_DIR_VARIABLE, Settings
 from cascade.errors import TransformError
 
-__all__ = ["MACROS_VARIABLE", "RUN_BRANCH_VARIABLE", "dbt_environment", "dbt_executable", "render_profile", "start_parsing"]
+__all__ = [
+    "MACROS_VARIABLE",
+    "RUN_BRANCH_VARIABLE",
+    "dbt_environment",
+    "dbt_executable",
+    "render_profile",
+    "start_parsing",
+]
 
 #: How the dbt process learns the branch: as a variable of its own, since `--vars` would force a full parse.
 RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
@@ -80,7 +87,12 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
     target = settings.data_path / "dbt" / "target"
     target.mkdir(parents=True, exist_ok=True)
     manifest, stamp = target / "manifest.json", target / "fingerprint"
-    profiles = render_profile(settings)
+    places = {
+        "profiles-dir": render_profile(settings),
+        "project-dir": settings.dbt_path,
+        "target-path": target,
+        "log-path": target,
+    }
     # The code servers, the daemon and a command may all look at once; one parses, the others wait.
     lock = FileLock(str(target / "parse.lock"))
     lock.acquire()
@@ -90,8 +102,8 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
         return lambda: manifest
     with dbt_environment(settings, settings.branch):
         process = subprocess.Popen(
-            [dbt_executable(), "--quiet", "--no-use-colors", "parse", "--profiles-dir", str(profiles)]
-            + ["--project-dir", str(settings.dbt_path), "--target-path", str(target), "--log-path", str(target)],
+            [dbt_executable(), "--quiet", "--no-use-colors", "parse"]
+            + [f"--{name}={value}" for name, value in places.items()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

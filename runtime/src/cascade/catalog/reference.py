@@ -1,0 +1,107 @@
+"""PyIceberg's SQL catalog of one reference: refuses what would harm other references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pyiceberg.catalog import MetastoreCatalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
+
+from cascade.catalog import check_table_name
+from cascade.catalog.durable_io import DurableFileIO
+from cascade.errors import CatalogError
+
+__all__ = ["ReferenceCatalog"]
+
+
+class ReferenceCatalog(SqlCatalog):
+    """PyIceberg's catalog of one reference; shares the connection pool of the whole."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        warehouse: Path,
+        table_lock: Callable[[str], AbstractContextManager[object]],
+        ref: str,
+        *,
+        writable: bool,
+    ) -> None:
+        io = f"{DurableFileIO.__module__}.{DurableFileIO.__qualname__}"
+        MetastoreCatalog.__init__(self, ref, **{"py-io-impl": io, "warehouse": str(warehouse)})
+        self.engine = engine
+        self._schema_version = "v1"
+        self._warehouse = warehouse
+        self._table_lock = table_lock
+        self._writable = writable
+
+    def at(self, table: str, location: str) -> Table:
+        """Open a table in the state that a metadata location names."""
+        io = self._load_file_io(location=location)
+        metadata = FromInputFile.table_metadata(io.new_input(location))
+        return Table(
+            identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
+        )
+
+    def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
+        check_table_name(f"{namespace}.{table_name}")
+        return super()._resolve_table_location(location, namespace, table_name)
+
+    def _get_default_warehouse_location(self, database_name: str, table_name: str) -> str:
+        return str(self._warehouse / database_name / table_name)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit under the table's lock, so that writers of one table take turns."""
+        name = self._require_writable(table.name())
+        with self._table_lock(name):
+            return super().commit_table(table, requirements, updates)
+
+    def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
+        """Create a table; its namespace comes with it."""
+        self._require_writable(identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(identifier))
+        return super().create_table(identifier, *args, **kwargs)
+
+    def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
+        """Register a metadata file as a table."""
+        self._require_writable(identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(identifier))
+        return super().register_table(identifier, metadata_location, overwrite)
+
+    def drop_table(self, identifier: str | Identifier) -> None:
+        """Drop a table from this reference; files stay, other references read them."""
+        self._require_writable(identifier)
+        super().drop_table(identifier)
+
+    def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
+        """Rename a table on this reference."""
+        self._require_writable(from_identifier)
+        self._require_writable(to_identifier)
+        self.create_namespace_if_not_exists(self.namespace_from(to_identifier))
+        return super().rename_table(from_identifier, to_identifier)
+
+    def purge_table(self, identifier: str | Identifier) -> None:
+        """Refuse: files belong to all references."""
+        raise CatalogError(
+            f"Purging {identifier} would destroy files that other branches, `main` included, still read.",
+            fix="use drop_table; files that nothing refers to are collected later.",
+        )
+
+    def _require_writable(self, identifier: str | Identifier) -> str:
+        name = check_table_name(".".join(self.identifier_to_tuple(identifier)))
+        if not self._writable:
+            raise CatalogError(
+                f"`{self.name}` is never written directly.",
+                where=f"table {name}",
+                fix="write on a branch and promote it.",
+            )
+        return name

@@ -1,0 +1,144 @@
+"""What a run did, gathered from Dagster's events as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from cascade.catalog import LogEntry
+
+__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher"]
+
+
+@dataclass(frozen=True)
+class AssetDone:
+    """One materialized asset: its key, rows now in its table, and what its step said beyond."""
+
+    asset: str
+    rows: int | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CheckDone:
+    """One evaluated check."""
+
+    asset: str
+    check: str
+    passed: bool
+    blocking: bool
+    description: str
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        branch: The branch it wrote.
+        run_ids: The Dagster runs; one, unless assets with different partitions take part.
+        success: Whether everything succeeded.
+        assets: What was materialized, in order.
+        checks: What was checked.
+        failures: Why steps failed, in words.
+        partitions: First and last partition asked for, by asset; nothing where all are loaded.
+        up_to_date: Ingestion assets that had nothing to load.
+        promotion: The entry of the log, if `main` moved.
+        seconds: Duration by step.
+    """
+
+    branch: str
+    run_ids: list[str] = field(default_factory=list)
+    success: bool = True
+    assets: list[AssetDone] = field(default_factory=list)
+    checks: list[CheckDone] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    partitions: dict[str, str] = field(default_factory=dict)
+    up_to_date: list[str] = field(default_factory=list)
+    promotion: LogEntry | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+#: Told of every step as it happens: what happened, and to what.
+Listener = Callable[[str, str], None]
+
+
+class Watcher:
+    """Turns Dagster's events into an outcome, and tells of them as they come."""
+
+    def __init__(self, outcome: Outcome, tell: Listener) -> None:
+        self._outcome = outcome
+        self._tell = tell
+        self._started: dict[str, float] = {}
+        self._seen: set[str] = set()
+
+    def see(self, entry: dg.EventLogEntry) -> None:
+        """Take one event of the run's log."""
+        event = entry.dagster_event
+        if event is None:
+            return
+        step = event.step_key or ""
+        kind = event.event_type
+        if kind is dg.DagsterEventType.STEP_START:
+            self._started[step] = time.monotonic()
+            self._tell("started", _readable(step))
+        elif kind in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
+            seconds = time.monotonic() - self._started.get(step, time.monotonic())
+            self._outcome.seconds[_readable(step)] = round(seconds, 2)
+            if kind is dg.DagsterEventType.STEP_FAILURE:
+                self._fail(_readable(step), event)
+        elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
+            self._tell("retrying", _readable(step))
+        elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            self._materialized(event)
+        elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._checked(event)
+
+    def _materialized(self, event: dg.DagsterEvent) -> None:
+        materialization = event.step_materialization_data.materialization
+        asset = materialization.asset_key.to_user_string()
+        if asset in self._seen:
+            return  # one event for each partition of a range
+        self._seen.add(asset)
+        metadata = {name: value.value for name, value in materialization.metadata.items()}
+        rows = metadata.get("dagster/row_count")
+        self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
+        self._tell("materialized", f"{asset}, {rows:,} rows" if isinstance(rows, int) else asset)
+
+    def _checked(self, event: dg.DagsterEvent) -> None:
+        found = event.asset_check_evaluation_data
+        passed = bool(found.passed)
+        check = CheckDone(
+            asset=found.asset_key.to_user_string(),
+            check=found.check_name,
+            passed=passed,
+            blocking=bool(found.blocking) and found.severity is dg.AssetCheckSeverity.ERROR,
+            description=found.description or "",
+        )
+        self._outcome.checks.append(check)
+        word = "passed" if passed else ("failed" if check.blocking else "warned")
+        self._tell(f"check {word}", f"{check.asset} {check.check}")
+
+    def _fail(self, step: str, event: dg.DagsterEvent) -> None:
+        data = event.step_failure_data
+        failure = data.user_failure_data
+        if failure is not None and failure.description:
+            text = failure.description
+        elif data.error is None:
+            text = "failed"
+        else:
+            # The innermost cause says what went wrong; the chain above it is Dagster's.
+            error = data.error
+            while error.cause is not None:
+                error = error.cause
+            text = error.message.strip()
+        self._outcome.failures.append(f"{step}: {text}")
+        self._tell("failed", step)
+
+
+def _readable(step: str) -> str:
+    return step.replace("__", "/")

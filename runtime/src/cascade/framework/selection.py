@@ -1,0 +1,191 @@
+"""Which assets and which partitions a command means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from cascade.errors import UsageError
+from cascade.ingestion import TABLE_METADATA
+from cascade.lakehouse import MISSING_ONLY_TAG, Lakehouse
+
+__all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
+
+Definition = dg.PartitionsDefinition[Any]
+
+
+def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.AssetKey]:
+    """Return the assets that names stand for.
+
+    A name is `namespace/table` or `namespace.table`; `table` alone means the ingestion asset of that name if
+    there is one, else it must be unique. `+` before it adds what it depends on, behind it what depends on it.
+
+    Raises:
+        UsageError: A name is unknown or ambiguous; all of them are named, with what they might mean.
+    """
+    graph = definitions.resolve_asset_graph()
+    keys = set(graph.executable_asset_keys)
+    chosen: set[dg.AssetKey] = set()
+    problems = []
+    for name in names:
+        match = re.fullmatch(r"(\+?)([^+]+)(\+?)", name.strip())
+        found = _named(match.group(2), keys, graph) if match else []
+        if match is None or len(found) != 1:
+            problems.append(_no_single_asset(name, found, keys))
+            continue
+        selection: dg.AssetSelection = dg.AssetSelection.assets(found[0])
+        if match.group(1):
+            selection = selection.upstream()
+        if match.group(3):
+            selection = selection | dg.AssetSelection.assets(found[0]).downstream()
+        chosen |= selection.resolve(graph) & keys
+    if problems:
+        raise UsageError("; ".join(problems) + ".", fix="name an asset of this project; `cascade validate` lists them.")
+    return chosen
+
+
+def _named(name: str, keys: set[dg.AssetKey], graph: Any) -> list[dg.AssetKey]:
+    parts = re.split(r"[/.]", name)
+    if len(parts) > 1:
+        return [key for key in keys if list(key.path) == parts]
+    same = sorted(key for key in keys if key.path[-1] == name)
+    ingested = [key for key in same if TABLE_METADATA in graph.get(key).metadata]
+    return ingested if len(ingested) == 1 else same
+
+
+def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]) -> str:
+    if found:
+        return f"{name!r} may mean {' or '.join(key.to_user_string() for key in found)}"
+    known = {key.to_user_string(): key for key in keys} | {key.path[-1]: key for key in keys}
+    near = sorted({known[word].to_user_string() for word in get_close_matches(name, known)})
+    everything = ", ".join(sorted(key.to_user_string() for key in keys))
+    return f"there is no asset {name!r}; " + (
+        f"did you mean {' or '.join(near)}?" if near else f"there are {everything}"
+    )
+
+
+@dataclass
+class PartitionGroup:
+    """Assets with the same partitions, and the range of them that one run covers."""
+
+    definition: Definition
+    assets: list[dg.AssetKey]
+    first: str = ""
+    last: str = ""
+    missing_only: bool = False
+
+    @property
+    def span(self) -> str:
+        """The range in words."""
+        return self.first if self.first == self.last else f"{self.first}..{self.last}"
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags by which Dagster knows the range."""
+        tags = {MISSING_ONLY_TAG: "true"} if self.missing_only else {}
+        if self.first == self.last:
+            return {**tags, PARTITION_NAME_TAG: self.first}
+        return {**tags, ASSET_PARTITION_RANGE_START_TAG: self.first, ASSET_PARTITION_RANGE_END_TAG: self.last}
+
+
+def group_by_partitions(
+    graph: Any,
+    chosen: set[dg.AssetKey],
+    partition: str | None,
+    *,
+    instance: dg.DagsterInstance,
+    lakehouse: Lakehouse,
+) -> tuple[list[PartitionGroup], set[dg.AssetKey]]:
+    """Sort the partitioned assets by their partitions.
+
+    Args:
+        graph: Dagster's asset graph.
+        chosen: The assets to run.
+        partition: A partition, or a range `first..last`; by default what is missing.
+        instance: Where Dagster keeps what plain assets have materialized.
+        lakehouse: The branch whose tables say what ingestion assets have loaded.
+
+    Returns:
+        The groups that have something to do, and the assets that have nothing.
+
+    Raises:
+        UsageError: There is no such partition.
+    """
+    groups: list[PartitionGroup] = []
+    for key in sorted(chosen):
+        definition = graph.get(key).partitions_def
+        if definition is None:
+            continue
+        group = next((g for g in groups if g.definition == definition), None)
+        if group is None:
+            groups.append(PartitionGroup(definition, [key]))
+        else:
+            group.assets.append(key)
+    if partition is not None and not groups:
+        raise UsageError(
+            f"None of the chosen assets has partitions, so there is no {partition}.", fix="leave out --partition."
+        )
+    idle: set[dg.AssetKey] = set()
+    busy = []
+    for group in groups:
+        all_keys = list(group.definition.get_partition_keys())
+        if partition is not None:
+            group.first, group.last = _parse_range(partition, all_keys, group)
+            busy.append(group)
+            continue
+        missing = {
+            key: set(all_keys) - _held(key, graph, group.definition, instance=instance, lakehouse=lakehouse)
+            for key in group.assets
+        }
+        wanted = [k for k in all_keys if any(k in found for found in missing.values())]
+        done = [key for key, found in missing.items() if not found]
+        idle.update(done)
+        group.assets = [key for key in group.assets if key not in done]
+        if wanted:
+            group.first, group.last, group.missing_only = wanted[0], wanted[-1], True
+            busy.append(group)
+    return busy, idle
+
+
+def _held(
+    key: dg.AssetKey,
+    graph: Any,
+    definition: Definition,
+    *,
+    instance: dg.DagsterInstance,
+    lakehouse: Lakehouse,
+) -> set[str]:
+    """Return the partitions that are there: the table of an ingestion asset says it, else Dagster."""
+    from cascade.ingestion.load import loaded_partitions
+
+    table = graph.get(key).metadata.get(TABLE_METADATA)
+    if table is None:
+        return set(instance.get_materialized_partitions(key))
+    return loaded_partitions(lakehouse.lake, lakehouse.ref, str(getattr(table, "value", table)), definition)
+
+
+def _parse_range(text: str, all_keys: list[str], group: PartitionGroup) -> tuple[str, str]:
+    first, dots, last = text.partition("..")
+    ends = (first, last if dots else first)
+    known = set(all_keys)
+    assets = ", ".join(key.to_user_string() for key in group.assets)
+    span = f"{all_keys[0]} .. {all_keys[-1]}" if all_keys else "none yet"
+    if unknown := [end for end in dict.fromkeys(ends) if end not in known]:
+        raise UsageError(
+            f"There is no partition {' and no partition '.join(repr(end) for end in unknown)}.",
+            where=f"{assets}, whose partitions are {span}",
+            fix="give one of them, such as --partition "
+            + (f"{all_keys[-1]}, or a range first..last." if all_keys else "…"),
+        )
+    if all_keys.index(ends[0]) > all_keys.index(ends[1]):
+        raise UsageError(f"The range {text} ends before it starts.", where=assets, fix=f"try {ends[1]}..{ends[0]}.")
+    return ends

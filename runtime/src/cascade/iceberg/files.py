@@ -1,0 +1,154 @@
+"""Write Parquet files for an Iceberg table, batch by batch, before any snapshot holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from pyiceberg.io import OutputFile
+from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
+from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Transaction
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.typedef import Record
+
+from cascade.errors import SchemaMismatchError
+
+__all__ = ["FileWriter", "Staged", "discard"]
+
+# One file holds at most this much Arrow data: a merge rewrites whole files, so they must not be huge.
+_FILE_BYTES = 512 << 20
+# Open writers each hold a row group; a wider spread of partitions is written in several files each.
+_OPEN_WRITERS = 64
+
+
+@dataclass
+class Staged:
+    """Files that are written but that no snapshot holds yet.
+
+    Attributes:
+        table: `namespace.table`.
+        schema: The schema the files were written with; its field ids are those of the table to be.
+        files: The files.
+        rows: How many rows they hold.
+    """
+
+    table: str
+    schema: Schema
+    spec: PartitionSpec
+    files: list[DataFile] = field(default_factory=list)
+    rows: int = 0
+
+    @property
+    def paths(self) -> list[str]:
+        """Locations of the files."""
+        return [file.file_path for file in self.files]
+
+
+def discard(transaction: Transaction, staged: Staged) -> None:
+    """Delete staged files that will not be used."""
+    for path in staged.paths:
+        # What cannot be deleted now is an orphan that garbage collection finds.
+        with contextlib.suppress(OSError):
+            transaction._table.io.delete(path)
+    staged.files.clear()
+
+
+@dataclass
+class _OpenFile:
+    writer: FileFormatWriter
+    output: OutputFile
+    path: str
+    partition: Record
+    size: int = 0
+
+
+class FileWriter:
+    """Rolls Parquet files for a table, one at a time for each of its partitions."""
+
+    def __init__(self, transaction: Transaction, staged: Staged) -> None:
+        self._io = transaction._table.io
+        self._staged = staged
+        self._properties = transaction.table_metadata.properties
+        self._spec = staged.spec
+        self._spec_id = transaction.table_metadata.default_spec_id
+        self._locations = load_location_provider(transaction.table_metadata.location, self._properties)
+        self._format = FileFormatFactory.get(FileFormat.PARQUET)
+        self._arrow_schema = schema_to_pyarrow(staged.schema, include_field_ids=True)
+        self._open: dict[Record | None, _OpenFile] = {}
+
+    def write(self, batch: pa.Table) -> None:
+        """Write a batch whose columns fit the table by name."""
+        rows = _fit(batch, self._arrow_schema, self._staged.table)
+        if rows.num_rows == 0:
+            return
+        if self._spec.is_unpartitioned():
+            self._write_part(rows, None)
+            return
+        for part in _determine_partitions(self._spec, self._staged.schema, rows):
+            self._write_part(part.arrow_table_partition, part.partition_key)
+
+    def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
+        partition = key.partition if key else None
+        if partition not in self._open:
+            if len(self._open) >= _OPEN_WRITERS:
+                self.close()
+            path = self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
+            output = self._io.new_output(path)
+            writer = self._format.create_writer(output, self._staged.schema, self._properties)
+            self._open[partition] = _OpenFile(writer, output, path, partition or Record())
+        file = self._open[partition]
+        file.writer.write(rows)
+        file.size += rows.nbytes
+        self._staged.rows += rows.num_rows
+        if file.size >= _FILE_BYTES:
+            self._finish(partition)
+
+    def close(self) -> None:
+        """Finish the open files; more batches may follow, in new ones."""
+        for partition in list(self._open):
+            self._finish(partition)
+
+    def _finish(self, partition: Record | None) -> None:
+        file = self._open.pop(partition)
+        statistics = file.writer.close()
+        self._staged.files.append(
+            DataFile.from_args(
+                content=DataFileContent.DATA,
+                file_path=file.path,
+                file_format=FileFormat.PARQUET,
+                partition=file.partition,
+                file_size_in_bytes=len(file.output),
+                sort_order_id=None,
+                spec_id=self._spec_id,
+                equality_ids=None,
+                key_metadata=None,
+                **statistics.to_serialized_dict(),
+            )
+        )
+
+
+def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    """Give a batch the columns, order and types of a schema."""
+    columns = []
+    for wanted in schema:
+        if wanted.name not in batch.column_names:
+            columns.append(pa.nulls(batch.num_rows, wanted.type))
+            continue
+        column = batch[wanted.name]
+        if column.type != wanted.type:
+            try:
+                column = column.cast(wanted.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise SchemaMismatchError(
+                    f"Column `{wanted.name}` does not fit: {error}",
+                    where=f"table {table}, column type {wanted.type}, rows have {column.type}",
+                    fix="return values of the declared type, or declare another one.",
+                ) from error
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
