@@ -124,8 +124,8 @@ def _names(kind: str, item: Any) -> Iterable[str]:
 
 
 def _flat(value: object) -> Iterator[object]:
-    """Yield an object, or those of a list."""
-    if isinstance(value, list | tuple):
+    """Yield an object, or those of a list. Some definitions of Dagster are named tuples, and no lists."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         yield from value
     else:
         yield value
