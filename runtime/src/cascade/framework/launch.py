@@ -26,6 +26,8 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 __all__ = ["materialize", "open_instance", "run_pipeline"]
 
 _BUSY_SECONDS = 60
+# Tag of the runs of `cascade run`.
+_COMMAND_TAG = "cascade/command"
 
 
 @contextlib.contextmanager
@@ -98,8 +100,9 @@ def run_pipeline(
     run_id = make_new_run_id()
     lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
     with lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
+        _close_killed_runs(instance)
         launch = _Launch(definitions, instance, lakehouse, tell)
-        outcome = launch.execute(chosen, partition, run_id, {BRANCH_TAG: lakehouse.branch})
+        outcome = launch.execute(chosen, partition, run_id, {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"})
         log = lakehouse.lake.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
             outcome.promotion = log[0]
@@ -123,6 +126,13 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     lakehouse = Lakehouse(settings, settings.branch)
     with open_instance(settings) as instance:
         return _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), {})
+
+
+def _close_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs of killed commands as failed: whoever holds the lease knows that none of them is alive."""
+    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={_COMMAND_TAG: "run"})):
+        instance.report_run_failed(run, "The process that executed this run was killed.")
 
 
 @dataclass

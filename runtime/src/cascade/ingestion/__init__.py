@@ -129,7 +129,8 @@ def cascade_ingestion(
             partitions are an error.
         namespace: Namespace of the table.
         write: `merge` replaces rows by key, `replace_partition` the run's partitions, so that what the
-            source deleted goes too, `append` adds. `merge` with a key, else `append`.
+            source deleted goes too, `append` adds, and running a partition again replaces what it added.
+            `merge` with a key, else `append`.
         schema_policy: Columns that the source has and the table has not: `strict` refuses, `additive` adds,
             `drop_extra` leaves them out. By default what the model's `strict` says, `additive` where it is
             silent.
@@ -249,7 +250,7 @@ def _run(
                 lakehouse,
                 list(context.partition_keys) if plan.partitions else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
-                run_id=context.run_id,
+                run_id=context.run.root_run_id or context.run_id,
             )
     except Exception as error:
         if CONTRACT_CHECK in names and isinstance(error, ContractError):

@@ -38,7 +38,11 @@ INGESTED_AT = "_cascade_ingested_at"
 LOADED_PROPERTY = "cascade.loaded-partitions"
 # Table property: the state of the dlt source, such as incremental cursors; never ahead of the data.
 _STATE_PROPERTY = "cascade.dlt-state"
+# Column of appended tables without a partition column: which partition of which run brought the row.
+_PARTITION = "_cascade_partition"
+_RUN_SUMMARY = "cascade.run-id"
 
+_OURS = (INGESTED_AT, _PARTITION)
 _SHOWN = 5
 _QUARANTINE_SCHEMA = Schema(
     NestedField(1, "partition", StringType(), doc="Partitions of the run that rejected the row"),
@@ -86,6 +90,11 @@ class LoadPlan:
     order_by: str | None = None
     validate: bool = True
 
+    @property
+    def tagged(self) -> bool:
+        """Whether rows carry their partition in a column of ours: nothing else tells what a re-run replaces."""
+        return self.mode == "append" and self.partitions is not None and self.partition_column is None
+
 
 @dataclass
 class LoadResult:
@@ -130,7 +139,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         lakehouse: The branch to write.
         keys: Partitions of the run, in order; empty for an unpartitioned asset.
         missing_only: Whether partitions that the branch holds already are left alone.
-        run_id: The run, recorded in the snapshot.
+        run_id: The run, or the one that it repeats; recorded in the snapshot.
 
     Raises:
         ContractError: Rows break the contract, and they may not, or too many of them do.
@@ -144,6 +153,11 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
     if keys and not wanted:
+        result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
+        return result
+    if plan.mode == "append" and not keys and _has_loaded(lake, branch, plan.table, run_id):
+        # A killed attempt of this run had committed already; appending again would double its rows.
+        result.skipped = 1
         result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
         return result
     state: dict[str, Any] = _read_state(properties.get(_STATE_PROPERTY))
@@ -170,7 +184,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         plan.table,
         rows.batches(),
         schema=schema,
-        mode="replace" if plan.mode == "replace_partition" else plan.mode,
+        mode="replace" if replace is not None or plan.mode == "replace_partition" else plan.mode,
         key=plan.key,
         order_by=plan.order_by,
         unique=plan.contract.unique if plan.contract and plan.validate else (),
@@ -178,7 +192,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         replace_sql=replace_sql,
         spec=plan.spec,
         properties=before_commit,
-        snapshot_properties={"cascade.run-id": run_id, "cascade.branch": branch},
+        snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
         spill_to=spill,
     )
     result.seconds["total"] = time.monotonic() - started
@@ -212,18 +226,27 @@ class _Rows:
         now = dt.datetime.now(dt.UTC)
         declared = None
         if self.plan.schema is not None or len(self.schema.fields) > 1:
-            declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name != INGESTED_AT)))
+            declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name not in _OURS)))
         # One call for all partitions: small ones share a batch, and inferred types hold for the whole load.
-        for batch in to_batches(self._fetch(), schema=declared, policy=self.plan.policy, state=self.state):
+        calls = ((key, [key]) for key in self.keys) if self.plan.tagged else [("", self.keys)]
+        for partition, keys in calls:
+            for rows in self._checked_batches(keys, declared):
+                stamp = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), rows.num_rows)
+                stamped = rows.append_column(INGESTED_AT, stamp)
+                if self.plan.tagged:
+                    stamped = stamped.append_column(_PARTITION, pa.repeat(pa.scalar(partition), rows.num_rows))
+                yield stamped
+        self._judge()
+
+    def _checked_batches(self, keys: list[str], declared: pa.Schema | None) -> Iterator[pa.Table]:
+        for batch in to_batches(self._fetch(keys), schema=declared, policy=self.plan.policy, state=self.state):
             self.result.extracted += batch.rows.num_rows + len(batch.rejected)
             self.result.dropped |= batch.extra
             self._reject(batch.rejected)
             rows = self._checked(batch.rows)
             if self.result.preview is None and rows.num_rows:
                 self.result.preview = rows.slice(0, _SHOWN)
-            stamp = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), rows.num_rows)
-            yield rows.append_column(INGESTED_AT, stamp)
-        self._judge()
+            yield rows
 
     def settle(self, lake: BranchingCatalog, branch: str) -> None:
         """Put rejected rows into the quarantine table, and take out those of an earlier attempt."""
@@ -251,14 +274,14 @@ class _Rows:
             replace_sql=f"{quote('partition')} = {text(partition)}",
         )
 
-    def _fetch(self) -> Iterator[object]:
+    def _fetch(self, keys: list[str]) -> Iterator[object]:
         if self.plan.per_partition is None:
             yield self.plan.fetch()
         elif self.plan.per_partition:
-            for key in self.keys:
+            for key in keys:
                 yield self.plan.fetch(partition_date=key)
         else:
-            yield self.plan.fetch(partition_dates=list(self.keys))
+            yield self.plan.fetch(partition_dates=list(keys))
 
     def _checked(self, rows: pa.Table) -> pa.Table:
         """Keep the rows that have a key, lie in the run's partitions and fulfil the contract."""
@@ -349,6 +372,14 @@ def _standing(lake: BranchingCatalog, ref: str, table: str) -> tuple[dict[str, s
     return dict(found.properties), found.schema()
 
 
+def _has_loaded(lake: BranchingCatalog, ref: str, table: str, run_id: str) -> bool:
+    location = lake.pointers(ref).get(table)
+    if location is None:
+        return False
+    snapshots = lake.load(table, location).snapshots()
+    return any(s.summary is not None and s.summary.additional_properties.get(_RUN_SUMMARY) == run_id for s in snapshots)
+
+
 def _read_state(text_: str | None) -> dict[str, Any]:
     if text_ is None:
         return {}
@@ -370,8 +401,10 @@ def _target_schema(plan: LoadPlan, standing: Schema | None) -> Schema:
     declared = list(plan.schema.fields) if plan.schema else []
     if standing is not None and plan.policy == "additive":
         names = {f.name for f in declared}
-        declared += [f for f in standing.fields if f.name not in names and f.name != INGESTED_AT]
+        declared += [f for f in standing.fields if f.name not in names and f.name not in _OURS]
     fields = [*declared, NestedField(0, INGESTED_AT, TimestamptzType(), doc="When the run loaded the row")]
+    if plan.tagged:
+        fields.append(NestedField(0, _PARTITION, StringType(), doc="The partition that brought the row"))
     # Ids only have to differ here: the table assigns its own.
     from pyiceberg.schema import assign_fresh_schema_ids
 
@@ -395,11 +428,14 @@ def _keep_ids(fields: list[NestedField]) -> Schema:
 
 
 def _room(plan: LoadPlan, schema: Schema, keys: list[str]) -> tuple[BooleanExpression | None, str]:
-    """Return which rows make room in `replace_partition`, as a filter and as SQL; all when unpartitioned."""
-    if plan.mode != "replace_partition" or plan.partitions is None or plan.partition_column is None:
+    """Return which rows make room, as a filter and as SQL: those that an earlier run of the partitions brought.
+
+    `merge` finds them by key; without partitions nothing tells them, or all of them go.
+    """
+    if plan.mode == "merge" or plan.partitions is None:
         return None, ""
-    column = plan.partition_column
-    if not isinstance(plan.partitions, dg.TimeWindowPartitionsDefinition):
+    column = plan.partition_column or _PARTITION
+    if column == _PARTITION or not isinstance(plan.partitions, dg.TimeWindowPartitionsDefinition):
         return one_of(column, keys), f"{quote(column)} IN ({', '.join(text(key) for key in keys)})"
     word = {"date": "DATE", "timestamp": "TIMESTAMP"}.get(str(schema.find_field(column).field_type), "TIMESTAMPTZ")
     expression: BooleanExpression | None = None

@@ -87,18 +87,26 @@ def refusals(
         if change.after is None:
             continue
         snapshot = lake.load(change.table, change.after).current_snapshot()
-        head = str(snapshot.snapshot_id if snapshot else None)
+        head = _Head(str(snapshot.snapshot_id), snapshot.timestamp_ms) if snapshot else _Head("None", 0)
         for check in guards.blocking.get(AssetKey(change.table.split(".")), ()):
             verdict = _verdict(check, branch, head, instance, settings)
             if verdict is None:
-                problems.append(f"{change.table}: check `{check.name}` has not run on snapshot {head}")
+                problems.append(f"{change.table}: check `{check.name}` has not run on snapshot {head.snapshot_id}")
             elif not verdict:
-                problems.append(f"{change.table}: check `{check.name}` failed on snapshot {head}")
+                problems.append(f"{change.table}: check `{check.name}` failed on snapshot {head.snapshot_id}")
     return problems
 
 
+@dataclass(frozen=True)
+class _Head:
+    """The newest snapshot of a table, and when it was committed, in milliseconds since 1970."""
+
+    snapshot_id: str
+    timestamp_ms: int
+
+
 def _verdict(
-    check: AssetCheckKey, branch: str, head: str, instance: DagsterInstance, settings: Settings
+    check: AssetCheckKey, branch: str, head: _Head, instance: DagsterInstance, settings: Settings
 ) -> bool | None:
     """Return what a check said of one snapshot on one branch; `None` when it has not been asked.
 
@@ -112,7 +120,7 @@ def _verdict(
             run = instance.get_run_by_id(record.run_id)
             if run is None or branch_of_run(run, settings) != branch:
                 continue
-            if _snapshot_of(record, instance) == head:
+            if _speaks_of(record, head, instance):
                 evaluation = record.evaluation
                 assert evaluation is not None
                 return evaluation.passed or evaluation.severity.value == "WARN"
@@ -121,23 +129,26 @@ def _verdict(
         cursor = records[-1].id
 
 
-def _snapshot_of(record: AssetCheckExecutionRecord, instance: DagsterInstance) -> str | None:
-    """Return the snapshot that an evaluation speaks of; `None` when it is only planned, or says nothing."""
+def _speaks_of(record: AssetCheckExecutionRecord, head: _Head, instance: DagsterInstance) -> bool:
+    """Say whether an evaluation is about a snapshot: by its own metadata, else by what it followed."""
     from dagster import AssetRecordsFilter
 
     evaluation = record.evaluation
     if evaluation is None:
-        return None
+        return False  # planned only
     if found := evaluation.metadata.get(SNAPSHOT_METADATA):
-        return str(found.value)
+        return str(found.value) == head.snapshot_id
     # A check that knows nothing of snapshots is about the materialization that it followed.
     target = evaluation.target_materialization_data
     if target is None:
-        return None
+        return False
     materializations = instance.fetch_materializations(
         AssetRecordsFilter(asset_key=evaluation.asset_key, storage_ids=[target.storage_id]), limit=1
     ).records
-    if not materializations or materializations[0].asset_materialization is None:
-        return None
-    metadata = materializations[0].asset_materialization.metadata.get(SNAPSHOT_METADATA)
-    return None if metadata is None else str(metadata.value)
+    materialization = materializations[0].asset_materialization if materializations else None
+    if materialization is None:
+        return False
+    if found := materialization.metadata.get(SNAPSHOT_METADATA):
+        return str(found.value) == head.snapshot_id
+    # Nor does the asset: then it must have been materialized after the snapshot was committed.
+    return target.timestamp * 1000 >= head.timestamp_ms
