@@ -156,6 +156,8 @@ class EmbeddedCatalog(BranchingCatalog):
             self._kind(connection, name)
             connection.execute(_tables.delete().where(_tables.c.catalog_name == name))
             connection.execute(_bases.delete().where(_bases.c.branch == name))
+            # A later branch of this name has a history of its own.
+            connection.execute(_log.delete().where(_log.c.target == name))
             connection.execute(_branches.delete().where(_branches.c.name == name))
 
         self._write(drop)
@@ -165,12 +167,12 @@ class EmbeddedCatalog(BranchingCatalog):
 
         def read(connection: sa.Connection) -> dict[str, str]:
             self._kind(connection, ref)
-            return self._pointers(connection, ref)
+            standing = self._pointers(connection, ref)
+            if at is None:
+                return standing
+            return _undo(standing, (entry for entry in self._entries(connection, ref) if entry.at > at))
 
-        if at is None:
-            return self._read(read)
-        later = [entry for entry in self.log(ref) if entry.at > at]
-        return _undo(self._read(read), later)
+        return self._read(read)
 
     def load(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
@@ -202,8 +204,8 @@ class EmbeddedCatalog(BranchingCatalog):
         checked = None if expected is None else list(expected)
 
         def move(connection: sa.Connection) -> LogEntry | None:
-            for ref in (source, target):
-                self._kind(connection, ref)
+            self._kind(connection, source)
+            self._require_branch(connection, target)
             changes = self._changes(connection, source)
             if checked is not None and changes != checked:
                 raise PromotionConflictError(
@@ -232,10 +234,7 @@ class EmbeddedCatalog(BranchingCatalog):
 
         def read(connection: sa.Connection) -> list[LogEntry]:
             self._kind(connection, target)
-            rows = connection.execute(
-                sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc()).limit(limit)
-            )
-            return [_entry(row) for row in rows.all()]
+            return self._entries(connection, target, limit)
 
         return self._read(read)
 
@@ -243,15 +242,16 @@ class EmbeddedCatalog(BranchingCatalog):
         """Put a branch back to where it stood right after an entry of its log."""
 
         def move(connection: sa.Connection) -> LogEntry | None:
-            rows = connection.execute(sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc())).all()
-            if entry != 0 and entry not in {row.id for row in rows}:
+            self._require_branch(connection, target)
+            entries = self._entries(connection, target)
+            if entry != 0 and entry not in {e.id for e in entries}:
                 raise CatalogError(
                     f"The log of `{target}` has no entry {entry}.",
-                    where=f"entries {', '.join(str(row.id) for row in rows) or 'none'}",
+                    where=f"entries {', '.join(str(e.id) for e in entries) or 'none'}",
                     fix="choose one of them; `cascade branch log` shows them.",
                 )
             standing = self._pointers(connection, target)
-            changes = compare(standing, _undo(standing, [_entry(row) for row in rows if row.id > entry]))
+            changes = compare(standing, _undo(standing, [e for e in entries if e.id > entry]))
             if not changes:
                 return None
             done = self._move(connection, target, changes, kind="restore", source=str(entry))
@@ -323,6 +323,19 @@ class EmbeddedCatalog(BranchingCatalog):
                 fix="choose one of them, or make it with `cascade branch create`.",
             )
         return names[name]
+
+    def _require_branch(self, connection: sa.Connection, name: str) -> None:
+        if self._kind(connection, name) != "branch":
+            raise CatalogError(
+                f"`{name}` is a tag, which never moves.",
+                fix=f"make a branch of it: `cascade branch create … --from {name}`.",
+            )
+
+    def _entries(self, connection: sa.Connection, target: str, limit: int | None = None) -> list[LogEntry]:
+        rows = connection.execute(
+            sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc()).limit(limit)
+        )
+        return [_entry(row) for row in rows.all()]
 
     def _create(self, connection: sa.Connection, name: str, source: str, kind: str) -> None:
         check_reference_name(name)
@@ -410,17 +423,17 @@ class EmbeddedCatalog(BranchingCatalog):
         return _entry(row)
 
     def _follow(self, connection: sa.Connection, target: str) -> None:
-        """Bring branches that hold nothing unpromoted to where the target stands.
+        """Bring branches made from the target that hold nothing unpromoted to where it stands.
 
         Not the branches of runs: a run reads one state from beginning to end.
         """
         rows = connection.execute(
             sa.select(_branches.c.name).where(
-                _branches.c.kind == "branch", _branches.c.name != target, _branches.c.name.not_like("run-%")
+                _branches.c.kind == "branch", _branches.c.source == target, _branches.c.name.not_like("run-%")
             )
         )
         for name in [str(row.name) for row in rows]:
-            if name != MAIN and not self._changes(connection, name):
+            if not self._changes(connection, name):
                 self._copy(connection, target, name)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
