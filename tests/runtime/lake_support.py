@@ -1,0 +1,81 @@
+"""What the tests of the lakehouse share: rows in, rows out, and processes that use it at the same time."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cascade.catalog import MAIN, BranchingCatalog
+from cascade.iceberg.schema import schema_from_arrow
+from cascade.iceberg.write import WriteResult, write
+
+# A server that has imported everything once and forks: processes that start quickly and share nothing.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["cascade.catalog.embedded", "cascade.iceberg.write", "lake_support"])
+
+Rows = list[dict[str, Any]]
+
+
+def put(
+    lake: BranchingCatalog, branch: str, table: str, rows: Rows | pa.Table, mode: Any = "append", **options: Any
+) -> WriteResult:
+    """Write rows to a table of a branch; both are made when they do not exist."""
+    data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
+    lake.ensure(branch)
+    options.setdefault("schema", schema_from_arrow(data.schema))
+    return write(lake, branch, table, [data], mode=mode, **options)
+
+
+def numbers(first: int, last: int) -> Rows:
+    """Return rows with an `id`, both ends included."""
+    return [{"id": n} for n in range(first, last + 1)]
+
+
+def read(lake: BranchingCatalog, ref: str, table: str) -> Rows:
+    """Return the rows of a table by PyIceberg's own reader, sorted by their first column."""
+    rows: Rows = lake.load(table, lake.pointers(ref)[table]).scan().to_arrow().to_pylist()
+    return sorted(rows, key=lambda row: str(next(iter(row.values()))).rjust(20))
+
+
+def ids(lake: BranchingCatalog, ref: str, table: str) -> list[int]:
+    """Return the sorted `id` column of a table."""
+    return sorted(row["id"] for row in read(lake, ref, table))
+
+
+def promoted(lake: BranchingCatalog, table: str, rows: Rows) -> None:
+    """Put rows into a table of `main`."""
+    put(lake, "setup", table, rows)
+    lake.merge("setup", MAIN)
+    lake.delete("setup")
+
+
+def data_files(folder: Path) -> set[Path]:
+    """Return the Parquet files below a folder."""
+    return set(folder.rglob("*.parquet"))
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Run a function in a process of its own."""
+    process = _PROCESSES.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def finish(processes: Sequence[BaseProcess], *, seconds: float = 120) -> list[int | None]:
+    """Wait for processes and return how they ended."""
+    for process in processes:
+        process.join(seconds)
+    return [process.exitcode for process in processes]
+
+
+def barrier(parties: int) -> Any:
+    """Return what lets several processes begin at one moment."""
+    return _PROCESSES.Barrier(parties, timeout=60)
+
+
+def event() -> Any:
+    """Return what one process can tell another."""
+    return _PROCESSES.Event()
