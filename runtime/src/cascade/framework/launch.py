@@ -21,7 +21,7 @@ from cascade.framework.definitions import build_definitions
 from cascade.framework.progress import Listener, Outcome, Watcher
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
-from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
 
 __all__ = ["materialize", "open_instance", "run_pipeline"]
 
@@ -43,7 +43,14 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
     with dg.DagsterInstance.from_ref(ref) as instance:
         _keep_connections(instance.event_log_storage)
+        _limit_promotions(instance.event_log_storage)
         yield instance
+
+
+def _limit_promotions(storage: EventLogStorage) -> None:
+    """Give the pool of promotions its one place, unless it has a limit: the daemon reads a default only once in use."""
+    if all(pool.name != PROMOTE_POOL for pool in storage.get_pool_limits()):
+        storage.set_concurrency_slots(PROMOTE_POOL, 1)
 
 
 def _keep_connections(storage: EventLogStorage) -> None:
