@@ -13,7 +13,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "template", "docs", "browser"]
+nox.options.sessions = ["lint", "types", "tests", "cli", "triggers", "template", "docs", "browser"]
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 
@@ -60,6 +60,18 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test the runtime."""
     _environment(session)("pytest", "tests/runtime", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def cli(session: nox.Session) -> None:
+    """Call every command in a generated project, with good input and bad."""
+    _environment(session)("pytest", "tests/cli", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def triggers(session: nox.Session) -> None:
+    """Start runs in every way there is, Dagster's UI included, and look at which branch they write."""
+    _environment(session)("pytest", "tests/triggers", *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
