@@ -263,6 +263,7 @@ class EmbeddedCatalog(BranchingCatalog):
     @contextlib.contextmanager
     def lease(self, target: str, holder: str) -> Iterator[None]:
         """Hold the right to run a pipeline against a branch."""
+        check_reference_name(target)
         # An operating system lock: it ends with the process, also when that is killed.
         lock = FileLock(str(self._locks / f"lease-{target}.lock"), timeout=0)
         note = self._locks / f"lease-{target}.holder"
@@ -384,31 +385,33 @@ class EmbeddedCatalog(BranchingCatalog):
     def _move(
         self, connection: sa.Connection, target: str, changes: list[TableChange], *, kind: str, source: str
     ) -> LogEntry:
-        for change in changes:
-            namespace, name = change.table.split(".")
-            where = sa.and_(
-                _tables.c.catalog_name == target,
-                _tables.c.table_namespace == namespace,
-                _tables.c.table_name == name,
-            )
-            if change.after is None:
-                connection.execute(_tables.delete().where(where))
-            elif change.before is None:
-                connection.execute(
-                    _tables.insert().values(
-                        catalog_name=target,
-                        table_namespace=namespace,
-                        table_name=name,
-                        metadata_location=change.after,
-                        iceberg_type="TABLE",
-                    )
+        table = sa.and_(
+            _tables.c.catalog_name == target,
+            _tables.c.table_namespace == sa.bindparam("of_namespace"),
+            _tables.c.table_name == sa.bindparam("of_name"),
+        )
+        statements: dict[str, sa.Executable] = {
+            "created": _tables.insert().values(
+                catalog_name=target,
+                table_namespace=sa.bindparam("of_namespace"),
+                table_name=sa.bindparam("of_name"),
+                metadata_location=sa.bindparam("after"),
+                iceberg_type="TABLE",
+            ),
+            "changed": _tables.update()
+            .where(table)
+            .values(metadata_location=sa.bindparam("after"), previous_metadata_location=sa.bindparam("before")),
+            "dropped": _tables.delete().where(table),
+        }
+        for change_kind, statement in statements.items():
+            rows = []
+            for change in (c for c in changes if c.kind == change_kind):
+                namespace, name = change.table.split(".")
+                rows.append(
+                    {"of_namespace": namespace, "of_name": name, "before": change.before, "after": change.after}
                 )
-            else:
-                connection.execute(
-                    _tables.update()
-                    .where(where)
-                    .values(metadata_location=change.after, previous_metadata_location=change.before)
-                )
+            if rows:
+                connection.execute(statement, rows)
         row = connection.execute(
             _log.insert()
             .values(

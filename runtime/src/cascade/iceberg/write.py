@@ -162,7 +162,9 @@ def write(
                 replaced_files, kept = incoming.make_room(transaction)
                 if settings:
                     transaction.set_properties(dict(settings))
-                with transaction.update_snapshot(dict(snapshot_properties or {})).overwrite() as update:
+                snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
+                # Where nothing makes room, what the table has need not be looked through.
+                with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
                     for file in replaced_files:
                         update.delete_data_file(file)
                     for file in itertools.chain(kept.files, staged.files):
@@ -175,16 +177,15 @@ def write(
     except BaseException:
         discard(transaction, staged)
         raise
-    metadata = transaction.table_metadata
-    snapshot = metadata.current_snapshot()
-    assert snapshot is not None
-    assert snapshot.summary is not None
+    head = transaction.table_metadata.current_snapshot()
+    assert head is not None
+    assert head.summary is not None
     return WriteResult(
-        snapshot_id=snapshot.snapshot_id,
+        snapshot_id=head.snapshot_id,
         rows=staged.rows,
         duplicates=duplicates,
         replaced=sum(file.record_count for file in replaced_files) - kept.rows,
-        total=int(snapshot.summary["total-records"] or 0),
+        total=int(head.summary["total-records"] or 0),
     )
 
 
