@@ -29,6 +29,7 @@ TOOLS = (
     "mypy>=1.19,<2",
     "playwright>=1.55,<2",
     "pytest>=9,<10",
+    "pytest-xdist>=3.8,<4",
     "ruff>=0.17,<0.18",
     "typer<0.26",
     "types-pyyaml",
@@ -77,7 +78,8 @@ def triggers(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def template(session: nox.Session) -> None:
     """Generate projects, test them, and update them from one release to the next."""
-    _environment(session)("pytest", "tests/template", *_CONFIG, *session.posargs)
+    # Installing waits for the disk while generating needs the processor: two at a time.
+    _environment(session)("pytest", "tests/template", "-n2", "--dist=loadfile", *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from projects import BIN, REPOSITORY, Run, commit_all
+from generated import BIN, REPOSITORY, stranger
+from projects import Run, commit_all
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a stranger: no settings of ours, no configuration of git or copier."""
+    """The environment of a stranger, who has never used copier either."""
     home = tmp_path_factory.mktemp("home")
-    (home / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.com\n[init]\ndefaultBranch = main\n")
-    hidden = (
-        "CASCADE_",
-        "DAGSTER_",
-        "DBT_",
-        "COPIER_",
-        "GIT_CONFIG",
-        "GIT_DIR",
-        "PYTEST_",
-        "UV_PROJECT",
-        "VIRTUAL_ENV",
-    )
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    return clean | {
-        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
-        "GIT_CONFIG_SYSTEM": os.devnull,
-        "COPIER_SETTINGS_PATH": str(home / "no-copier-settings.yml"),
-        "COPIER_CACHE_DIR": str(home / "copier-cache"),
-        "UV_NO_PROGRESS": "1",
-    }
+    return stranger(home) | {"COPIER_CACHE_DIR": str(home / "copier-cache"), "UV_NO_PROGRESS": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-#: The commands of the environment that runs the tests: copier, ruff.
-BIN = Path(sys.executable).parent
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

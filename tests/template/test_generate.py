@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import BIN, REPOSITORY, Run, commit_all, tree
+from generated import BIN, REPOSITORY
+from projects import Run, commit_all, tree
 
 DEFAULT: dict[str, str] = {}
 OTHER = {

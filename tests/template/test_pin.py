@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from projects import BIN, Run, commit_all
+from generated import BIN
+from projects import Run, commit_all
 
 
 def pin(project: Path) -> str:

@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from projects import BIN, Run, commit_all, tree
+from generated import BIN
+from projects import Run, commit_all, tree
 
 WORKFLOW = "workflows/ingestion/weather.py"
 MODEL = "transforms/dbt/models/gold/weather_daily.sql"

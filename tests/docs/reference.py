@@ -1,0 +1,118 @@
+"""The reference pages, generated from the code. Run it to write them anew; a test compares."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import rich_click as click
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
+NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"
+
+
+def pages() -> dict[str, str]:
+    """Return every reference page: file name to text."""
+    return {"cli.md": _cli(), "settings.md": _settings(), "ingestion.md": _ingestion(), "quality.md": _quality()}
+
+
+def _cli() -> str:
+    from cascade.cli import _COMMANDS, _cli
+
+    parts = ["# Command line\n", inspect.getdoc(_cli.callback) or "", ""]
+    for name, (home, _) in _COMMANDS.items():
+        module, _, function = home.partition(":")
+        command = getattr(importlib.import_module(module), function)
+        for path, leaf in _leaves(name, command):
+            parts += [f"## cascade {path}\n", *_describe(path, leaf), ""]
+    return "\n".join(parts).rstrip() + "\n" + NEXT
+
+
+def _leaves(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, sub in command.commands.items():
+            yield from _leaves(f"{path} {name}", sub)
+    else:
+        yield path, command
+
+
+def _describe(path: str, command: click.Command) -> Iterator[str]:
+    words = [p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument)]
+    yield "```text\n" + " ".join(["cascade", path, *words, "[OPTIONS]"]) + "\n```\n"
+    yield inspect.cleandoc(command.help or "")
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    if options:
+        yield "\n| option | meaning |\n|---|---|"
+    for option in options:
+        metavar = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
+        default = f" Default: {option.default}." if option.show_default and not option.is_flag else ""
+        yield f"| `{', '.join(option.opts)}{metavar}` | {option.help}{default} |".replace("KEY[..KEY]", "KEY[..KEY]")
+
+
+def _settings() -> str:
+    from cascade.config import Settings
+
+    lines = [
+        "# Settings\n",
+        inspect.getdoc(Settings) or "",
+        "",
+        "| setting | environment variable | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "found" if field.is_required() else f"`{field.default}`"
+        lines.append(f"| `{name}` | `CASCADE_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n" + NEXT
+
+
+def _ingestion() -> str:
+    import cascade.ingestion as room
+
+    parts = ["# `@cascade_ingestion`\n", *_docstring(room.cascade_ingestion), "## Partitions\n"]
+    for name in ("daily", "hourly", "weekly", "monthly", "static", "none"):
+        function = getattr(room, name)
+        parts.append(f"- `{name}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}")
+    return "\n".join(parts) + "\n" + NEXT
+
+
+def _quality() -> str:
+    import cascade.quality as room
+
+    parts = ["# `@cascade_quality`\n", *_docstring(room.cascade_quality), "## Built-in checks\n"]
+    for name in sorted(set(room.__all__) - {"cascade_quality", "Check"}):
+        function = getattr(room, name)
+        if inspect.isfunction(function):
+            parts.append(f"- `{name}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}")
+    return "\n".join(parts) + "\n" + NEXT
+
+
+def _docstring(function: object) -> Iterator[str]:
+    """Turn a docstring with `Args:` and `Raises:` into text and a table."""
+    text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
+    arguments, _, raises = rest.partition("\nRaises:\n")
+    yield text.rstrip() + "\n"
+    yield "| option | meaning |\n|---|---|"
+    name, meaning = "", ""
+    for line in [*arguments.splitlines(), "    end:"]:
+        if line.startswith("    ") and not line.startswith("     "):
+            if name and name != "fetch":
+                yield f"| `{name}` | {meaning.strip()} |".replace("\n", " ")
+            name, _, meaning = line.strip().partition(":")
+        else:
+            meaning += " " + line.strip()
+    if raises:
+        yield "\nRaises " + " ".join(raises.split()) + "\n"
+
+
+def _signature(function: object) -> str:
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+
+
+if __name__ == "__main__":
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for page, content in pages().items():
+        (PAGES / page).write_text(content, encoding="utf-8")
