@@ -48,7 +48,7 @@ def _describe(path: str, command: click.Command) -> Iterator[str]:
     for option in options:
         metavar = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
         default = f" Default: {option.default}." if option.show_default and not option.is_flag else ""
-        yield f"| `{', '.join(option.opts)}{metavar}` | {option.help}{default} |".replace("KEY[..KEY]", "KEY[..KEY]")
+        yield f"| `{', '.join(option.opts)}{metavar}` | {option.help}{default} |"
 
 
 def _settings() -> str:
@@ -93,12 +93,15 @@ def _docstring(function: object) -> Iterator[str]:
     text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     arguments, _, raises = rest.partition("\nRaises:\n")
     yield text.rstrip() + "\n"
-    yield "| option | meaning |\n|---|---|"
+    yield "| option | default | meaning |\n|---|---|---|"
+    parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
     name, meaning = "", ""
     for line in [*arguments.splitlines(), "    end:"]:
         if line.startswith("    ") and not line.startswith("     "):
             if name and name != "fetch":
-                yield f"| `{name}` | {meaning.strip()} |".replace("\n", " ")
+                default = parameters[name].default
+                shown = "" if default in (inspect.Parameter.empty, None) else f"`{default!r}`"
+                yield f"| `{name}` | {shown} | {meaning.strip()} |".replace("\n", " ")
             name, _, meaning = line.strip().partition(":")
         else:
             meaning += " " + line.strip()
