@@ -13,10 +13,11 @@ import pandera.polars as plp
 import polars as pl
 import pyarrow as pa
 import pytest
+from pandera.typing import Series
+
 from cascade.errors import ContractError, DefinitionError
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.contract import Contract
-from pandera.typing import Series
 
 
 class PandasWeather(pap.DataFrameModel):
@@ -84,9 +85,7 @@ def test_a_contract_knows_name_policy_columns_and_what_is_unique(model: Any) -> 
     assert contract.unique == [("hour",), ("station", "hour")]
 
 
-@pytest.mark.parametrize(
-    ("strict", "policy"), [(False, "additive"), (True, "strict"), ("filter", "drop_extra")]
-)
+@pytest.mark.parametrize(("strict", "policy"), [(False, "additive"), (True, "strict"), ("filter", "drop_extra")])
 def test_strictness_is_the_schema_policy(strict: Any, policy: str) -> None:
     assert Contract(pap.DataFrameSchema({"a": pap.Column(int)}, strict=strict)).policy == policy
 
@@ -239,9 +238,7 @@ def test_a_null_beside_ints_does_not_disturb_their_checks(nullable: bool) -> Non
 @pytest.mark.parametrize(
     "schema",
     [
-        pap.DataFrameSchema(
-            {"x": pap.Column(int)}, checks=pap.Check(lambda f: f["x"].sum() > 9, name="enough")
-        ),
+        pap.DataFrameSchema({"x": pap.Column(int)}, checks=pap.Check(lambda f: f["x"].sum() > 9, name="enough")),
         pap.DataFrameSchema({"x": pap.Column(int, pap.Check(lambda s: s.sum() > 9, name="enough"))}),
         plp.DataFrameSchema({"x": plp.Column(int, plp.Check(lambda d: False, name="enough"))}),
         plp.DataFrameSchema(
@@ -257,18 +254,14 @@ def test_a_check_of_all_rows_together_fails_by_its_name(schema: Any) -> None:
 
 
 def test_a_check_that_cannot_be_run_says_why() -> None:
-    schema = pap.DataFrameSchema(
-        {"x": pap.Column(int, pap.Check(lambda s: s.nonsense, name="odd"))}, name="events"
-    )
+    schema = pap.DataFrameSchema({"x": pap.Column(int, pap.Check(lambda s: s.nonsense, name="odd"))}, name="events")
     with pytest.raises(ContractError, match="Check odd cannot be run: AttributeError") as caught:
         _check(schema, [{"x": 1}])
     assert caught.value.where == "model `events`, column `x`"
 
 
 @pytest.mark.parametrize("api", [pap, plp], ids=["pandas", "polars"])
-def test_a_check_that_only_warns_is_logged_and_breaks_nothing(
-    api: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_check_that_only_warns_is_logged_and_breaks_nothing(api: Any, caplog: pytest.LogCaptureFixture) -> None:
     schema = api.DataFrameSchema({"x": api.Column(int, api.Check.ge(0, raise_warning=True))})
     with caplog.at_level(logging.WARNING):
         assert _check(schema, [{"x": -1}]) == {}

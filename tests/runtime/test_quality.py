@@ -134,9 +134,7 @@ def test_each_check_is_an_asset_check_of_its_own() -> None:
 
 @pytest.mark.parametrize("group", [True, False])
 @pytest.mark.parametrize("own", [None, True, False])
-def test_a_check_blocks_as_it_says_else_as_its_group_says(
-    weather: Lakehouse, group: bool, own: bool | None
-) -> None:
+def test_a_check_blocks_as_it_says_else_as_its_group_says(weather: Lakehouse, group: bool, own: bool | None) -> None:
     @cascade_quality(asset="raw/weather", checks=[not_null("origin", blocking=own)], blocking=group)
     def checks() -> None: ...
 
@@ -158,9 +156,7 @@ def test_a_failed_blocking_check_keeps_downstream_from_running(weather: Lakehous
 
     for blocking in (True, False):
 
-        @cascade_quality(
-            asset="raw/weather", checks=[not_null("origin"), not_null("temp")], blocking=blocking
-        )
+        @cascade_quality(asset="raw/weather", checks=[not_null("origin"), not_null("temp")], blocking=blocking)
         def checks() -> None: ...
 
         found = run_checks(weather, checks, assets=[raw, gold])
@@ -215,9 +211,7 @@ def test_what_cannot_be_checked_fails_and_says_why(weather: Lakehouse, check: Ch
 def test_a_missing_table_fails_its_checks_and_the_tables_are_listed(weather: Lakehouse) -> None:
     evaluation = run_check(weather, not_null("origin"), asset="raw/wether")
     assert not evaluation.passed
-    assert "raw.wether does not exist on branch dev, whose tables are raw.weather" in (
-        evaluation.description or ""
-    )
+    assert "raw.wether does not exist on branch dev, whose tables are raw.weather" in (evaluation.description or "")
 
 
 def test_a_catalog_that_cannot_be_read_fails_the_checks_one_by_one(tmp_path: Path) -> None:
@@ -239,7 +233,4 @@ def test_importing_quality_brings_no_engine() -> None:
     """Definitions load quickly."""
     heavy = "{'duckdb', 'pyarrow', 'pyiceberg', 'pandas'}"
     code = f"import sys, cascade.quality; print(sorted({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

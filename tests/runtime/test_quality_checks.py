@@ -96,9 +96,7 @@ def row_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dg.AssetC
 
 
 @pytest.mark.parametrize("title", ROW_CHECKS)
-def test_a_check_counts_the_rows_that_fail(
-    row_results: dict[str, dg.AssetCheckEvaluation], title: str
-) -> None:
+def test_a_check_counts_the_rows_that_fail(row_results: dict[str, dg.AssetCheckEvaluation], title: str) -> None:
     evaluation, (_, failing) = row_results[title], ROW_CHECKS[title]
     figures = values_of(evaluation)
     assert (figures.get("failing_rows"), figures.get("checked_rows")) == (failing, 4), evaluation.description
@@ -116,15 +114,11 @@ def test_a_failing_check_says_in_one_sentence_what_is_wrong(lakehouse: Lakehouse
 
 
 def test_a_few_failing_rows_are_shown_and_no_more(lakehouse: Lakehouse) -> None:
-    write_rows(
-        lakehouse, "raw.weather", pa.table({"id": list(range(50)), "text": ["x" * 1_000_000] * 49 + [None]})
-    )
+    write_rows(lakehouse, "raw.weather", pa.table({"id": list(range(50)), "text": ["x" * 1_000_000] * 49 + [None]}))
     sample = run_check(lakehouse, in_range("id", maximum=9)).metadata["sample"]
     assert isinstance(sample, dg.TableMetadataValue)
     assert len(sample.records) == 5
-    assert all(
-        int(str(record.data["id"])) > 9 and len(str(record.data["text"])) < 300 for record in sample.records
-    )
+    assert all(int(str(record.data["id"])) > 9 and len(str(record.data["text"])) < 300 for record in sample.records)
     keys = run_check(lakehouse, unique("text")).metadata["sample"]
     assert isinstance(keys, dg.TableMetadataValue)
     assert [record.data["rows_with_this_key"] for record in keys.records] == ["49"]
@@ -205,9 +199,7 @@ PARTITIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("partitions", "column", "tags", "wrong"), PARTITIONS.values(), ids=PARTITIONS.keys()
-)
+@pytest.mark.parametrize(("partitions", "column", "tags", "wrong"), PARTITIONS.values(), ids=PARTITIONS.keys())
 def test_every_partition_of_the_run_keeps_the_bounds(
     weather: Lakehouse, partitions: Any, column: str, tags: dict[str, str], wrong: dict[str, int]
 ) -> None:
@@ -243,9 +235,7 @@ def test_checks_alone_take_the_partitions_of_their_run_for_days(weather: Lakehou
 def test_freshness_warns_and_then_fails(
     lakehouse: Lakehouse, hours_old: float, passed: bool, severity: str, zone: str | None
 ) -> None:
-    newest = pa.array(
-        [NOW - dt.timedelta(hours=hours_old), NOW - dt.timedelta(days=9)], pa.timestamp("us", zone)
-    )
+    newest = pa.array([NOW - dt.timedelta(hours=hours_old), NOW - dt.timedelta(days=9)], pa.timestamp("us", zone))
     write_rows(lakehouse, "raw.weather", pa.table({"at": newest}))
     evaluation = run_check(lakehouse, freshness("at", 1, 24))
     assert (evaluation.passed, evaluation.severity.value) == (passed, severity), evaluation.description
@@ -294,6 +284,4 @@ def test_a_reconciliation_waits_for_both_tables() -> None:
 def test_reconciles_says_both_values(weather: Lakehouse) -> None:
     write_rows(weather, "bronze.weather", WEATHER.slice(0, 3))
     evaluation = run_check(weather, reconciles("raw.weather"), asset="bronze/weather")
-    assert evaluation.description == (
-        "count(*) is 3 on bronze.weather and 4 on raw.weather (25 % apart, allowed 0 %)"
-    )
+    assert evaluation.description == ("count(*) is 3 on bronze.weather and 4 on raw.weather (25 % apart, allowed 0 %)")

@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.ingestion.rows import Batch, Policy, to_batches
 from cascade.ingestion.text import json_text, snake_case
@@ -33,15 +34,11 @@ SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
 ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": "c"}]
 
 
-def _batches(
-    fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict", **more: Any
-) -> list[Batch]:
+def _batches(fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict", **more: Any) -> list[Batch]:
     return list(to_batches(fetched, schema=schema, policy=policy, state=more.pop("state", {}), **more))
 
 
-def _rows(
-    fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict"
-) -> list[dict[str, Any]]:
+def _rows(fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict") -> list[dict[str, Any]]:
     batches = _batches(fetched, schema, policy)
     assert not [batch.rejected for batch in batches if batch.rejected]
     return [row for batch in batches for row in batch.rows.to_pylist()]
@@ -92,9 +89,7 @@ def test_every_shape_of_rows_can_be_inferred(fetched: Any) -> None:
     assert _rows(fetched(), None) == ROWS
 
 
-@pytest.mark.parametrize(
-    "fetched", [None, [], iter(()), [[], None], TABLE.slice(0, 0), pd.DataFrame()], ids=repr
-)
+@pytest.mark.parametrize("fetched", [None, [], iter(()), [[], None], TABLE.slice(0, 0), pd.DataFrame()], ids=repr)
 def test_nothing_gives_no_batch(fetched: object) -> None:
     assert _batches(fetched) == []
 
@@ -138,9 +133,7 @@ def test_rows_are_drawn_only_as_batches_are_asked_for() -> None:
 
 
 def test_columns_come_in_the_order_and_type_of_the_schema_and_missing_ones_are_null() -> None:
-    schema = pa.schema(
-        [("b", pa.int32()), pa.field("a", pa.float32(), metadata={"PARQUET:field_id": "7"}), ("c", TZ)]
-    )
+    schema = pa.schema([("b", pa.int32()), pa.field("a", pa.float32(), metadata={"PARQUET:field_id": "7"}), ("c", TZ)])
     (batch,) = _batches([{"a": 1, "b": 2}, {"b": 3}], schema)
     assert batch.rows.schema.equals(schema, check_metadata=True)
     assert batch.rows.to_pylist() == [{"b": 2, "a": 1.0, "c": None}, {"b": 3, "a": None, "c": None}]
@@ -260,9 +253,7 @@ def test_one_bad_value_does_not_change_what_becomes_of_the_others(
 def test_a_value_that_does_not_fit_rejects_its_row_with_the_reason(
     value: object, target: pa.DataType, reason: str
 ) -> None:
-    (batch,) = _batches(
-        [{"k": 1, "x": value}, {"k": 2, "x": None}], pa.schema([("k", pa.int64()), ("x", target)])
-    )
+    (batch,) = _batches([{"k": 1, "x": value}, {"k": 2, "x": None}], pa.schema([("k", pa.int64()), ("x", target)]))
     assert batch.rows.to_pylist() == [{"k": 2, "x": None}]
     ((row, (why,)),) = batch.rejected
     assert json.loads(row)["k"] == 1
@@ -297,9 +288,7 @@ _ARROW_VALUES = {
 
 
 @pytest.mark.parametrize(("values", "target", "expected"), _ARROW_VALUES.values(), ids=_ARROW_VALUES)
-def test_arrow_columns_are_cast_exactly(
-    values: pa.Array, target: pa.DataType, expected: list[object]
-) -> None:
+def test_arrow_columns_are_cast_exactly(values: pa.Array, target: pa.DataType, expected: list[object]) -> None:
     assert [row["x"] for row in _rows(pa.table({"x": values}), pa.schema([("x", target)]))] == expected
 
 
@@ -355,19 +344,13 @@ def test_ints_that_pandas_made_floats_are_ints_again() -> None:
 
 
 def test_pandas_objects_are_read_value_by_value() -> None:
-    frame = pd.DataFrame(
-        {"id": pd.Series([1, "2", None], dtype=object), "name": pd.Series([{"a": 1}, 5, math.nan])}
-    )
+    frame = pd.DataFrame({"id": pd.Series([1, "2", None], dtype=object), "name": pd.Series([{"a": 1}, 5, math.nan])})
     assert _rows(frame) == [{"id": 1, "name": '{"a": 1}'}, {"id": 2, "name": "5"}, {"id": None, "name": None}]
 
 
 def test_pandas_categories_and_zones_are_read() -> None:
-    frame = pd.DataFrame(
-        {"c": pd.Categorical(["a"]), "t": pd.to_datetime(["2013-07-01 12:00"]).tz_localize("UTC")}
-    )
-    assert _rows(frame, pa.schema([("c", pa.string()), ("t", TZ)])) == [
-        {"c": "a", "t": NOON.replace(tzinfo=UTC)}
-    ]
+    frame = pd.DataFrame({"c": pd.Categorical(["a"]), "t": pd.to_datetime(["2013-07-01 12:00"]).tz_localize("UTC")})
+    assert _rows(frame, pa.schema([("c", pa.string()), ("t", TZ)])) == [{"c": "a", "t": NOON.replace(tzinfo=UTC)}]
 
 
 def test_all_reasons_of_a_row_are_reported_together() -> None:
@@ -435,9 +418,7 @@ def test_names_of_the_source_match_the_declared_snake_case(name: str) -> None:
 
 def test_an_exact_name_wins() -> None:
     schema = pa.schema([("user_id", pa.int64()), ("userId", pa.int64()), ("order", pa.int64())])
-    assert _rows([{"userId": 1, "user_id": 2, "order": 3}], schema) == [
-        {"user_id": 2, "userId": 1, "order": 3}
-    ]
+    assert _rows([{"userId": 1, "user_id": 2, "order": 3}], schema) == [{"user_id": 2, "userId": 1, "order": 3}]
 
 
 @pytest.mark.parametrize(
@@ -505,18 +486,14 @@ INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
 
 
 @pytest.mark.parametrize(("values", "expected"), INFERRED.values(), ids=INFERRED)
-def test_undeclared_columns_get_a_type_that_holds_all_their_values(
-    values: list[object], expected: pa.DataType
-) -> None:
+def test_undeclared_columns_get_a_type_that_holds_all_their_values(values: list[object], expected: pa.DataType) -> None:
     (batch,) = _batches([{"x": value} for value in values], None)
     assert batch.rows.schema.field("x").type == expected
     assert (batch.rows.num_rows, batch.rejected) == (len(values), [])
 
 
 def test_undeclared_arrow_columns_keep_their_type_as_iceberg_stores_it() -> None:
-    table = pa.table(
-        {"a": pa.array([1], pa.uint32()), "s": pa.array([{"x": 1}]), "n": pa.nulls(1), "e": [[]]}
-    )
+    table = pa.table({"a": pa.array([1], pa.uint32()), "s": pa.array([{"x": 1}]), "n": pa.nulls(1), "e": [[]]})
     (batch,) = _batches(table, None)
     assert batch.rows.schema == pa.schema(
         [("a", pa.int64()), ("s", pa.struct([("x", pa.int64())])), ("e", pa.string())]
@@ -582,9 +559,7 @@ def test_a_source_of_several_resources_asks_which_one_is_meant() -> None:
 def test_two_resources_drawn_in_turns_keep_their_states_apart() -> None:
     one: dict[str, Any] = {}
     two: dict[str, Any] = {}
-    streams = [
-        to_batches(_events(n), schema=SCHEMA, policy="strict", state=s) for n, s in ((2, one), (5, two))
-    ]
+    streams = [to_batches(_events(n), schema=SCHEMA, policy="strict", state=s) for n, s in ((2, one), (5, two))]
     assert [next(stream).rows.num_rows for stream in streams] == [2, 5]
     assert ("2" in str(one), "5" in str(two)) == (True, True)
     assert one != two

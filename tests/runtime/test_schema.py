@@ -11,10 +11,11 @@ import pandera.polars as plp
 import polars as pl
 import pyarrow as pa
 import pytest
-from cascade.errors import DefinitionError, SchemaMismatchError
-from cascade.iceberg.schema import arrow_schema, schema_from_arrow, schema_from_pandera, storage_type
 from pandera.typing import Series
 from pyiceberg.schema import Schema
+
+from cascade.errors import DefinitionError, SchemaMismatchError
+from cascade.iceberg.schema import arrow_schema, schema_from_arrow, schema_from_pandera, storage_type
 
 
 def _types(schema: Schema) -> dict[str, str]:
@@ -121,9 +122,7 @@ def test_a_schema_object_works_like_a_model(schema: object) -> None:
 
 
 def test_a_type_for_the_whole_frame_is_the_type_of_every_column() -> None:
-    assert _types(schema_from_pandera(pap.DataFrameSchema({"a": pap.Column()}, dtype=float))) == {
-        "a": "double"
-    }
+    assert _types(schema_from_pandera(pap.DataFrameSchema({"a": pap.Column()}, dtype=float))) == {"a": "double"}
 
 
 def test_all_columns_without_a_type_are_named_together() -> None:
@@ -187,9 +186,7 @@ def test_ids_of_nested_fields_are_fresh_and_unique() -> None:
 
 
 def test_columns_without_an_iceberg_type_are_named_together() -> None:
-    given = pa.schema(
-        [("a", pa.null()), ("b", pa.duration("s")), ("c", pa.int64()), ("d", pa.decimal256(50, 2))]
-    )
+    given = pa.schema([("a", pa.null()), ("b", pa.duration("s")), ("c", pa.int64()), ("d", pa.decimal256(50, 2))])
     with pytest.raises(SchemaMismatchError, match=r"`a` .*`b` .*`d` "):
         schema_from_arrow(given)
 
