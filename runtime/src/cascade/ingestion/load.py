@@ -285,6 +285,8 @@ class _Rows:
 
     def _checked(self, rows: pa.Table) -> pa.Table:
         """Keep the rows that have a key, lie in the run's partitions and fulfil the contract."""
+        if not rows.num_rows:
+            return rows
         self._require_columns(rows)
         reasons: dict[int, list[str]] = {}
         if self.plan.validate and self.plan.contract is not None:
@@ -306,9 +308,7 @@ class _Rows:
         if not reasons:
             return rows
         bad = sorted(reasons)
-        kept = sum(1 for _ in self.rejected)
-        room = max(self.plan.quarantine_limit + 1 - kept, 0)
-        texts = [json.dumps(row, default=str, ensure_ascii=False) for row in rows.take(bad[:room]).to_pylist()]
+        texts = (json.dumps(row, default=str, ensure_ascii=False) for row in rows.take(bad[: self._room()]).to_pylist())
         self._reject([Rejection(row, reasons[i]) for row, i in zip(texts, bad, strict=False)], count=len(bad))
         mask = pa.array([i not in reasons for i in range(rows.num_rows)])
         return rows.filter(mask)
@@ -316,7 +316,7 @@ class _Rows:
     def _require_columns(self, rows: pa.Table) -> None:
         needed = [*self.plan.key, *filter(None, [self.plan.partition_column, self.plan.order_by])]
         missing = sorted({c for c in needed if c not in rows.column_names})
-        if missing and rows.num_rows:
+        if missing:
             raise IngestionError(
                 f"The fetched rows have no column {', '.join(f'`{c}`' for c in missing)}.",
                 where=f"table {self.plan.table}, columns {', '.join(rows.column_names)}",
@@ -325,7 +325,7 @@ class _Rows:
 
     def _outside(self, rows: pa.Table) -> list[int]:
         column = self.plan.partition_column
-        if column is None or self.plan.partitions is None or not rows.num_rows:
+        if column is None or self.plan.partitions is None:
             return []
         values = rows[column]
         if not isinstance(self.plan.partitions, dg.TimeWindowPartitionsDefinition):
@@ -341,9 +341,12 @@ class _Rows:
         ]
 
     def _reject(self, rejected: list[Rejection], *, count: int | None = None) -> None:
-        room = max(self.plan.quarantine_limit + 1 - len(self.rejected), 0)
-        self.rejected += rejected[:room]
+        self.rejected += rejected[: self._room()]
         self.rejected_count += len(rejected) if count is None else count
+
+    def _room(self) -> int:
+        """How many more rejected rows are kept: one beyond the limit is enough to know."""
+        return max(self.plan.quarantine_limit + 1 - len(self.rejected), 0)
 
     def _judge(self) -> None:
         """Decide, when all rows were seen, whether the rejected ones may be set aside."""
