@@ -141,6 +141,20 @@ def test_updating_equals_generating_anew(releases: Path, run: Run, tmp_path: Pat
     assert _framework_owned(old) == _framework_owned(new)
 
 
+def test_a_project_made_before_the_first_release_reaches_it(release: Path, run: Run, tmp_path: Path) -> None:
+    """Its pin names a folder then, and the release's tag afterwards."""
+    template, project = tmp_path / "cascade", tmp_path / "my-project"
+    run("git", "clone", "--quiet", "--no-tags", release, template, cwd=tmp_path)
+    run(*_copy(template, project, "HEAD"), cwd=tmp_path)
+    assert f"file://{template}/runtime" in (project / "pyproject.toml").read_text("utf-8")
+    commit_all(run, project, "start")
+    (template / "NEWS").write_text("The first release.\n")
+    commit_all(run, template, "first release")
+    run("git", "tag", "v0.1.0", cwd=template)
+    run(BIN / "copier", "update", "--defaults", cwd=project)
+    assert f"file://localhost{template}@v0.1.0" in (project / "pyproject.toml").read_text("utf-8")
+
+
 def test_generating_again_leaves_seeds_alone(releases: Path, run: Run, tmp_path: Path) -> None:
     """`copier recopy` renders everything anew, but not what belongs to the user."""
     project = tmp_path / "my-project"
