@@ -1,0 +1,83 @@
+"""What a person sees of a project in Dagster's UI, in a real browser.
+
+With UPDATE_DOCS_IMAGES=1 in the environment the picture in the docs is made anew:
+`UPDATE_DOCS_IMAGES=1 nox -s browser`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from dagster_ui import DagsterUI
+from generated import REPOSITORY, Project
+from playwright.sync_api import Page, expect
+
+FIRST, LAST = "2013-07-01", "2013-07-31"
+PIPELINE = (
+    "raw/weather_observations",
+    "bronze/weather_observations",
+    "silver/weather_hourly",
+    "gold/weather_daily",
+    "marts/weather_monthly",
+    "cascade/promote",
+    "cascade/publish",
+)
+
+
+@pytest.fixture(scope="module")
+def materialized(ui: DagsterUI) -> DagsterUI:
+    """The UI after a run over one month of everything, started as its button `Materialize all` does."""
+    month = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
+    (run,) = ui.wait(ui.materialize(*PIPELINE, tags=month))
+    assert run["status"] == "SUCCESS", ui.failures(run["runId"])
+    return ui
+
+
+def test_everything_materialized_in_the_ui_reaches_main(materialized: DagsterUI, project: Project) -> None:
+    (row,) = project.json(
+        "query", "select count(*) as days, count(distinct station) as stations from gold.weather_daily"
+    )
+    assert row == {"days": 93, "stations": 3}
+
+
+def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 2000, "height": 800})
+    page.goto(f"{_asset_page(materialized, 'lineage')}&lineageScope=downstream&lineageDepth=9")
+    for asset in PIPELINE:
+        name = asset.rpartition("/")[2]
+        same = sum(other.endswith(f"/{name}") for other in PIPELINE)
+        # The title of the page names the asset as well, and the graph every asset once.
+        expect(page.locator("foreignObject").get_by_text(name, exact=True)).to_have_count(same)
+    _take_picture(page, tmp_path / "lineage.png")
+    if os.environ.get("UPDATE_DOCS_IMAGES"):
+        shutil.copy(tmp_path / "lineage.png", REPOSITORY / "docs" / "images" / "lineage.png")
+
+
+def test_partitions_show_what_is_loaded(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
+    page.goto(_asset_page(materialized, "partitions"))
+    for text in ("Materialized (31)", "Missing (333)", "Failed (0)", "2013-12-30"):
+        expect(page.get_by_text(text).first).to_be_visible()
+    _take_picture(page, tmp_path / "partitions.png")
+
+
+def test_checks_show_what_was_found(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
+    """Those of the contract, of `workflows/quality` and of dbt's sources stand side by side."""
+    page.goto(_asset_page(materialized, "checks"))
+    expect(page.get_by_text("Checks (8)")).to_be_visible()
+    for name in ("contract", "row_count", "unique_origin_time_hour", "source_not_nul"):
+        expect(page.get_by_text(name).first).to_be_visible()
+    expect(page.get_by_text("This is a blocking asset check.").first).to_be_visible()
+    expect(page.get_by_text("Passed", exact=True).first).to_be_visible()
+    _take_picture(page, tmp_path / "checks.png")
+
+
+def _asset_page(ui: DagsterUI, view: str) -> str:
+    return f"{ui.url}/assets/raw/weather_observations?view={view}"
+
+
+def _take_picture(page: Page, file: Path) -> None:
+    page.wait_for_load_state("networkidle")
+    assert page.screenshot(path=file).startswith(b"\x89PNG")

@@ -1,0 +1,343 @@
+"""The command line as a black box: what it prints where, what it exits with, what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generated import Project
+
+from cascade.catalog import open_catalog
+from cascade.config import load_settings
+
+Done = subprocess.CompletedProcess[str]
+
+COMMANDS = ("run", "materialize", "query", "branch", "validate", "dev", "config")
+BRANCH_COMMANDS = ("list", "create", "delete", "diff", "promote", "log", "restore")
+
+
+@pytest.fixture
+def nothing_written(project: Project) -> Iterator[None]:
+    """Whatever the test does leaves branches, tables and files of the lakehouse as they are."""
+    before = _state(project.root)
+    yield
+    assert _state(project.root) == before
+
+
+def _state(root: Path) -> dict[str, Any]:
+    lake = open_catalog(load_settings(root))
+    settings = load_settings(root)
+    return {
+        "tables": {branch.name: lake.pointers(branch.name) for branch in lake.branches()},
+        "files": sorted(str(path) for path in settings.data_path.rglob("*.parquet")),
+        "published": settings.marts_path.exists(),
+    }
+
+
+def refuses(done: Done, *words: str, code: int) -> None:
+    """Assert that a command failed with a message of ours: what, where, how to fix."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr, f"{word!r} is not in:\n{done.stderr}"
+
+
+# Help
+
+
+def test_help_names_every_command_and_the_exit_codes(fresh: Project) -> None:
+    done = fresh.cascade("--help", cwd=Path("/"))
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in (*COMMANDS, "Exit code 0"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"branch {name}" for name in BRANCH_COMMANDS), "config show"])
+def test_every_command_explains_itself_outside_a_project(command: str, fresh: Project, tmp_path: Path) -> None:
+    done = fresh.cascade(*command.split(), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: cascade " + command in " ".join(done.stdout.split())
+
+
+# One JSON document
+
+
+def test_run_prints_one_document_and_progress_beside_it(project: Project) -> None:
+    """Not on a terminal, progress is plain lines, and nothing on standard output but the document."""
+    done = project.cascade("run", "--select", "weather_observations", "--partition", "2013-07-01", "--json")
+    document = json.loads(done.stdout)
+    assert document["success"] is True
+    assert document["partitions"] == {"raw/weather_observations": "2013-07-01"}
+    assert {"name": "raw/weather_observations", "rows": 26_115}.items() <= document["assets"][0].items()
+    assert "started raw/weather_observations" in done.stderr
+
+
+def test_a_failed_run_prints_its_document_too(project: Project) -> None:
+    done = project.cascade("run", "--select", "raw/grim_guests", "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (document["success"], document["promotion"]) == (False, None)
+    assert "raw/grim_guests" in document["failures"][0]
+
+
+@pytest.mark.parametrize(
+    ("command", "holds"),
+    [
+        ("config show", lambda found: found[0]["name"] == "project_dir"),
+        ("branch list", lambda found: found[0]["name"] == "main"),
+        ("branch log", lambda found: "raw.guests" in found[-1]["tables"]),
+        ("validate", lambda found: found["problems"] == [] and "raw/guests" in found["assets"]),
+    ],
+)
+def test_json_is_one_document(command: str, holds: Callable[[Any], bool], project: Project) -> None:
+    found = project.json(*command.split())
+    assert holds(found), found
+
+
+def test_json_of_a_query_is_an_array_of_rows(project: Project) -> None:
+    """Values that JSON has no word for are there all the same."""
+    sql = "select id, date '2013-07-01' as day, 1.5::decimal(4, 2) as half, null as nothing from raw.guests order by id"
+    rows = project.json("query", sql)
+    assert rows[0] == {"id": 1, "day": "2013-07-01", "half": 1.5, "nothing": None}
+    assert len(rows) == 2
+
+
+def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
+    """Every command answers with one document."""
+    before = project.json("branch", "log")[0]["id"]
+    assert project.json("branch", "create", "fix-july")["kind"] == "branch"
+    done = project.json("materialize", "newcomers", CASCADE_BRANCH="fix-july")
+    assert (done["branch"], done["promotion"]) == ("fix-july", None)
+    (change,) = project.json("branch", "diff", "fix-july")
+    assert (change["name"], change["kind"], change["rows_after"]) == ("raw.newcomers", "created", 1)
+    promoted = project.json("branch", "promote", "fix-july", CASCADE_BRANCH="fix-july")
+    assert promoted["tables"] == ["raw.newcomers"]
+    assert project.json("branch", "log")[0]["id"] == promoted["promotion"]
+    assert project.json("branch", "create", "kept", "--tag")["kind"] == "tag"
+    assert project.json("branch", "restore", str(before))["tables"] == ["raw.newcomers"]
+    assert [row["kind"] for row in project.json("branch", "diff", "kept")] == ["created"]
+    for name in ("fix-july", "kept"):
+        assert project.json("branch", "delete", name)["deleted"] is True
+    assert not {"fix-july", "kept"} & {row["name"] for row in project.json("branch", "list")}
+
+
+# What is loaded already
+
+
+def test_a_second_run_has_nothing_to_ingest_and_says_so(project: Project) -> None:
+    done = project.cascade("run", "--select", "weather_observations")
+    assert done.returncode == 0
+    assert "raw/weather_observations: nothing to ingest, every partition is there." in done.stdout
+    assert "main is unchanged" in done.stdout
+
+
+# Settings
+
+
+def test_config_show_says_where_each_value_comes_from(project: Project) -> None:
+    """The environment wins over `.env`, which wins over `cascade.yaml`, which wins over `pyproject.toml`."""
+    manifest = project.root / "pyproject.toml"
+    before = manifest.read_text()
+    dotenv, yaml = project.root / ".env", project.root / "cascade.yaml"
+    try:
+        dotenv.write_text("CASCADE_TIMEZONE=Europe/Paris\nCASCADE_BRANCH=mine\nPOSTGRES_PASSWORD=x\n")
+        yaml.write_text("partitions_start: 2020-01-01\ntimezone: Europe/Rome\n")
+        manifest.write_text(
+            before.replace("[tool.cascade]\n", '[tool.cascade]\nworkflows_dir = "workflows"\nbranch = "x"\n')
+        )
+        found = {row["name"]: row for row in project.json("config", "show", CASCADE_BRANCH="theirs")}
+    finally:
+        manifest.write_text(before)
+        dotenv.unlink()
+        yaml.unlink()
+    seen = {name: (row["value"], row["source"]) for name, row in found.items()}
+    assert seen["branch"] == ("theirs", "environment")
+    assert seen["timezone"] == ("Europe/Paris", ".env")
+    assert seen["partitions_start"] == ("2020-01-01", "cascade.yaml")
+    assert seen["workflows_dir"] == ("workflows", "pyproject.toml")
+    assert seen["dbt_dir"] == ("transforms/dbt", "default")
+    assert all(row["description"] for row in found.values())
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "words"),
+    [
+        ("CASCADE_BRANCHH=dev", ("branchh", "is not a setting", "the settings are", ".env")),
+        ("CASCADE_BRANCH=main", ("`branch`", "never written directly")),
+        ("CASCADE_TIMEZONE=Mars", ("`timezone`", "Mars", "Europe/Amsterdam")),
+    ],
+)
+def test_a_wrong_setting_is_named(dotenv: str, words: tuple[str, ...], fresh: Project) -> None:
+    file = fresh.root / ".env"
+    file.write_text(dotenv)
+    try:
+        done = fresh.cascade("branch", "list")
+    finally:
+        file.unlink()
+    refuses(done, *words, code=2)
+
+
+def test_outside_of_a_project_it_says_how_to_get_into_one(fresh: Project, tmp_path: Path) -> None:
+    refuses(fresh.cascade("run", cwd=tmp_path), "not a Cascade project", str(tmp_path), "copier copy", code=2)
+
+
+# Wrong usage
+
+
+@pytest.mark.usefixtures("nothing_written")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("rnu", ("No such command", "rnu")),
+        ("run --partitoin 2013-07-01", ("No such option", "--partitoin")),
+        ("materialize", ("Missing argument", "ASSETS")),
+        ("materialize weather_observatoins", ("weather_observatoins", "did you mean raw/weather_observations")),
+        (
+            "run --select weather_observations --partition 2099-01-01",
+            ("'2099-01-01'", "2013-01-01 .. 2013-12-30", "give one of them"),
+        ),
+        ("materialize weather_observations --partition yesterday-ish", ("'yesterday-ish'", "2013-01-01 .. 2013-12-30")),
+        ("materialize weather_observations -p 2013-07-03..2013-07-01", ("ends before it starts", "2013-07-01..")),
+        ("materialize raw/guests --partition 2013-07-01", ("None of the chosen assets has partitions", "leave out")),
+    ],
+)
+def test_wrong_usage_is_explained(command: str, words: tuple[str, ...], project: Project) -> None:
+    refuses(project.cascade(*command.split()), *words, code=2)
+
+
+@pytest.mark.usefixtures("nothing_written")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("branch delete main", ("`main`", "fix:")),
+        ("branch delete nope", ("nope", "fix:")),
+        ("branch promote nope", ("nope", "fix:")),
+        ("branch create ../x", ("'../x' is not a name", "for example")),
+        ("branch restore 4711", ("4711", "fix:")),
+    ],
+)
+def test_a_branch_that_cannot_be_is_explained(command: str, words: tuple[str, ...], project: Project) -> None:
+    refuses(project.cascade(*command.split()), *words, code=1)
+
+
+# SQL
+
+
+@pytest.mark.usefixtures("nothing_written")
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("drop table raw.guests", "SELECT"),
+        ("insert into raw.guests values (3, 3)", "SELECT"),
+        ("select 1; delete from raw.guests", "one"),
+        ("copy (select 1) to 'stolen.csv'", "SELECT"),
+        ("select * from read_text('/etc/passwd')", "fix:"),
+        ("select * from raw.nope", "raw.nope"),
+        ("selec 1", "selec"),
+    ],
+)
+def test_query_reads_tables_and_nothing_else(sql: str, word: str, project: Project) -> None:
+    done = project.cascade("query", sql)
+    refuses(done, word, code=1)
+    assert not (project.root / "stolen.csv").exists()
+
+
+def test_query_of_an_unknown_branch_lists_the_known_ones(project: Project) -> None:
+    refuses(project.cascade("query", "select 1 from raw.guests", "--branch", "nope"), "nope", "main", code=1)
+
+
+# Bad rows and bad files
+
+
+@pytest.mark.usefixtures("nothing_written")
+@pytest.mark.parametrize(
+    ("asset", "words"),
+    [
+        ("raw/grim_guests", ("raw/grim_guests", "age", "1985")),
+        ("raw/nameless", ("raw/nameless", "badge", "null")),
+    ],
+)
+def test_bad_rows_are_named_and_nothing_is_written(asset: str, words: tuple[str, ...], project: Project) -> None:
+    done = project.cascade("run", "--select", asset)
+    refuses(done, *words, "main is unchanged", code=1)
+
+
+@pytest.mark.usefixtures("nothing_written")
+def test_a_missing_data_file_is_named(project: Project) -> None:
+    file = project.root / "data/weather.csv.gz"
+    file.rename(file.with_suffix(".away"))
+    try:
+        done = project.cascade("run", "--select", "weather_observations", "--partition", "2013-07-05")
+    finally:
+        file.with_suffix(".away").rename(file)
+    refuses(done, "weather.csv.gz is missing", "git restore data", "main is unchanged", code=1)
+
+
+_HEAD = "from cascade.ingestion import cascade_ingestion\n\n"
+BROKEN = {
+    "syntax.py": ("def f(:\n", "1", "SyntaxError"),
+    "module.py": ("import not_there_at_all\n", "1", "not_there_at_all"),
+    "option.py": (
+        _HEAD + "@cascade_ingestion(table_nam='x')\ndef f(partition_date: str): ...\n",
+        "3",
+        "no option `table_nam`",
+    ),
+    "table.py": (
+        _HEAD + "@cascade_ingestion(table_name='../../x', unique_key='id')\ndef g(partition_date: str): ...\n",
+        "3",
+        "../../x",
+    ),
+    "cron.py": (
+        _HEAD + "@cascade_ingestion(cron='every day', unique_key='id')\ndef h(partition_date: str): ...\n",
+        "3",
+        "every day",
+    ),
+    "leaving.py": ("raise SystemExit('bye')\n", "1", "bye"),
+}
+
+
+@pytest.mark.usefixtures("nothing_written")
+def test_broken_workflow_files_are_named_together_and_the_rest_loads(project: Project) -> None:
+    """Each with file, line and cause."""
+    folder = project.root / "workflows/broken"
+    folder.mkdir()
+    try:
+        for name, (text, _, _) in BROKEN.items():
+            (folder / name).write_text(text)
+        done = project.cascade("validate", "--json")
+    finally:
+        for file in folder.glob("*.py"):
+            file.unlink()
+        # Python leaves its cache behind.
+        for file in [*folder.rglob("*.pyc")]:
+            file.unlink()
+    found = json.loads(done.stdout)
+    refuses(done, code=1)
+    assert len(found["problems"]) == len(BROKEN)
+    for name, (_, line, cause) in BROKEN.items():
+        (problem,) = [p for p in found["problems"] if p.startswith(f"workflows/broken/{name}:")]
+        assert problem.startswith(f"workflows/broken/{name}:{line}")
+        assert cause in problem
+    assert {"raw/weather_observations", "raw/guests"} <= set(found["assets"])
+
+
+# A project that moves
+
+
+def test_a_moved_project_works_or_says_what_to_do(project: Project) -> None:
+    """Iceberg's metadata holds absolute paths: a lakehouse cannot just be moved."""
+    away = project.root.with_name("moved")
+    project.root.rename(away)
+    try:
+        done = project.cascade("query", "select count(*) as n from raw.guests", "--json", cwd=away)
+    finally:
+        away.rename(project.root)
+    if done.returncode == 0:
+        assert json.loads(done.stdout) == [{"n": 2}]
+    else:
+        refuses(done, "moved", str(project.root), "fix:", code=done.returncode)
+    assert project.json("query", "select count(*) as n from raw.guests") == [{"n": 2}]
