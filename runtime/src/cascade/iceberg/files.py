@@ -7,14 +7,14 @@ import uuid
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from pyiceberg.io import OutputFile
+from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
 from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionKey, PartitionSpec
+from pyiceberg.partitioning import PartitionKey
 from pyiceberg.schema import Schema
-from pyiceberg.table import Transaction
 from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 
 from cascade.errors import SchemaMismatchError
@@ -33,29 +33,40 @@ class Staged:
 
     Attributes:
         table: `namespace.table`.
-        schema: The schema the files were written with; its field ids are those of the table to be.
+        metadata: The table's metadata that they were written for, field ids included. Kept, because PyIceberg
+            copies all of it whenever a transaction is asked.
+        io: Where the files are.
         files: The files.
         rows: How many rows they hold.
     """
 
     table: str
-    schema: Schema
-    spec: PartitionSpec
+    metadata: TableMetadata
+    io: FileIO
     files: list[DataFile] = field(default_factory=list)
     rows: int = 0
+
+    @property
+    def schema(self) -> Schema:
+        """The columns that the files have."""
+        return self.metadata.schema()
 
     @property
     def paths(self) -> list[str]:
         """Locations of the files."""
         return [file.file_path for file in self.files]
 
+    def anew(self) -> Staged:
+        """Return the same without files."""
+        return Staged(self.table, self.metadata, self.io)
 
-def discard(transaction: Transaction, staged: Staged) -> None:
+
+def discard(staged: Staged) -> None:
     """Delete staged files that will not be used."""
     for path in staged.paths:
         # What cannot be deleted now is an orphan that garbage collection finds.
         with contextlib.suppress(OSError):
-            transaction._table.io.delete(path)
+            staged.io.delete(path)
     staged.files.clear()
 
 
@@ -71,15 +82,14 @@ class _OpenFile:
 class FileWriter:
     """Rolls Parquet files for a table, one at a time for each of its partitions."""
 
-    def __init__(self, transaction: Transaction, staged: Staged) -> None:
-        self._io = transaction._table.io
+    def __init__(self, staged: Staged) -> None:
         self._staged = staged
-        self._properties = transaction.table_metadata.properties
-        self._spec = staged.spec
-        self._spec_id = transaction.table_metadata.default_spec_id
-        self._locations = load_location_provider(transaction.table_metadata.location, self._properties)
+        self._schema = staged.schema
+        self._spec = staged.metadata.spec()
+        self._properties = staged.metadata.properties
+        self._locations = load_location_provider(staged.metadata.location, self._properties)
         self._format = FileFormatFactory.get(FileFormat.PARQUET)
-        self._arrow_schema = schema_to_pyarrow(staged.schema, include_field_ids=True)
+        self._arrow_schema = schema_to_pyarrow(self._schema, include_field_ids=True)
         self._open: dict[Record | None, _OpenFile] = {}
 
     def write(self, batch: pa.Table) -> None:
@@ -90,7 +100,7 @@ class FileWriter:
         if self._spec.is_unpartitioned():
             self._write_part(rows, None)
             return
-        for part in _determine_partitions(self._spec, self._staged.schema, rows):
+        for part in _determine_partitions(self._spec, self._schema, rows):
             self._write_part(part.arrow_table_partition, part.partition_key)
 
     def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
@@ -99,8 +109,8 @@ class FileWriter:
             if len(self._open) >= _OPEN_WRITERS:
                 self.close()
             path = self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
-            output = self._io.new_output(path)
-            writer = self._format.create_writer(output, self._staged.schema, self._properties)
+            output = self._staged.io.new_output(path)
+            writer = self._format.create_writer(output, self._schema, self._properties)
             self._open[partition] = _OpenFile(writer, output, path, partition or Record())
         file = self._open[partition]
         file.writer.write(rows)
@@ -125,7 +135,7 @@ class FileWriter:
                 partition=file.partition,
                 file_size_in_bytes=len(file.output),
                 sort_order_id=None,
-                spec_id=self._spec_id,
+                spec_id=self._spec.spec_id,
                 equality_ids=None,
                 key_metadata=None,
                 **statistics.to_serialized_dict(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import IcebergType, NestedField
 
 from cascade.catalog import BranchingCatalog, check_table_name
-from cascade.errors import ContractError, SchemaMismatchError
+from cascade.errors import CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.files import FileWriter, Staged, discard
 from cascade.iceberg.filters import between
 from cascade.iceberg.read import connect, files_sql, quote
@@ -62,7 +66,7 @@ def stage(
     schema: Schema,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
-) -> tuple[Staged, Transaction]:
+) -> Staged:
     """Write batches as data files of a table, without touching the table.
 
     Args:
@@ -76,33 +80,34 @@ def stage(
         exact: Whether the table loses columns that the schema lacks, and takes over changed types.
 
     Returns:
-        The files, and the open transaction whose schema they were written for.
+        The files.
 
     Raises:
         SchemaMismatchError: A column's type cannot become the other's.
     """
 
-    transaction = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
-    staged = Staged(table, transaction.table_metadata.schema(), transaction.table_metadata.spec())
-    writer = FileWriter(transaction, staged)
+    transaction, metadata = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
+    staged = Staged(table, metadata, transaction._table.io)
+    known = {f.name for f in staged.schema.fields}
+    writer = FileWriter(staged)
     try:
         for batch in batches:
-            known = {f.name for f in staged.schema.fields}
             if any(name not in known for name in batch.column_names):
                 from cascade.iceberg.schema import schema_from_arrow
 
                 writer.close()
-                _evolve(transaction, table, schema_from_arrow(batch.schema))
-                staged.schema = transaction.table_metadata.schema()
-                writer = FileWriter(transaction, staged)
+                _evolve(transaction, table, staged.schema, schema_from_arrow(batch.schema))
+                staged.metadata = transaction.table_metadata
+                known = {f.name for f in staged.schema.fields}
+                writer = FileWriter(staged)
             writer.write(batch)
         writer.close()
     except BaseException:
         with contextlib.suppress(Exception):
             writer.close()
-        discard(transaction, staged)
+        discard(staged)
         raise
-    return staged, transaction
+    return staged
 
 
 def write(
@@ -149,17 +154,20 @@ def write(
         SchemaMismatchError: Rows and table do not fit.
         ContractError: Values that must be unique are not.
     """
-    staged, transaction = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact)
+    staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact)
+    kept = staged.anew()
+    committing = False
     try:
         with connect(spill_to) as connection:
-            duplicates = _deduplicate(connection, transaction, staged, key, order_by)
+            duplicates = _deduplicate(connection, staged, key, order_by)
             _require_unique(connection, staged, unique)
             settings = properties() if callable(properties) else properties
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.
             with lake.table_lock(table):
-                transaction = _again(lake, branch, staged, spec, exact)
+                transaction, metadata = _again(lake, branch, staged, spec, exact)
                 incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
-                replaced_files, kept = incoming.make_room(transaction)
+                empty = metadata.current_snapshot() is None
+                replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
                 if settings:
                     transaction.set_properties(dict(settings))
                 snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
@@ -169,15 +177,15 @@ def write(
                         update.delete_data_file(file)
                     for file in itertools.chain(kept.files, staged.files):
                         update.append_data_file(file)
-                try:
-                    transaction.commit_transaction()
-                except BaseException:
-                    discard(transaction, kept)
-                    raise
-    except BaseException:
-        discard(transaction, staged)
+                committing = True
+                committed = transaction.commit_transaction()
+    except BaseException as error:
+        # Once the commit has begun, only its refusal proves that no snapshot holds the files.
+        if not committing or isinstance(error, CommitFailedException | CatalogError):
+            discard(staged)
+            discard(kept)
         raise
-    head = transaction.table_metadata.current_snapshot()
+    head = committed.metadata.current_snapshot()
     assert head is not None
     assert head.summary is not None
     return WriteResult(
@@ -200,28 +208,22 @@ class _Incoming:
     replace: BooleanExpression | None
     replace_sql: str
 
-    def make_room(self, transaction: Transaction) -> tuple[list[DataFile], Staged]:
-        """Return the files that go, and what of their rows stays, staged anew."""
-        kept = Staged(self.staged.table, self.staged.schema, transaction.table_metadata.spec())
-        files, condition = self._affected(transaction)
+    def make_room(self, table: Table, kept: Staged) -> list[DataFile]:
+        """Return the files that go; what of their rows stays is staged anew."""
+        files, condition = self._affected(table)
         if files and condition:
             columns = ", ".join(quote(f.name) for f in kept.schema.fields)
             old = files_sql(kept.schema, (file.file_path for file in files))
             rows = self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {condition}")
-            writer = FileWriter(transaction, kept)
-            try:
-                for batch in rows.to_arrow_reader(_READ_ROWS):
-                    writer.write(pa.Table.from_batches([batch]))
-                writer.close()
-            except BaseException:
-                discard(transaction, kept)
-                raise
-        return files, kept
+            writer = FileWriter(kept)
+            for batch in _tables(rows):
+                writer.write(batch)
+            writer.close()
+        return files
 
-    def _affected(self, transaction: Transaction) -> tuple[list[DataFile], str]:
+    def _affected(self, table: Table) -> tuple[list[DataFile], str]:
         """Return the files to rewrite, and the condition of the rows in them that stay ("" for none)."""
-        table = transaction._table
-        if self.mode == "append" or transaction.table_metadata.current_snapshot() is None:
+        if self.mode == "append":
             return [], ""
         if self.mode == "replace":
             files = _plan(table, self.replace or AlwaysTrue())
@@ -249,8 +251,12 @@ class _Incoming:
         ).fetchall()
         expression: BooleanExpression = AlwaysTrue()
         for name, low, high in zip(self.key, bounds[::2], bounds[1::2], strict=True):
-            if isinstance(low, bytes | bool | uuid.UUID):
-                continue  # no literal of PyIceberg compares these with a file's bounds
+            if (
+                low is None
+                or isinstance(low, bytes | bool | uuid.UUID)
+                or (isinstance(high, float) and math.isnan(high))
+            ):
+                continue  # only nulls, NaN, or what no literal of PyIceberg compares with a file's bounds
             low, high = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))  # noqa: PLW2901
             expression = And(expression, between(name, low, high))
         return expression
@@ -258,42 +264,42 @@ class _Incoming:
 
 def _begin(
     lake: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool
-) -> Transaction:
+) -> tuple[Transaction, TableMetadata]:
     """Open a transaction in which the table exists and has every column of the schema."""
     check_table_name(table)
     catalog = lake.catalog(branch)
     try:
-        transaction: Transaction = catalog.load_table(table).transaction()
+        found = catalog.load_table(table)
     except NoSuchTableError:
-        return catalog.create_table_transaction(table, schema, partition_spec=spec)
-    if exact:
-        _remove(transaction, schema)
-    _evolve(transaction, table, schema)
-    return transaction
+        creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
+        return creation, creation.table_metadata
+    transaction: Transaction = found.transaction()
+    removed = exact and _remove(transaction, found.schema(), schema)
+    current = transaction.table_metadata.schema() if removed else found.schema()
+    evolved = _evolve(transaction, table, current, schema)
+    return transaction, transaction.table_metadata if removed or evolved else found.metadata
 
 
-def _again(lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool) -> Transaction:
+def _again(
+    lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool
+) -> tuple[Transaction, TableMetadata]:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction = _begin(lake, branch, staged.table, schema=staged.schema, spec=spec, exact=exact)
-    now = {f.field_id: f for f in transaction.table_metadata.schema().fields}
-    if any(
-        f.field_id not in now or (now[f.field_id].name, now[f.field_id].field_type) != (f.name, f.field_type)
-        for f in staged.schema.fields
-    ):
+    transaction, metadata = _begin(lake, branch, staged.table, schema=staged.schema, spec=spec, exact=exact)
+    now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
+    if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
         raise SchemaMismatchError(
             "Another run changed the table's columns while this one was writing; nothing was committed.",
             where=f"table {staged.table}, branch {branch}",
             fix="run again.",
         )
-    return transaction
+    return transaction, metadata
 
 
-def _evolve(transaction: Transaction, table: str, schema: Schema) -> None:
+def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schema) -> bool:
     """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it."""
-    current = transaction.table_metadata.schema()
     have = {f.name: f.field_type for f in current.fields}
-    if all(f.name in have and have[f.name] == f.field_type for f in schema.fields):
-        return
+    if all(f.name in have and _same(have[f.name], f.field_type) for f in schema.fields):
+        return False
     try:
         with transaction.update_schema() as update:
             update.union_by_name(_without_narrower(current, schema))
@@ -303,17 +309,26 @@ def _evolve(transaction: Transaction, table: str, schema: Schema) -> None:
             where=f"table {table}",
             fix="declare the type that the table has, or load into a new table.",
         ) from error
+    return True
 
 
-def _remove(transaction: Transaction, schema: Schema) -> None:
+def _remove(transaction: Transaction, current: Schema, schema: Schema) -> bool:
     """Remove the columns that a schema lacks, and those whose type it changes: `_evolve` adds these anew."""
-    current = transaction.table_metadata.schema()
     wanted = {f.name: f.field_type for f in schema.fields}
-    gone = [f.name for f in current.fields if wanted.get(f.name) != f.field_type]
+    gone = [f.name for f in current.fields if f.name not in wanted or not _same(wanted[f.name], f.field_type)]
     if gone:
         with transaction.update_schema(allow_incompatible_changes=True) as update:
             for name in gone:
                 update.delete_column(name)
+    return bool(gone)
+
+
+def _same(one: IcebergType, other: IcebergType) -> bool:
+    """Compare types without the ids that nested ones carry."""
+    if one.is_primitive or other.is_primitive:
+        return one == other
+    first, second = (schema_to_pyarrow(Schema(NestedField(1, "x", t)), include_field_ids=False) for t in (one, other))
+    return bool(first.equals(second))
 
 
 def _without_narrower(current: Schema, wanted: Schema) -> Schema:
@@ -338,7 +353,6 @@ def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
 
 def _deduplicate(
     connection: duckdb.DuckDBPyConnection,
-    transaction: Transaction,
     staged: Staged,
     key: Sequence[str],
     order_by: str | None,
@@ -359,17 +373,17 @@ def _deduplicate(
     winners = connection.sql(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
-    single = Staged(staged.table, staged.schema, staged.spec)
-    writer = FileWriter(transaction, single)
+    single = staged.anew()
+    writer = FileWriter(single)
     try:
         for batch in _tables(winners):
             writer.write(batch)
         writer.close()
     except BaseException:
-        discard(transaction, single)
+        discard(single)
         raise
     duplicates = staged.rows - single.rows
-    discard(transaction, staged)
+    discard(staged)
     staged.files, staged.rows = single.files, single.rows
     return duplicates
 
