@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from generated import BIN, Project
 
 _MARK = "TESTS_OF_CASCADE_STARTED"
@@ -82,17 +83,14 @@ class DagsterUI:
         body = json.dumps({"query": query, "variables": variables}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/graphql", data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{error}: {error.read().decode()[:3000]}\n{query}")
         assert "errors" not in answer, answer["errors"]
         (value,) = answer["data"].values()
         return value
-
-    def reload(self) -> None:
-        """Load the project's definitions again, as the button `Reload` does."""
-        mutation = "mutation($l: String!) { reloadRepositoryLocation(repositoryLocationName: $l) { __typename } }"
-        answer = self.ask(mutation, l=self.location["repositoryLocationName"])
-        assert answer["__typename"] == "WorkspaceLocationEntry", answer
 
     @property
     def location(self) -> dict[str, str]:
@@ -142,7 +140,7 @@ class DagsterUI:
         return str(_run_of(answer)["runId"])
 
     def backfill(self, assets: Sequence[str], partitions: Sequence[str]) -> str:
-        """Start a backfill, wait until it is done, and return its id."""
+        """Start a backfill over assets, with the same partitions of all that have any, and return its id."""
         answer = self.ask(
             """
             mutation($p: LaunchBackfillParams!) {
@@ -182,6 +180,11 @@ class DagsterUI:
             f"runs {', '.join(run_ids)} to end",
         )
 
+    def status(self, run_id: str) -> str:
+        """Return a run's status, such as QUEUED, STARTED or SUCCESS."""
+        (run,) = self.runs(runIds=[run_id])
+        return str(run["status"])
+
     def runs(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return runs that fit a filter, newest first."""
         query = """
@@ -206,24 +209,33 @@ class DagsterUI:
         events = self.ask(query, r=run_id)["eventConnection"]["events"]
         return json.dumps([event for event in events if event], ensure_ascii=False).replace("\\n", "\n")
 
-    def evaluate_schedule(self, name: str) -> list[dict[str, Any]]:
-        """Evaluate a schedule's next tick, and return the runs that it requests."""
+    def run_schedule(self, name: str) -> str:
+        """Evaluate a schedule's next tick, start the run that it requests, and return its id."""
+        selector = {**self.location, "scheduleName": name}
+        job = self.ask(
+            "query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Schedule { pipelineName } } }",
+            s=selector,
+        )
         answer = self.ask(
             """
-            mutation($s: ScheduleSelector!) {
-              scheduleDryRun(selectorData: $s) {
+            mutation($s: ScheduleSelector!, $t: Float!) {
+              scheduleDryRun(selectorData: $s, timestamp: $t) {
                 __typename
                 ... on DryRunInstigationTick { evaluationResult {
-                  error { message } runRequests { jobName tags { key value } } skipReason
+                  error { message } runRequests { tags { key value } }
                 } }
                 ... on PythonError { message }
               }
             }
             """,
-            s={**self.location, "scheduleName": name},
+            s=selector,
+            t=time.time(),
         )
-        found: list[dict[str, Any]] = answer["evaluationResult"]["runRequests"]
-        return found
+        evaluation = answer["evaluationResult"]
+        assert evaluation["error"] is None, evaluation
+        (wanted,) = evaluation["runRequests"]
+        tags = {tag["key"]: tag["value"] for tag in wanted["tags"]}
+        return self.materialize(job=job["pipelineName"], tags=tags)
 
     def _repositories(self) -> list[Any]:
         answer = self.ask(
