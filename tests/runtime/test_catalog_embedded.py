@@ -1,0 +1,71 @@
+"""The promises of the embedded catalog beyond those of every catalog: a local folder that may move, and syncs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from lake_support import ids, numbers, put
+
+from cascade.catalog import open_catalog
+from cascade.catalog.durable_io import DurableFileIO, open_durable
+from cascade.catalog.embedded import EmbeddedCatalog
+from cascade.config import Settings
+from cascade.errors import CatalogError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A lakehouse with a row."""
+    put(EmbeddedCatalog(tmp_path / "here"), "dev", "raw.a", numbers(1, 1))
+    return tmp_path / "here"
+
+
+def test_a_moved_folder_is_refused_with_what_to_do(folder: Path) -> None:
+    there = folder.rename(folder.parent / "there")
+    with pytest.raises(CatalogError, match="was moved") as caught:
+        EmbeddedCatalog(there)
+    assert caught.value.where == f"made at {folder}, now at {there}"
+    assert f"ln -s {there} {folder}" in caught.value.fix
+
+
+def test_a_copied_folder_is_refused_too(folder: Path) -> None:
+    """Its tables would be those of the first."""
+    shutil.copytree(folder, folder.parent / "copy")
+    with pytest.raises(CatalogError, match="was moved"):
+        EmbeddedCatalog(folder.parent / "copy")
+
+
+def test_a_moved_folder_works_when_the_old_path_leads_to_it(folder: Path) -> None:
+    there = folder.rename(folder.parent / "there")
+    folder.symlink_to(there)
+    for path in (there, folder):
+        lake = EmbeddedCatalog(path)
+        put(lake, "dev", "raw.a", numbers(2, 2), "merge", key=["id"])
+        assert ids(lake, "dev", "raw.a") == [1, 2]
+
+
+def test_a_folder_that_moved_back_works(folder: Path) -> None:
+    folder.rename(folder.parent / "there").rename(folder)
+    assert ids(EmbeddedCatalog(folder), "dev", "raw.a") == [1]
+
+
+def test_the_settings_say_where_the_lakehouse_is(tmp_path: Path) -> None:
+    open_catalog(Settings(project_dir=tmp_path, data_dir=Path("data")))
+    assert (tmp_path / "data" / "catalog.db").is_file()
+
+
+@pytest.mark.parametrize("name", ["Ünïcode and spaces", "it's 100%", "a#b?c"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    lake = EmbeddedCatalog(tmp_path / name)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    put(lake, "dev", "raw.a", numbers(1, 2), "merge", key=["id"])
+    assert ids(lake, "dev", "raw.a") == [1, 2]
+
+
+def test_a_durable_file_does_not_overwrite_another(tmp_path: Path) -> None:
+    place = str(tmp_path / "deep" / "file")
+    with open_durable(place) as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError):
+        DurableFileIO().new_output(place).create()
+    assert Path(place).read_bytes() == b"first"

@@ -1,0 +1,111 @@
+"""The promises of `cascade.lakehouse`: which branch a run writes to, and what it sees of it."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from lake_support import numbers, promoted, put
+from pyiceberg.exceptions import NoSuchTableError
+
+from cascade.catalog import MAIN
+from cascade.config import Settings
+from cascade.errors import CatalogError
+from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
+
+RUN = "0a1b2c3d-4444-4555-8666-777788889999"
+ROOT = "9f8e7d6c-4444-4555-8666-777788889999"
+BACKFILL = "dagster/backfill"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(project_dir=tmp_path)
+
+
+def _run(job: str, root: str | None, **tags: str) -> dg.DagsterRun:
+    names = {"branch": BRANCH_TAG, "backfill": BACKFILL}
+    return dg.DagsterRun(
+        job_name=job,
+        run_id=RUN,
+        root_run_id=root,
+        parent_run_id=root,
+        tags={names[name]: value for name, value in tags.items()},
+    )
+
+
+RULES: dict[str, tuple[dg.DagsterRun, str]] = {
+    "job": (_run("nightly", None), "run-0a1b2c3d"),
+    "job_again": (_run("nightly", ROOT), "run-9f8e7d6c"),
+    "bare": (_run("__ASSET_JOB", None), "dev"),
+    "bare_numbered": (_run("__ASSET_JOB_3", None), "dev"),
+    "bare_again": (_run("__ASSET_JOB", ROOT), "dev"),
+    "backfill": (_run("nightly", None, backfill="abcdefgh"), "run-abcdefgh"),
+    "bare_backfill": (_run("__ASSET_JOB", None, backfill="abcdefgh"), "run-abcdefgh"),
+    "backfill_again": (_run("nightly", ROOT, backfill="abcdefgh"), "run-abcdefgh"),
+    "tag": (_run("nightly", None, branch="fix"), "fix"),
+    "tag_beats_backfill": (_run("nightly", None, branch="fix", backfill="abcdefgh"), "fix"),
+    "tag_beats_bare": (_run("__ASSET_JOB", ROOT, branch="fix"), "fix"),
+}
+
+
+@pytest.mark.parametrize(("run", "branch"), RULES.values(), ids=RULES.keys())
+def test_the_branch_of_a_run_follows_from_its_record(run: dg.DagsterRun, branch: str, settings: Settings) -> None:
+    assert branch_of_run(run, settings) == branch
+
+
+def test_the_setting_names_the_branch_of_bare_materializations(tmp_path: Path) -> None:
+    settings = Settings(project_dir=tmp_path, branch="ada")
+    assert branch_of_run(_run("__ASSET_JOB", None), settings) == "ada"
+
+
+@pytest.mark.parametrize("name", ["../../x", "main/../x", ""])
+def test_a_tag_that_is_no_name_is_refused(name: str, settings: Settings) -> None:
+    run = _run("nightly", None, branch=name)
+    if name:
+        with pytest.raises(CatalogError, match="is not a name"):
+            branch_of_run(run, settings)
+    else:
+        assert branch_of_run(run, settings) == "run-0a1b2c3d"
+
+
+@pytest.mark.parametrize(("name", "ends"), [("run-0a1b2c3d", True), ("dev", False), ("rerun-x", False)])
+def test_branches_of_runs_are_told_by_their_name(name: str, ends: bool) -> None:
+    assert is_run_branch(name) is ends
+
+
+def test_a_branch_is_made_by_the_first_write_and_main_is_read_until_then(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "fix")
+    promoted(lakehouse.lake, "raw.a", numbers(1, 2))
+    assert (lakehouse.ref, lakehouse.query("SELECT count(*) AS n FROM raw.a").to_pylist()) == (MAIN, [{"n": 2}])
+    lakehouse.ensure_branch()
+    assert lakehouse.ref == "fix"
+
+
+def test_everything_is_seen_as_the_branch_has_it(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "fix")
+    promoted(lakehouse.lake, "raw.a", numbers(1, 2))
+    result = put(lakehouse.lake, "fix", "raw.b", numbers(1, 3))
+    assert lakehouse.tables() == ["raw.a", "raw.b"]
+    assert (lakehouse.head("raw.b"), lakehouse.row_count("raw.b")) == (result.snapshot_id, 3)
+    assert lakehouse.query("SELECT sum(id)::BIGINT AS s FROM raw.b").to_pylist() == [{"s": 6}]
+
+
+def test_a_table_of_the_branch_takes_commits(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "fix")
+    put(lakehouse.lake, "fix", "raw.a", numbers(1, 1))
+    lakehouse.table("raw.a").transaction().set_properties(owner="ada").commit_transaction()
+    assert lakehouse.table("raw.a").properties["owner"] == "ada"
+
+
+def test_a_table_that_does_not_exist_has_no_head_and_no_rows(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "fix")
+    assert (lakehouse.head("raw.nope"), lakehouse.row_count("raw.nope")) == (None, None)
+    with pytest.raises(NoSuchTableError):
+        lakehouse.table("raw.nope")
+
+
+def test_a_lakehouse_on_main_reads_and_makes_no_branch(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, MAIN)
+    promoted(lakehouse.lake, "raw.a", numbers(1, 1))
+    assert lakehouse.ensure_branch() == MAIN
+    assert lakehouse.query("SELECT id FROM raw.a WHERE id = ?", parameters=[1]).to_pylist() == [{"id": 1}]
