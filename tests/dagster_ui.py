@@ -213,7 +213,11 @@ class DagsterUI:
         """Evaluate a schedule's next tick, start the run that it requests, and return its id."""
         selector = {**self.location, "scheduleName": name}
         job = self.ask(
-            "query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { ... on Schedule { pipelineName } } }",
+            """
+            query($s: ScheduleSelector!) {
+              scheduleOrError(scheduleSelector: $s) { ... on Schedule { pipelineName } }
+            }
+            """,
             s=selector,
         )
         answer = self.ask(
