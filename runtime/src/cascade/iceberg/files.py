@@ -11,7 +11,7 @@ from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
 from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionKey
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionKey
 from pyiceberg.schema import Schema
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
@@ -82,10 +82,10 @@ class _OpenFile:
 class FileWriter:
     """Rolls Parquet files for a table, one at a time for each of its partitions."""
 
-    def __init__(self, staged: Staged) -> None:
+    def __init__(self, staged: Staged, *, partitioned: bool = True) -> None:
         self._staged = staged
         self._schema = staged.schema
-        self._spec = staged.metadata.spec()
+        self._spec = staged.metadata.spec() if partitioned else UNPARTITIONED_PARTITION_SPEC
         self._properties = staged.metadata.properties
         self._locations = load_location_provider(staged.metadata.location, self._properties)
         self._format = FileFormatFactory.get(FileFormat.PARQUET)

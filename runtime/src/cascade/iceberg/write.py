@@ -66,6 +66,7 @@ def stage(
     schema: Schema,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
+    in_order: bool = False,
 ) -> Staged:
     """Write batches as data files of a table, without touching the table.
 
@@ -78,6 +79,8 @@ def stage(
         schema: The columns that the table has at least.
         spec: Partitioning of a new table; an existing one keeps its own.
         exact: Whether the table loses columns that the schema lacks, and takes over changed types.
+        in_order: Whether the files keep the order of all rows, which files of partitions would lose; they are
+            then not yet those of a partitioned table.
 
     Returns:
         The files.
@@ -89,7 +92,7 @@ def stage(
     transaction, metadata = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
     staged = Staged(table, metadata, transaction._table.io)
     known = {f.name for f in staged.schema.fields}
-    writer = FileWriter(staged)
+    writer = FileWriter(staged, partitioned=not in_order)
     try:
         for batch in batches:
             if any(name not in known for name in batch.column_names):
@@ -99,7 +102,7 @@ def stage(
                 _evolve(transaction, table, staged.schema, schema_from_arrow(batch.schema))
                 staged.metadata = transaction.table_metadata
                 known = {f.name for f in staged.schema.fields}
-                writer = FileWriter(staged)
+                writer = FileWriter(staged, partitioned=not in_order)
             writer.write(batch)
         writer.close()
     except BaseException:
@@ -154,7 +157,8 @@ def write(
         SchemaMismatchError: Rows and table do not fit.
         ContractError: Values that must be unique are not.
     """
-    staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact)
+    in_order = bool(key) and order_by is None
+    staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact, in_order=in_order)
     kept = staged.anew()
     committing = False
     try:
@@ -362,7 +366,11 @@ def _deduplicate(
         return 0
     keys = ", ".join(quote(k) for k in key)
     only_keys = files_sql(staged.schema, staged.paths, columns=key)
-    if not connection.sql(f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1").fetchall():
+    final = order_by is not None or staged.metadata.spec().is_unpartitioned()
+    if (
+        final
+        and not connection.sql(f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1").fetchall()
+    ):
         return 0
     columns = ", ".join(quote(f.name) for f in staged.schema.fields)
     order = ", ".join(
