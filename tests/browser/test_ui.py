@@ -55,7 +55,8 @@ def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterU
         expect(page.locator("foreignObject").get_by_text(shown)).to_have_count(same)
     _take_picture(page, tmp_path / "lineage.png")
     if os.environ.get("UPDATE_DOCS_IMAGES"):
-        shutil.copy(tmp_path / "lineage.png", REPOSITORY / "docs" / "images" / "lineage.png")
+        (REPOSITORY / "docs/images").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "lineage.png", REPOSITORY / "docs/images/lineage.png")
 
 
 def test_partitions_show_what_is_loaded(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
