@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-import rich_click as click
+import click
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
 NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"

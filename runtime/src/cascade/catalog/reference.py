@@ -16,10 +16,12 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
 
 from cascade.catalog import check_table_name
-from cascade.catalog.durable_io import DurableFileIO
 from cascade.errors import CatalogError
 
 __all__ = ["ReferenceCatalog"]
+
+# By name: listing branches must not import what reads and writes files.
+_FILE_IO = "cascade.catalog.durable_io.DurableFileIO"
 
 
 class ReferenceCatalog(SqlCatalog):
@@ -34,8 +36,7 @@ class ReferenceCatalog(SqlCatalog):
         *,
         writable: bool,
     ) -> None:
-        io = f"{DurableFileIO.__module__}.{DurableFileIO.__qualname__}"
-        MetastoreCatalog.__init__(self, ref, **{"py-io-impl": io, "warehouse": str(warehouse)})
+        MetastoreCatalog.__init__(self, ref, **{"py-io-impl": _FILE_IO, "warehouse": str(warehouse)})
         self.engine = engine
         self._schema_version = "v1"
         self._warehouse = warehouse

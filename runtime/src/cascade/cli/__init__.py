@@ -6,9 +6,8 @@ import importlib
 import sys
 from typing import Any
 
-import rich_click as click
-
 from cascade.cli.output import fail
+from cascade.cli.style import Command, Group, click
 
 __all__ = ["main"]
 
@@ -24,7 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _LazyGroup(click.RichGroup):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -33,7 +32,7 @@ class _LazyGroup(click.RichGroup):
         if cmd_name not in _COMMANDS:
             return None
         line = _COMMANDS[cmd_name][1]
-        return click.RichCommand(name=cmd_name, help=line, short_help=line)
+        return Command(name=cmd_name, help=line, short_help=line)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

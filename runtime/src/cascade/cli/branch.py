@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich_click as click
-
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.cli.style import click
 from cascade.config import load_settings
 
 __all__ = ["branch"]

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-import rich_click as click
-
+from cascade.cli.style import click
 from cascade.errors import CascadeError
 
 __all__ = ["fail", "json_option", "print_json", "print_table", "progress", "say"]

@@ -6,9 +6,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
-
 from cascade.cli.output import json_option, print_json, progress, say
+from cascade.cli.style import click
 from cascade.config import load_settings
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import rich_click as click
-
 from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.cli.style import click
 from cascade.config import PROJECT_DIR_VARIABLE, Settings, load_settings, setting_sources
 
 __all__ = ["config", "dev", "validate"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import rich_click as click
-
 from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, say
+from cascade.cli.style import click
 from cascade.config import load_settings
 
 __all__ = ["query"]
