@@ -84,7 +84,7 @@ class DagsterUI:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/graphql", data=body, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=_DEADLINE_SECONDS) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             pytest.fail(f"{error}: {error.read().decode()[:3000]}\n{query}")

@@ -16,7 +16,7 @@ from dagster_ui import DagsterUI
 from generated import REPOSITORY, Project
 from playwright.sync_api import Page, expect
 
-FIRST, LAST = "2013-01-01", "2013-12-30"
+FIRST, LAST = "2013-07-01", "2013-07-31"
 PIPELINE = (
     "raw/weather_observations",
     "bronze/weather_observations",
@@ -30,9 +30,9 @@ PIPELINE = (
 
 @pytest.fixture(scope="module")
 def materialized(ui: DagsterUI) -> DagsterUI:
-    """The UI after a run over all partitions of everything, started as its button `Materialize all` does."""
-    year = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
-    (run,) = ui.wait(ui.materialize(*PIPELINE, tags=year))
+    """The UI after a run over one month of everything, started as its button `Materialize all` does."""
+    month = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
+    (run,) = ui.wait(ui.materialize(*PIPELINE, tags=month))
     assert run["status"] == "SUCCESS", ui.failures(run["runId"])
     return ui
 
@@ -41,7 +41,7 @@ def test_everything_materialized_in_the_ui_reaches_main(materialized: DagsterUI,
     (row,) = project.json(
         "query", "select count(*) as days, count(distinct station) as stations from gold.weather_daily"
     )
-    assert row == {"days": 1092, "stations": 3}
+    assert row == {"days": 93, "stations": 3}
 
 
 def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterU
 
 def test_partitions_show_what_is_loaded(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
     page.goto(_asset_page(materialized, "partitions"))
-    for text in ("Materialized (364)", "Missing (0)", "Failed (0)", "2013-12-30"):
+    for text in ("Materialized (31)", "Missing (333)", "Failed (0)", "2013-12-30"):
         expect(page.get_by_text(text).first).to_be_visible()
     _take_picture(page, tmp_path / "partitions.png")
 
