@@ -32,8 +32,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def ui(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUI]:
-    """The project, served by `dagster dev`."""
+def ui(browser: Browser, project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUI]:
+    """The project, served by `dagster dev`; not started where there is no browser to look at it."""
     with dagster_dev(project, tmp_path_factory.mktemp("dagster") / "dev.log") as running:
         yield running
 
