@@ -80,16 +80,16 @@ def diff(name: str, other: str, as_json: bool) -> None:
 @json_option
 def promote(name: str, as_json: bool) -> None:
     """Move `main` to branch NAME, all tables at once, if every blocking check passed on it."""
-    from cascade.framework.definitions import build_definitions, guards_of
-    from cascade.framework.launch import open_instance
-    from cascade.publish import promote_branch
-    from cascade.publish.marts import publish_marts
-
     settings = load_settings()
     lake = open_catalog(settings)
     lake.changes(name)  # an unknown name is refused before anything is loaded
     with progress("cascade branch promote") as tell:
-        tell("started", name)
+        tell("loading", "workflows and models")
+        from cascade.framework.definitions import build_definitions, guards_of
+        from cascade.framework.launch import open_instance
+        from cascade.publish import promote_branch
+        from cascade.publish.marts import publish_marts
+
         guards = guards_of(build_definitions(settings))
         with lake.lease(MAIN, "`cascade branch promote`"), open_instance(settings) as instance:
             entry = promote_branch(lake, settings, name, instance, guards)

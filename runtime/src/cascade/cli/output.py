@@ -99,7 +99,7 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
             task = bar.add_task(what, total=None)
 
             def moving(event: str, subject: str) -> None:
-                if event in ("started", "retrying"):
+                if event in ("loading", "started", "retrying"):
                     bar.update(task, description=f"{what}: {subject}")
                 else:
                     bar.update(task, advance=1)

@@ -40,10 +40,11 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_jso
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
     when one fails, `main` stays as it is and the branch is kept to be looked at.
     """
-    from cascade.framework.launch import run_pipeline
-
     settings = load_settings()
     with progress("cascade run") as tell:
+        tell("loading", "workflows and models")
+        from cascade.framework.launch import run_pipeline
+
         outcome = run_pipeline(settings, select=select, partition=partition, promote=not no_promote, tell=tell)
     if as_json:
         print_json(_document(outcome))
@@ -69,10 +70,11 @@ def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -
     An asset is named `namespace/table`, or by its table alone. The branch is the setting `branch`, `dev` by
     default; another one is chosen by `CASCADE_BRANCH`.
     """
-    from cascade.framework.launch import materialize as materialize_assets
-
     settings = load_settings()
     with progress("cascade materialize") as tell:
+        tell("loading", "workflows and models")
+        from cascade.framework.launch import materialize as materialize_assets
+
         outcome = materialize_assets(settings, assets, partition=partition, tell=tell)
     if as_json:
         print_json(_document(outcome))

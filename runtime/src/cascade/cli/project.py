@@ -19,11 +19,11 @@ __all__ = ["config", "dev", "validate"]
 @json_option
 def validate(as_json: bool) -> None:
     """Load everything that users write: workflows, contracts, dbt models. Names all problems."""
-    from cascade.framework.validate import inspect_project
-
     settings = load_settings()
     with progress("cascade validate") as tell:
-        tell("started", str(settings.project_dir))
+        tell("loading", "workflows and models")
+        from cascade.framework.validate import inspect_project
+
         found = inspect_project(settings)
     if as_json:
         print_json({"problems": found.problems, "assets": found.assets, "checks": found.checks})

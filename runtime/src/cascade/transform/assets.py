@@ -74,6 +74,10 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
         branch = lakehouse.ensure_branch()
         target = settings.data_path / "dbt" / "runs" / context.run_id
+        target.mkdir(parents=True, exist_ok=True)
+        # What the parser remembers saves this process from parsing again.
+        with contextlib.suppress(OSError):
+            shutil.copy(manifest.parent / "partial_parse.msgpack", target)
         try:
             with dbt_environment(settings, branch), _log(context, settings):
                 invocation = dbt.cli(["build"], context=context, target_path=target)
