@@ -35,7 +35,9 @@ class TestLakehouse:
             project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH
         )
         self.lakehouse = Lakehouse(self.settings, _BRANCH)
-        self._instance = dg.DagsterInstance.ephemeral()
+        files = folder / "dagster"
+        files.mkdir(parents=True, exist_ok=True)
+        self._instance = dg.DagsterInstance.ephemeral(tempdir=str(files))
 
     def run(
         self,
@@ -95,4 +97,8 @@ def _words(event: dg.DagsterEvent) -> str:
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return data.user_failure_data.description
-    return data.error.message if data.error is not None else "failed"
+    error = data.error
+    # The innermost cause says what went wrong; the chain above it is Dagster's.
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "failed"

@@ -197,7 +197,7 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
     if contract is not None and o.validate:
         checks.append(
             dg.AssetCheckSpec(
-                CONTRACT_CHECK, asset=key, blocking=True, description=f"Every row fulfils {contract.__name__}."
+                CONTRACT_CHECK, asset=key, blocking=True, description=f"Every row fulfils {_name(contract)}."
             )
         )
     if freshness and isinstance(definition, dg.TimeWindowPartitionsDefinition):
@@ -250,7 +250,7 @@ def _run(
                 lakehouse,
                 list(context.partition_keys) if plan.partitions else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
-                run_id=context.run.root_run_id or context.run_id,
+                run_id=context.run.root_run_id or context.run.run_id,
             )
     except Exception as error:
         if CONTRACT_CHECK in names and isinstance(error, ContractError):
@@ -361,6 +361,11 @@ def _plan(
         order_by=o.order_by,
         validate=o.validate,
     )
+
+
+def _name(contract: Any) -> str:
+    """Name a Pandera model, or a schema object, which may have no name."""
+    return getattr(contract, "__name__", None) or getattr(contract, "name", None) or "the contract"
 
 
 def _freshness_policy(hours: tuple[float, float] | None) -> dg.FreshnessPolicy | None:

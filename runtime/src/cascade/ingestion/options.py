@@ -91,6 +91,9 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int | float) or value < least:
                 yield f"{name}={value!r} must be a number, at least {least}"
+        for name in ("max_retries", "quarantine_limit"):
+            if isinstance(getattr(self, name), float):
+                yield f"{name}={getattr(self, name)!r} must be a whole number"
         if not isinstance(self.partitions, Partitions):
             yield f"partitions={self.partitions!r} is not one of {', '.join(_PARTITIONS)}, static([...])"
             return
@@ -108,6 +111,9 @@ class Options:
                 "partition_dates" in per_run and self.partition_column is None
             ),
             'write="merge" needs unique_key': self.write == "merge" and not self.key,
+            "order_by needs unique_key: it says which of the rows with one key stays": (
+                self.order_by is not None and not self.key
+            ),
             'write="replace_partition" needs partition_column': (
                 self.write == "replace_partition" and sliced and self.partition_column is None
             ),

@@ -73,7 +73,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     )
     def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
         branch = lakehouse.ensure_branch()
-        target = settings.data_path / "dbt" / "runs" / context.run_id
+        target = settings.data_path / "dbt" / "runs" / context.run.run_id
         target.mkdir(parents=True, exist_ok=True)
         # What the parser remembers saves this process from parsing again.
         with contextlib.suppress(OSError):
