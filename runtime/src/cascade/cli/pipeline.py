@@ -107,15 +107,17 @@ def _print(outcome: Outcome) -> None:
             word = "FAILED" if check.blocking else "warning"
             say(f"  {word}: {check.asset} {check.check}" + (f": {check.description}" if check.description else ""))
     if not outcome.success:
-        moved = outcome.promotion is not None
-        state = "after the promotion" if moved else f"main is unchanged, branch {outcome.branch} is kept"
+        state, look = "main is unchanged and nothing was written", ""
+        if outcome.promotion is not None:
+            state = "after the promotion"
+        elif outcome.branch_kept:
+            branch = outcome.branch
+            state = f"main is unchanged, branch {branch} is kept"
+            look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
         click.echo(click.style("\nThe run failed", fg="red", bold=True) + f": {state}.", err=True)
         for failure in outcome.failures:
             click.echo(f"  {failure}", err=True)
-        look = (
-            f'look at it with `cascade query "…" --branch {outcome.branch}` or `cascade branch diff {outcome.branch}`, '
-        )
-        click.echo(f"Next: {'' if moved else look}correct the cause, and run again.", err=True)
+        click.echo(f"Next: {look}correct the cause, and run again.", err=True)
 
 
 def _print_end(outcome: Outcome, *, promote: bool, marts: str) -> None:
@@ -124,7 +126,7 @@ def _print_end(outcome: Outcome, *, promote: bool, marts: str) -> None:
         say(f"\nBranch {outcome.branch} was promoted to main (entry {outcome.promotion.id} of the log): {tables}")
         say(f"Marts: {marts}")
     elif promote:
-        say(f"\nBranch {outcome.branch} holds nothing new; main is unchanged.")
+        say("\nThere is nothing new; main is unchanged.")
     else:
         say(f"\nOn branch {outcome.branch}, not promoted. Next: cascade branch promote {outcome.branch}")
 

@@ -117,6 +117,7 @@ def run_pipeline(
         _close_killed_runs(instance)
         launch = _Launch(definitions, instance, lakehouse, tell)
         outcome = launch.execute(chosen, partition, run_id, {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"})
+        outcome.branch_kept = _keep_if_written(lakehouse)
         log = lakehouse.lake.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
             outcome.promotion = log[0]
@@ -140,6 +141,16 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     lakehouse = Lakehouse(settings, settings.branch)
     with open_instance(settings) as instance:
         return _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), {})
+
+
+def _keep_if_written(lakehouse: Lakehouse) -> bool:
+    """Drop the run's branch when nothing was written on it; say whether there is one to look at."""
+    if lakehouse.ref != lakehouse.branch:
+        return False
+    if lakehouse.lake.changes(lakehouse.branch):
+        return True
+    lakehouse.lake.delete(lakehouse.branch)
+    return False
 
 
 def _close_killed_runs(instance: dg.DagsterInstance) -> None:

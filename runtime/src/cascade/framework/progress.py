@@ -40,6 +40,7 @@ class Outcome:
 
     Attributes:
         branch: The branch it wrote.
+        branch_kept: Whether that branch is still there: it ends with its promotion, or when nothing is on it.
         run_ids: The Dagster runs; one, unless assets with different partitions take part.
         success: Whether everything succeeded.
         assets: What was materialized, in order.
@@ -52,6 +53,7 @@ class Outcome:
     """
 
     branch: str
+    branch_kept: bool = True
     run_ids: list[str] = field(default_factory=list)
     success: bool = True
     assets: list[AssetDone] = field(default_factory=list)
