@@ -128,7 +128,7 @@ def write(
     replace_sql: str = "",
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
-    properties: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+    properties: Mapping[str, str] | Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
     snapshot_properties: Mapping[str, str] | None = None,
     spill_to: Path | None = None,
 ) -> WriteResult:
@@ -149,7 +149,8 @@ def write(
         replace_sql: The same as an SQL condition that selects rows.
         spec: Partitioning of a new table.
         exact: Whether the table loses columns that the schema lacks, and takes over changed types.
-        properties: Table properties set in the same commit; a function is asked when all rows are staged.
+        properties: Table properties set in the same commit; a function is asked when all rows are
+            staged, and is given those that the table has then.
         snapshot_properties: Entries of the snapshot's summary.
         spill_to: Folder for what does not fit into memory.
 
@@ -165,11 +166,11 @@ def write(
         with connect(spill_to) as connection:
             duplicates = _deduplicate(connection, staged, key, order_by)
             _require_unique(connection, staged, unique)
-            settings = properties() if callable(properties) else properties
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.
             with lake.table_lock(table):
                 transaction, metadata = _again(lake, branch, staged, spec, exact)
                 incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
+                settings = properties(metadata.properties) if callable(properties) else properties
                 empty = metadata.current_snapshot() is None
                 replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
                 if settings:
@@ -232,7 +233,7 @@ class _Incoming:
         if self.mode == "replace":
             files = _plan(table, self.replace or AlwaysTrue())
             return files, f"({self.replace_sql}) IS NOT TRUE" if self.replace_sql else ""
-        if not self.staged.rows:
+        if not self.staged.rows or not set(self.key) <= {f.name for f in table.schema().fields}:
             return [], ""
         new = files_sql(self.staged.schema, self.staged.paths, columns=self.key)
         same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)

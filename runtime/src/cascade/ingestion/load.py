@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import BooleanExpression, Or
+from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
@@ -148,8 +149,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     """
     branch, lake = lakehouse.ensure_branch(), lakehouse.lake
     properties, table_schema = _standing(lake, branch, plan.table)
-    all_keys = plan.partitions.get_partition_keys() if plan.partitions else []
-    held = unpack_keys(all_keys, properties.get(LOADED_PROPERTY, "[]"))
+    held = _held(plan.partitions, properties)
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
     if keys and not wanted:
@@ -164,17 +164,16 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     schema = _target_schema(plan, table_schema)
     rows = _Rows(plan, schema, wanted, state, result)
     started = time.monotonic()
-    replace, replace_sql = _room(plan, schema, wanted)
+    replace, replace_sql = _room(plan, table_schema, wanted)
 
-    def commit_properties() -> dict[str, str]:
-        # Called when every row is staged: the source's state is what it is then.
-        values = {LOADED_PROPERTY: pack_keys(all_keys, held | set(wanted))} if plan.partitions else {}
-        return {**values, _STATE_PROPERTY: _state_text(state)} if state else values
-
-    def before_commit() -> dict[str, str]:
+    def before_commit(standing: Mapping[str, str]) -> dict[str, str]:
+        # Called when every row is staged, so the source's state is final; other loads may have committed meanwhile.
         result.seconds["fetch"] = time.monotonic() - started
         rows.settle(lake, branch)
-        return commit_properties()
+        values: dict[str, str] = {}
+        if plan.partitions:
+            values[LOADED_PROPERTY] = pack_keys(plan.partitions, _held(plan.partitions, standing) | set(wanted))
+        return {**values, _STATE_PROPERTY: _state_text(state)} if state else values
 
     spill = lakehouse.settings.data_path / "tmp"
     spill.mkdir(parents=True, exist_ok=True)
@@ -207,7 +206,7 @@ def loaded_partitions(
 ) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
     properties, _ = _standing(lake, ref, table)
-    return unpack_keys(definition.get_partition_keys(), properties.get(LOADED_PROPERTY, "[]"))
+    return _held(definition, properties)
 
 
 @dataclass
@@ -333,7 +332,7 @@ class _Rows:
         else:
             inside = pa.chunked_array([pa.repeat(False, rows.num_rows)])
             for begin, end in time_ranges(self.plan.partitions, self.keys):
-                low, high = (_scalar(moment, values.type) for moment in (begin, end))
+                low, high = (_scalar(moment, values.type, self.plan.partitions) for moment in (begin, end))
                 inside = pc.or_(inside, pc.and_(pc.greater_equal(values, low), pc.less(values, high)))
         # A row without a value belongs nowhere, unless its key is what will be complained of.
         return [
@@ -383,6 +382,12 @@ def _has_loaded(lake: BranchingCatalog, ref: str, table: str, run_id: str) -> bo
     return any(s.summary is not None and s.summary.additional_properties.get(_RUN_SUMMARY) == run_id for s in snapshots)
 
 
+def _held(definition: dg.PartitionsDefinition[Any] | None, properties: Mapping[str, str]) -> set[str]:
+    """Return the partitions that a table's properties name as loaded."""
+    packed = properties.get(LOADED_PROPERTY)
+    return unpack_keys(definition, packed) if definition and packed else set()
+
+
 def _read_state(text_: str | None) -> dict[str, Any]:
     if text_ is None:
         return {}
@@ -430,7 +435,7 @@ def _keep_ids(fields: list[NestedField]) -> Schema:
     return Schema(*kept)
 
 
-def _room(plan: LoadPlan, schema: Schema, keys: list[str]) -> tuple[BooleanExpression | None, str]:
+def _room(plan: LoadPlan, standing: Schema | None, keys: list[str]) -> tuple[BooleanExpression | None, str]:
     """Return which rows make room, as a filter and as SQL: those that an earlier run of the partitions brought.
 
     `merge` finds them by key; without partitions nothing tells them, or all of them go.
@@ -438,29 +443,36 @@ def _room(plan: LoadPlan, schema: Schema, keys: list[str]) -> tuple[BooleanExpre
     if plan.mode == "merge" or plan.partitions is None:
         return None, ""
     column = plan.partition_column or _PARTITION
+    if standing is None or column not in {f.name for f in standing.fields}:
+        return AlwaysFalse(), "false"  # no earlier run has brought anything
     if column == _PARTITION or not isinstance(plan.partitions, dg.TimeWindowPartitionsDefinition):
         return one_of(column, keys), f"{quote(column)} IN ({', '.join(text(key) for key in keys)})"
-    word = {"date": "DATE", "timestamp": "TIMESTAMP"}.get(str(schema.find_field(column).field_type), "TIMESTAMPTZ")
+    word = {"date": "DATE", "timestamp": "TIMESTAMP"}.get(str(standing.find_field(column).field_type), "TIMESTAMPTZ")
     expression: BooleanExpression | None = None
     conditions = []
     for begin, end in time_ranges(plan.partitions, keys):
-        low, high = (_literal(moment, word) for moment in (begin, end))
+        low, high = (_literal(moment, word, plan.partitions) for moment in (begin, end))
         part = within(column, low, high)
         expression = part if expression is None else Or(expression, part)
         conditions.append(f"({quote(column)} >= {word} {text(low)} AND {quote(column)} < {word} {text(high)})")
     return expression, " OR ".join(conditions)
 
 
-def _literal(moment: dt.datetime, word: str) -> str:
+def _literal(moment: dt.datetime, word: str, partitions: dg.TimeWindowPartitionsDefinition) -> str:
     if word == "DATE":
-        return moment.date().isoformat()
+        return _date(moment, partitions).isoformat()
     return (moment.replace(tzinfo=None) if word == "TIMESTAMP" else moment).isoformat()
 
 
-def _scalar(moment: dt.datetime, kind: pa.DataType) -> pa.Scalar:
+def _date(moment: dt.datetime, partitions: dg.TimeWindowPartitionsDefinition) -> dt.date:
+    """Return the date of a boundary where the partitions are at home: in UTC it may be another one."""
+    return moment.astimezone(ZoneInfo(partitions.timezone)).date()
+
+
+def _scalar(moment: dt.datetime, kind: pa.DataType, partitions: dg.TimeWindowPartitionsDefinition) -> pa.Scalar:
     """Return a moment in the type of a partition column; naive timestamps are UTC."""
     if pa.types.is_date(kind):
-        return pa.scalar(moment.date(), kind)
+        return pa.scalar(_date(moment, partitions), kind)
     if pa.types.is_timestamp(kind):
         return pa.scalar(moment if kind.tz else moment.replace(tzinfo=None), kind)
     raise IngestionError(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -130,9 +131,12 @@ def time_ranges(
     return joined
 
 
-def pack_keys(all_keys: Sequence[str], loaded: Iterable[str]) -> str:
-    """Write down which partitions are loaded, neighbours as one range: a table property must stay short."""
-    position = {key: i for i, key in enumerate(all_keys)}
+def pack_keys(definition: dg.PartitionsDefinition[Any], loaded: Iterable[str]) -> str:
+    """Write down which partitions are loaded, neighbours in time as one range: a table property must stay short."""
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        # Keys of one's own have no neighbours: others may be declared between them.
+        return json.dumps([[key, key] for key in sorted(loaded)])
+    position = {key: i for i, key in enumerate(definition.get_partition_keys())}
     ranges: list[list[str]] = []
     for key in sorted(set(loaded) & position.keys(), key=position.__getitem__):
         if ranges and position[ranges[-1][1]] + 1 == position[key]:
@@ -142,13 +146,13 @@ def pack_keys(all_keys: Sequence[str], loaded: Iterable[str]) -> str:
     return json.dumps(ranges)
 
 
-def unpack_keys(all_keys: Sequence[str], packed: str) -> set[str]:
+def unpack_keys(definition: dg.PartitionsDefinition[Any], packed: str) -> set[str]:
     """Read what `pack_keys` wrote; partitions that the definition no longer has are left out."""
-    position = {key: i for i, key in enumerate(all_keys)}
+    keys = sorted(definition.get_partition_keys())
     loaded: set[str] = set()
+    # Keys of times sort as the times do, so a range holds also when its ends are no longer declared.
     for first, last in json.loads(packed):
-        if first in position and last in position:
-            loaded.update(all_keys[position[first] : position[last] + 1])
+        loaded.update(keys[bisect_left(keys, first) : bisect_right(keys, last)])
     return loaded
 
 
