@@ -25,7 +25,8 @@ def put(
     """Write rows to a table of a branch; both are made when they do not exist."""
     data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
     lake.ensure(branch)
-    options.setdefault("schema", schema_from_arrow(data.schema))
+    if "schema" not in options:
+        options["schema"] = schema_from_arrow(data.schema)
     return write(lake, branch, table, [data], mode=mode, **options)
 
 

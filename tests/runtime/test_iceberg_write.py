@@ -8,7 +8,10 @@ import pyarrow as pa
 import pytest
 from lake_support import data_files, ids, numbers, put, read
 from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import assign_fresh_schema_ids
 from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError, ContractError
@@ -125,6 +128,17 @@ def test_the_last_row_stays_across_batches_too(lake: BranchingCatalog) -> None:
     assert (result.rows, result.duplicates) == (7, 43)
 
 
+def test_the_last_row_stays_across_partitions_too(lake: BranchingCatalog) -> None:
+    """The file of the last row's partition may be the older one."""
+    rows = ab((1, "y"), (2, "x"), (2, "y"), (1, "x"))
+    schema = schema_from_arrow(pa.Table.from_pylist(rows).schema)
+    identity = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "b"))
+    options: dict[str, Any] = {"key": ["a"], "schema": assign_fresh_schema_ids(schema), "spec": identity}
+    result = put(lake, "dev", T, rows, "merge", **options)
+    assert read(lake, "dev", T) == ab((1, "x"), (2, "y"))
+    assert (result.duplicates, len(paths(lake))) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("values", "kept"), [([3, 9, 5], 9), ([None, 1, None], 1), ([2, 2, 1], 2)], ids=["greatest", "not_null", "tie"]
 )
@@ -236,7 +250,7 @@ def test_properties_travel_in_the_commit_and_are_asked_when_all_rows_are_seen(la
         batches(),
         schema=schema,
         mode="append",
-        properties=lambda: {"seen": str(seen)},
+        properties=lambda standing: {"seen": str(seen), "before": str(len(standing))},
         snapshot_properties={"cascade.run-id": "r1"},
     )
     assert table(lake).properties["seen"] == "3"

@@ -1,0 +1,61 @@
+"""What the tests of ingestion share: a lakehouse to run assets in, and what they left there."""
+
+import datetime as dt
+from typing import Any
+
+import dagster as dg
+from lake_support import Rows
+
+from cascade.ingestion import load_plan
+from cascade.ingestion.load import LoadResult, load, loaded_partitions
+from cascade.testing import RunResult, TestLakehouse
+
+DAY, NEXT, THIRD = "2013-07-01", "2013-07-02", "2013-07-03"
+
+
+class Lake(TestLakehouse):
+    """A lakehouse of a test, with a look behind the scenes."""
+
+    def succeed(self, asset: dg.AssetsDefinition, *partitions: str, **options: Any) -> dict[str, Any]:
+        """Materialize an asset, which must succeed, and return the metadata as plain values."""
+        result = self.run(asset, partitions=partitions, **options)
+        assert result.success, result.errors
+        return self.metadata(asset)
+
+    def fail(self, asset: dg.AssetsDefinition, *partitions: str, **options: Any) -> str:
+        """Materialize an asset, which must fail, and return why."""
+        result: RunResult = self.run(asset, partitions=partitions, **options)
+        assert not result.success
+        (error,) = result.errors
+        return error
+
+    def metadata(self, asset: dg.AssetsDefinition) -> dict[str, Any]:
+        """Return what the newest materialization says."""
+        (record,) = self._instance.fetch_materializations(asset.key, limit=1).records
+        assert record.asset_materialization is not None
+        return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+
+    def rows(self, table: str, *, order: str = "ALL", ours: bool = False) -> Rows:
+        """Return the rows of a table, without the columns that Cascade adds unless they are asked for."""
+        rows = self.query(f"SELECT * FROM {table} ORDER BY {order}")
+        return [{k: v for k, v in row.items() if ours or not k.startswith("_cascade_")} for row in rows]
+
+    def snapshots(self, table: str) -> int:
+        """Return how many snapshots a table has."""
+        return len(self.lakehouse.table(table).snapshots())
+
+    def loaded(self, asset: dg.AssetsDefinition, ref: str = "test") -> list[str]:
+        """Return the partitions that a reference holds."""
+        table = ".".join(asset.key.path)
+        assert asset.partitions_def is not None
+        return sorted(loaded_partitions(self.lakehouse.lake, ref, table, asset.partitions_def))
+
+    def load(self, asset: dg.AssetsDefinition, *keys: str, missing_only: bool = False) -> LoadResult:
+        """Load without Dagster."""
+        return load(load_plan(asset.key), self.lakehouse, keys, missing_only=missing_only, run_id="r")
+
+
+def hours(day: str, *numbers: int) -> Rows:
+    """Return rows of hours of a day."""
+    start = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC)
+    return [{"id": f"{day} {n}", "at": start + dt.timedelta(hours=n), "n": n} for n in numbers]
