@@ -122,7 +122,7 @@ def demo(session: nox.Session) -> None:
     with session.chdir(DEMO):
         cascade = str(DEMO / ".venv" / "bin" / "cascade")
         gold = "select * from gold.weather_daily order by station, date limit 10"
-        step("Install it", "uv", "sync", "--quiet")
+        step("Install it", "uv", "sync", "--quiet", "--compile-bytecode")
         step("Run its pipeline: a year of hourly weather", cascade, "run")
         step("Look at the gold table", cascade, "query", gold)
         step("Look at what was promoted", cascade, "branch", "log")

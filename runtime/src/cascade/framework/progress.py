@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -137,7 +138,8 @@ class Watcher:
             error = data.error
             while error.cause is not None:
                 error = error.cause
-            text = error.message.strip()
+            # "dagster._core.errors.DagsterAssetCheckFailedError: …": the class says nothing to its reader.
+            text = re.sub(r"^(dagster|cascade)[\w.]*: ", "", error.message.strip())
         self._outcome.failures.append(f"{step}: {text}")
         self._tell("failed", step)
 
