@@ -44,7 +44,11 @@ def validate(as_json: bool) -> None:
 @click.option("--port", "-p", default=3000, show_default=True, help="Port to listen on.")
 def dev(host: str, port: int) -> None:
     """Open the Dagster UI of the project, with its daemon for schedules and backfills."""
+    from cascade.framework.launch import open_instance
+
     settings = load_settings()
+    with open_instance(settings):
+        pass  # the pool of promotions has its limit before the daemon looks
     beside = Path(sys.executable).parent / "dagster"
     command = [str(beside) if beside.is_file() else "dagster", "dev", "--host", host, "--port", str(port)]
     environment = {**os.environ, PROJECT_DIR_VARIABLE: str(settings.project_dir)}
