@@ -131,10 +131,10 @@ def _verdict(
 
 def _speaks_of(record: AssetCheckExecutionRecord, head: _Head, instance: DagsterInstance) -> bool:
     """Say whether an evaluation is about a snapshot: by its own metadata, else by what it followed."""
-    from dagster import AssetRecordsFilter
+    from dagster import AssetCheckEvaluation, AssetRecordsFilter
 
     evaluation = record.evaluation
-    if evaluation is None:
+    if not isinstance(evaluation, AssetCheckEvaluation):
         return False  # planned only
     if found := evaluation.metadata.get(SNAPSHOT_METADATA):
         return str(found.value) == head.snapshot_id
