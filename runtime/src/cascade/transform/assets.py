@@ -89,11 +89,17 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     return run_dbt
 
 
-def _log(context: dg.AssetExecutionContext, settings: Settings) -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def _log(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
     """Keep dbt's log out of a command's output; the UI shows it, where a run has a page of its own."""
     if context.run.remote_job_origin is not None:
-        return contextlib.nullcontext()
-    return contextlib.redirect_stdout((settings.data_path / "dbt" / "dbt.log").open("a", encoding="utf-8"))
+        yield
+        return
+    with (
+        (settings.data_path / "dbt" / "dbt.log").open("a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+    ):
+        yield
 
 
 def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
