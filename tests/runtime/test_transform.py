@@ -1,0 +1,277 @@
+"""The promises of `cascade.transform`: one real dbt project, every model an Iceberg table on the run's branch.
+
+Each dbt process costs seconds: the models run three times for the whole module, and every test looks at what that left.
+"""
+
+import datetime as dt
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from lake_support import Rows, put, read
+
+from cascade.catalog import MAIN
+from cascade.config import Settings
+from cascade.errors import TransformError
+from cascade.lakehouse import BRANCH_METADATA, BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
+from cascade.transform.assets import build_dbt_assets
+from cascade.transform.parse import dbt_environment, start_parsing
+
+PROJECT = """\
+name: shop
+version: "1.0.0"
+profile: cascade
+macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
+flags: { send_anonymous_usage_stats: false }
+models: { shop: { +schema: silver } }
+seeds: { shop: { +schema: raw } }
+"""
+SOURCES = """\
+sources:
+  - name: raw
+    tables:
+      - name: events
+        columns: [{ name: id, data_tests: [unique] }]
+models:
+  - name: as_table
+    description: What happened.
+    columns: [{ name: id, data_tests: [not_null] }]
+  - name: failing
+    columns: [{ name: id, data_tests: [{ accepted_values: { arguments: { values: [1, 2], quote: false } } }] }]
+"""
+EVENTS = "select * from {{ source('raw', 'events') }}"
+NEW = "{% if is_incremental() %} where id > (select max(id) from {{ this }}) {% endif %}"
+MODELS = {
+    "as_table": "{{ config(materialized='table', event_time='seen') }} " + EVENTS,
+    "as_view": "{{ config(materialized='view') }} select id * 2 as id from {{ ref('as_table') }}",
+    "merged": "{{ config(materialized='incremental', unique_key='id') }} select id, name from {{ ref('as_table') }}",
+    "appended": "{{ config(materialized='incremental', incremental_strategy='append') }}"
+    f" select id from {{{{ ref('as_table') }}}} {NEW}",
+    "refreshed": "{{ config(materialized='incremental', incremental_strategy='append', full_refresh=true) }}"
+    " select id from {{ ref('as_table') }}",
+    "yearly": "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='seen',"
+    " batch_size='year', begin='2025-01-01', lookback=99) }} select id, seen from {{ ref('as_table') }}",
+    "ignoring": "{{ config(materialized='incremental', unique_key='id', on_schema_change='ignore') }} " + EVENTS,
+    "adding": "{{ config(materialized='incremental', unique_key='id', on_schema_change='append_new_columns') }} "
+    + EVENTS,
+    "syncing": "{{ config(materialized='incremental', unique_key='id', on_schema_change='sync_all_columns') }} "
+    "select * exclude (name) from {{ ref('as_table') }}"
+    "{% if not is_incremental() %}, (select 'x' as gone) {% endif %}",
+    "strict": "{{ config(materialized='incremental', unique_key='id', on_schema_change='fail') }} " + EVENTS,
+    "failing": "{{ config(materialized='table') }} select id from {{ ref('as_table') }}",
+    "labelled": "{{ config(materialized='table') }} select e.id, l.label from {{ ref('as_table') }} as e"
+    " join {{ ref('labels') }} as l on l.id = e.id",
+}
+DAY = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)
+
+
+def events(*ids: int, name: str = "old", **more: Any) -> Rows:
+    return [{"id": n, "name": name, "seen": DAY + dt.timedelta(hours=n), **more} for n in ids]
+
+
+@dataclass
+class Shop:
+    """A dbt project that ran."""
+
+    settings: Settings
+    lakehouse: Lakehouse
+    instance: dg.DagsterInstance
+    results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
+
+    def run(self) -> None:
+        manifest = start_parsing(self.settings)()
+        assert manifest is not None
+        asset = build_dbt_assets(self.settings, manifest)
+        assert asset is not None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="AssetExecutionContext")  # what dagster-dbt still uses
+            result = dg.materialize(
+                [asset],
+                instance=self.instance,
+                resources={"lakehouse": self.lakehouse},
+                tags={BRANCH_TAG: self.lakehouse.branch},
+                raise_on_error=False,
+            )
+        self.results.append(result)
+
+    def snapshots(self, table: str) -> int:
+        return len(self.lakehouse.table(table).snapshots())
+
+    def rows(self, table: str) -> Rows:
+        return read(self.lakehouse.lake, "fix", table)
+
+    def checks(self, run: int) -> dict[str, bool]:
+        return {e.check_name: e.passed for e in self.results[run].get_asset_check_evaluations()}
+
+
+def write_project(folder: Path) -> Settings:
+    settings = Settings(project_dir=folder)
+    for place, text in {
+        "pyproject.toml": "[tool.cascade]\n",
+        "transforms/dbt/dbt_project.yml": PROJECT,
+        "transforms/dbt/models/schema.yml": SOURCES,
+        "transforms/dbt/seeds/labels.csv": 'id,label\n1,one\n2,"t,wo"\n',
+        **{f"transforms/dbt/models/{name}.sql": sql for name, sql in MODELS.items()},
+    }.items():
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The project after two runs: the second one with changed rows and a new column."""
+    folder = tmp_path_factory.mktemp("shop")
+    settings = write_project(folder)
+    (folder / "dagster").mkdir()
+    instance = dg.DagsterInstance.ephemeral(tempdir=str(folder / "dagster"))
+    found = Shop(settings, Lakehouse(settings, "fix"), instance)
+    lake = found.lakehouse.lake
+    put(lake, "fix", "raw.events", events(1, 2))
+    found.run()
+    put(lake, "fix", "raw.events", events(2, 3, 30, name="new", extra=7), "merge", key=["id"])
+    found.run()
+    return found
+
+
+def test_models_and_seeds_are_tables_of_the_run_s_branch(shop: Shop) -> None:
+    lake = shop.lakehouse.lake
+    assert set(lake.pointers("fix")) == {"raw.events", "raw.labels", *(f"silver.{name}" for name in MODELS)}
+    assert lake.pointers(MAIN) == {}
+
+
+def test_the_first_run_succeeds_with_all_tests_as_checks(shop: Shop) -> None:
+    assert shop.results[0].success
+    assert len(shop.checks(0)) == 3
+    assert all(shop.checks(0).values())
+
+
+def test_asset_keys_are_namespace_and_table(shop: Shop) -> None:
+    keys = {m.asset_key for m in shop.results[0].asset_materializations_for_node("dbt")}
+    assert {dg.AssetKey(["silver", "as_table"]), dg.AssetKey(["raw", "labels"])} <= keys
+
+
+def test_each_materialization_says_which_snapshot_of_which_branch_it_made(shop: Shop) -> None:
+    first = {m.asset_key.path[-1]: m.metadata for m in shop.results[0].asset_materializations_for_node("dbt")}
+    (snapshot,) = [s for s in shop.lakehouse.table("silver.as_table").snapshots() if s.parent_snapshot_id is None]
+    assert first["as_table"][SNAPSHOT_METADATA].value == str(snapshot.snapshot_id)
+    assert first["as_table"][BRANCH_METADATA].value == "fix"
+    assert first["as_table"]["dagster/row_count"].value == 2
+
+
+def test_each_check_says_which_snapshot_it_looked_at(shop: Shop) -> None:
+    assert all(SNAPSHOT_METADATA in e.metadata for e in shop.results[0].get_asset_check_evaluations())
+
+
+def test_a_table_is_replaced_with_the_columns_it_has_now(shop: Shop) -> None:
+    assert [(row["id"], row["name"], row["extra"]) for row in shop.rows("silver.as_table")] == [
+        (1, "old", None),
+        (2, "new", 7),
+        (3, "new", 7),
+        (30, "new", 7),
+    ]
+    assert shop.snapshots("silver.as_table") == 2
+
+
+def test_a_view_is_a_table_that_each_run_replaces(shop: Shop) -> None:
+    assert [row["id"] for row in shop.rows("silver.as_view")] == [2, 4, 6, 60]
+
+
+def test_an_incremental_model_with_a_key_is_merged(shop: Shop) -> None:
+    assert [(row["id"], row["name"]) for row in shop.rows("silver.merged")] == [
+        (1, "old"),
+        (2, "new"),
+        (3, "new"),
+        (30, "new"),
+    ]
+
+
+def test_an_incremental_model_knows_that_its_table_exists(shop: Shop) -> None:
+    assert [row["id"] for row in shop.rows("silver.appended")] == [1, 2, 3, 30]
+
+
+def test_a_full_refresh_begins_anew(shop: Shop) -> None:
+    assert [row["id"] for row in shop.rows("silver.refreshed")] == [1, 2, 3, 30]
+
+
+def test_a_microbatch_replaces_its_own_slices(shop: Shop) -> None:
+    assert [(row["id"], row["seen"]) for row in shop.rows("silver.yearly")] == [
+        (n, DAY + dt.timedelta(hours=n)) for n in (1, 2, 3, 30)
+    ]
+
+
+def test_a_seed_is_a_table_with_what_its_file_says(shop: Shop) -> None:
+    assert shop.rows("raw.labels") == [{"id": 1, "label": "one"}, {"id": 2, "label": "t,wo"}]
+    assert [row["label"] for row in shop.rows("silver.labelled")] == ["one", "t,wo"]
+
+
+def test_on_schema_change_decides_over_new_columns(shop: Shop) -> None:
+    columns = {n: [f.name for f in shop.lakehouse.table(f"silver.{n}").schema().fields] for n in MODELS}
+    assert "extra" not in columns["ignoring"]
+    assert "extra" in columns["adding"]
+    assert sorted(columns["syncing"]) == ["extra", "id", "seen"]
+
+
+def test_a_model_that_forbids_changed_columns_fails_and_keeps_its_rows(shop: Shop) -> None:
+    assert not shop.results[1].success
+    assert [row["name"] for row in shop.rows("silver.strict")] == ["old", "old"]
+    assert shop.snapshots("silver.strict") == 1
+
+
+def test_a_failing_dbt_test_is_a_failed_check(shop: Shop) -> None:
+    assert [name for name, passed in shop.checks(1).items() if not passed] == [
+        "accepted_values_failing_id__False__1__2"
+    ]
+
+
+def test_the_description_of_a_model_is_the_comment_of_its_table(shop: Shop) -> None:
+    assert shop.lakehouse.table("silver.as_table").properties["comment"] == "What happened."
+
+
+def test_each_model_is_one_snapshot_a_run(shop: Shop) -> None:
+    assert {name: shop.snapshots(f"silver.{name}") for name in ("as_view", "merged", "appended")} == {
+        "as_view": 2,
+        "merged": 2,
+        "appended": 2,
+    }
+
+
+def test_a_run_leaves_no_files_of_dbt_behind(shop: Shop) -> None:
+    assert list((shop.settings.data_path / "dbt" / "runs").iterdir()) == []
+    assert sorted(p.name for p in shop.settings.dbt_path.iterdir()) == ["dbt_project.yml", "models", "seeds"]
+
+
+# --- parsing ----------------------------------------------------------------------------------------------
+
+
+def test_what_has_not_changed_is_not_parsed_again(shop: Shop) -> None:
+    manifest = shop.settings.data_path / "dbt" / "target" / "manifest.json"
+    before = manifest.stat()
+    assert start_parsing(shop.settings)() == manifest
+    assert manifest.stat() == before
+
+
+def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp_path: Path) -> None:
+    settings = write_project(tmp_path)
+    (settings.dbt_path / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
+    wait = start_parsing(settings)
+    with pytest.raises(TransformError, match=r"broken[\s\S]*'nowhere' which was not found") as caught:
+        wait()
+    assert caught.value.where == str(settings.dbt_path)
+
+
+def test_a_project_without_dbt_has_no_manifest(tmp_path: Path) -> None:
+    assert start_parsing(Settings(project_dir=tmp_path))() is None
+
+
+def test_dbt_s_environment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_PROJECT_DIR", "before")
+    before = dict(os.environ)
+    with dbt_environment(Settings(project_dir=tmp_path), "fix"):
+        assert (os.environ["CASCADE_RUN_BRANCH"], os.environ["CASCADE_PROJECT_DIR"]) == ("fix", str(tmp_path))
+    assert dict(os.environ) == before
