@@ -14,7 +14,9 @@ from cascade.iceberg.write import WriteResult, write
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["cascade.catalog.embedded", "cascade.iceberg.write", "lake_support"])
+_PROCESSES.set_forkserver_preload(
+    ["cascade.catalog.embedded", "cascade.engine", "cascade.iceberg.write", "duckdb", "pytest"]
+)
 
 Rows = list[dict[str, Any]]
 

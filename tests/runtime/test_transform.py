@@ -43,6 +43,8 @@ models:
   - name: failing
     columns: [{ name: id, data_tests: [{ accepted_values: { arguments: { values: [1, 2], quote: false } } }] }]
 """
+# Microbatches end with the present.
+THIS_YEAR = dt.datetime(dt.datetime.now(dt.UTC).year, 1, 1, tzinfo=dt.UTC)
 EVENTS = "select * from {{ source('raw', 'events') }}"
 NEW = "{% if is_incremental() %} where id > (select max(id) from {{ this }}) {% endif %}"
 MODELS = {
@@ -54,7 +56,8 @@ MODELS = {
     "refreshed": "{{ config(materialized='incremental', incremental_strategy='append', full_refresh=true) }}"
     " select id from {{ ref('as_table') }}",
     "yearly": "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='seen',"
-    " batch_size='year', begin='2025-01-01', lookback=99) }} select id, seen from {{ ref('as_table') }}",
+    f" batch_size='year', begin='{THIS_YEAR:%Y-%m-%d}', lookback=1) }}}}"
+    " select id, seen from {{ ref('as_table') }}",
     "ignoring": "{{ config(materialized='incremental', unique_key='id', on_schema_change='ignore') }} " + EVENTS,
     "adding": "{{ config(materialized='incremental', unique_key='id', on_schema_change='append_new_columns') }} "
     + EVENTS,
@@ -66,11 +69,10 @@ MODELS = {
     "labelled": "{{ config(materialized='table') }} select e.id, l.label from {{ ref('as_table') }} as e"
     " join {{ ref('labels') }} as l on l.id = e.id",
 }
-DAY = dt.datetime(2025, 7, 1, tzinfo=dt.UTC)
 
 
 def events(*ids: int, name: str = "old", **more: Any) -> Rows:
-    return [{"id": n, "name": name, "seen": DAY + dt.timedelta(hours=n), **more} for n in ids]
+    return [{"id": n, "name": name, "seen": THIS_YEAR + dt.timedelta(hours=n), **more} for n in ids]
 
 
 @dataclass
@@ -201,7 +203,7 @@ def test_a_full_refresh_begins_anew(shop: Shop) -> None:
 
 def test_a_microbatch_replaces_its_own_slices(shop: Shop) -> None:
     assert [(row["id"], row["seen"]) for row in shop.rows("silver.yearly")] == [
-        (n, DAY + dt.timedelta(hours=n)) for n in (1, 2, 3, 30)
+        (n, THIS_YEAR + dt.timedelta(hours=n)) for n in (1, 2, 3, 30)
     ]
 
 
