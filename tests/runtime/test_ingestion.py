@@ -142,14 +142,7 @@ def test_everyday_data_is_loaded_as_it_is_meant(lake: Lake) -> None:
     """camelCase, ints in float columns, nullable ints, exact decimals, nested lists, ISO times, a key called order."""
     rows: list[dict[str, Any]] = [
         {"order": 1, "windSpeed": 3, "amount": Decimal("0.10"), "tags": ["🌦️", None], "seenAt": "2013-07-01T12:00:00Z"},
-        {
-            "order": 2,
-            "windSpeed": 3.5,
-            "amount": "1234.56",
-            "tags": [],
-            "seenAt": dt.datetime(2013, 7, 1),
-            "count": 7,
-        },
+        {"order": 2, "windSpeed": 3.5, "amount": "1234.56", "tags": [], "seenAt": dt.datetime(2013, 7, 1), "count": 7},
     ]
     lake.succeed(everything(rows, unique_key="order", iceberg_schema=EVERYDAY))
     noon = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
