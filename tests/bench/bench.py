@@ -163,14 +163,21 @@ def branches() -> Iterator[dict[str, Any]]:
 
 
 def _million(kind: str, fetch: Callable[[], object], merge: object = None) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
     from cascade.config import Settings
+    from cascade.iceberg.schema import schema_from_arrow
     from cascade.ingestion import cascade_ingestion, daily, load_plan
     from cascade.ingestion.load import load
     from cascade.lakehouse import Lakehouse
 
     source: dict[str, Any] = {"fetch": fetch}
 
-    @cascade_ingestion(table_name="million", unique_key="id", partitions=daily(start=DAY, end=DAY))
+    schema = schema_from_arrow(pa.Table.from_pylist([_row(1)]).schema)
+
+    @cascade_ingestion(
+        table_name="million", unique_key="id", partitions=daily(start=DAY, end=DAY), iceberg_schema=schema
+    )
     def million(partition_date: str) -> object:
         return source["fetch"]()
 
