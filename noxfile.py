@@ -24,7 +24,6 @@ DEMO = HERE / "demo" / "my-project"
 TOOLS = (
     "copier>=9.19,<10",
     "dagster-dg-cli>=1.13.27,<1.14",
-    "hypothesis>=6.170,<7",
     "import-linter>=2.16,<3",
     "mypy>=1.19,<2",
     "playwright>=1.55,<2",

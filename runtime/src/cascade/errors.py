@@ -17,7 +17,6 @@ __all__ = [
     "SchemaMismatchError",
     "TransformError",
     "UsageError",
-    "WorkflowLoadError",
 ]
 
 
@@ -68,10 +67,6 @@ class DefinitionError(CascadeError):
     """A decorator was given options that do not exist or contradict each other."""
 
     exit_code = 2
-
-
-class WorkflowLoadError(CascadeError):
-    """One or more workflow files could not be loaded."""
 
 
 class CatalogError(CascadeError):
