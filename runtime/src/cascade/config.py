@@ -9,10 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -74,10 +74,18 @@ class Settings(BaseSettings):
 
     # `match_prefix`: one `.env` serves Cascade and compose, and a misspelt `CASCADE_` key in it fails.
     model_config = SettingsConfigDict(
-        env_prefix="CASCADE_", frozen=True, extra="forbid", dotenv_filtering="match_prefix"
+        env_prefix="CASCADE_",
+        frozen=True,
+        extra="forbid",
+        dotenv_filtering="match_prefix",
+        hide_input_in_errors=True,  # values may hold passwords
     )
 
     project_dir: Path = Field(description="The project's root folder; found, not set.")
+    engine: Literal["embedded", "lakehouse"] = Field(
+        default="embedded",
+        description="What runs the project: `embedded`, DuckDB in this process; `lakehouse`, Nessie, Trino and S3.",
+    )
     branch: str = Field(default="dev", description="The branch that materializations outside a pipeline run write to.")
     data_dir: Path = Field(
         default=Path(".cascade"), description="Catalog, warehouse and marts; relative to the project's root."
@@ -88,6 +96,44 @@ class Settings(BaseSettings):
         default=dt.date(2024, 1, 1), description="First day of partitions that name no start themselves."
     )
     timezone: str = Field(default="UTC", description="Time zone of partitions and schedules.")
+    warehouse: str = Field(
+        default="",
+        description="Storage root of the tables' files: a folder, or s3://bucket/prefix; "
+        "by default `warehouse` in data_dir, and s3://warehouse on the engine lakehouse.",
+    )
+    catalog_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL that machines share: the embedded catalog instead of its SQLite file, "
+        "and the locks by which runs take turns; for example postgresql://cascade_catalog:…@127.0.0.1:5432/cascade.",
+    )
+    dagster_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for Dagster's runs and events, instead of SQLite files in .dagster."
+    )
+    marts_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL that marts are published to, instead of a DuckDB file."
+    )
+    s3_endpoint: str = Field(default="", description="URL of the S3 service; empty for Amazon's own.")
+    s3_region: str = Field(default="us-east-1", description="Region of the S3 service.")
+    s3_path_style: bool = Field(
+        default=True, description="Whether the bucket's name is part of an S3 address' path rather than of its host."
+    )
+    s3_access_key: SecretStr | None = Field(
+        default=None, description="Access key of S3; without it the ambient chain: environment, profile, role."
+    )
+    s3_secret_key: SecretStr | None = Field(default=None, description="Secret key of S3.")
+    nessie_url: str = Field(default="http://127.0.0.1:19120/api/v2", description="Nessie's REST API, version 2.")
+    nessie_token: SecretStr | None = Field(default=None, description="Bearer token for Nessie.")
+    nessie_token_url: str = Field(
+        default="", description="Where OAuth2 client credentials become a token for Nessie; used with both below."
+    )
+    nessie_client_id: str = Field(default="", description="OAuth2 client of Nessie.")
+    nessie_client_secret: SecretStr | None = Field(default=None, description="Its secret.")
+    trino_url: str = Field(default="http://127.0.0.1:8080", description="Trino's coordinator.")
+    trino_user: str = Field(default="cascade", description="Whom queries on Trino run as.")
+    trino_password: SecretStr | None = Field(default=None, description="Password for Trino; it needs https.")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of a private certificate authority that Nessie, Trino and S3 are signed by."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -104,6 +150,48 @@ class Settings(BaseSettings):
         if value == "main":
             raise ValueError("`main` is never written directly; name another branch, such as dev")
         return value
+
+    @field_validator("catalog_url", "dagster_url", "marts_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        # The value is not repeated: it holds a password.
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgresql+")):
+            raise ValueError(
+                "it is not a PostgreSQL URL; an example: postgresql://user:password@127.0.0.1:5432/cascade"
+            )
+        return value
+
+    @field_validator("nessie_url", "trino_url", "nessie_token_url", "s3_endpoint")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        problems = []
+        if (self.s3_access_key is None) != (self.s3_secret_key is None):
+            problems.append("`s3_access_key` and `s3_secret_key` belong together")
+        oauth = (self.nessie_token_url, self.nessie_client_id, self.nessie_client_secret)
+        if any(oauth) and not all(oauth):
+            problems.append("`nessie_token_url`, `nessie_client_id` and `nessie_client_secret` belong together")
+        if self.nessie_token and any(oauth):
+            problems.append("`nessie_token` and `nessie_client_id` are two ways to log in; choose one")
+        if self.engine == "lakehouse" and not self.warehouse_location.startswith("s3://"):
+            problems.append("`warehouse` must be s3://… on the engine lakehouse, which several machines share")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @cached_property
+    def warehouse_location(self) -> str:
+        """Storage root of the tables' files: an absolute folder, or `s3://bucket/prefix`, without a slash at its end."""
+        if self.warehouse.startswith("s3://"):
+            return self.warehouse.rstrip("/")
+        if self.warehouse:
+            return str(self._absolute(Path(self.warehouse)))
+        return "s3://warehouse" if self.engine == "lakehouse" else str(self.data_path / "warehouse")
 
     @cached_property
     def data_path(self) -> Path:
@@ -241,7 +329,8 @@ def _explain(error: ValidationError, root: Path) -> ConfigurationError:
         if problem["type"] == "extra_forbidden":
             problems.append(f"`{name}` is not a setting")
         else:
-            problems.append(f"`{name}`: {problem['msg']}")
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"`{name}`: {said}" if name else said)
     return ConfigurationError(
         "Wrong settings: " + "; ".join(problems) + ".",
         where=f"environment, .env, cascade.yaml, cascade_config.py or [tool.cascade] below {root}",
