@@ -176,4 +176,4 @@ def test_all_wrong_settings_are_named_together_beside_those_that_exist(
     with pytest.raises(ConfigurationError, match=r"`brnch`.*`timezone`|`timezone`.*`brnch`") as caught:
         load_settings()
     assert "partitions_start" in caught.value.what
-    assert "branch, data_dir, dbt_dir" in caught.value.fix
+    assert "branch, ca_file" in caught.value.fix

@@ -186,7 +186,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def warehouse_location(self) -> str:
-        """Storage root of the tables' files: an absolute folder, or `s3://bucket/prefix`, without a slash at its end."""
+        """Root of the tables' files: an absolute folder, or `s3://bucket/prefix`; no slash at its end."""
         if self.warehouse.startswith("s3://"):
             return self.warehouse.rstrip("/")
         if self.warehouse:
