@@ -1,0 +1,96 @@
+"""PostgreSQL from the programs of a Python package: scram passwords, loopback only, never as root."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+
+from .processes import Server
+
+__all__ = ["SUPERUSER", "postgres", "url"]
+
+SUPERUSER = "postgres"
+
+
+def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str, str]) -> Server:
+    """Make a database cluster and return its server, not started.
+
+    Args:
+        folder: Where data, log and socket go; every user must be able to enter it.
+        programs: The folder of `bin`, `lib` and `share`.
+        port: On loopback.
+        passwords: `POSTGRES_PASSWORD` of the superuser, and those of the roles.
+    """
+    user = _other_user()
+    if user:
+        # The other user may not be able to enter the folder of our own packages: root's home.
+        package = programs.parent
+        libraries = f"{package.name}.libs"
+        shutil.copytree(package.parent / libraries, folder / "programs" / libraries)
+        programs = shutil.copytree(programs, folder / "programs" / package.name / programs.name)
+    data = folder / "data"
+    data.mkdir()
+    password_file = folder / "password"
+    password_file.write_text(passwords["POSTGRES_PASSWORD"])
+    password_file.chmod(0o600)
+    if user:
+        for path in (folder, data, password_file):
+            shutil.chown(path, user)
+    initdb = [str(programs / "bin" / "initdb"), "--auth=scram-sha-256", f"--username={SUPERUSER}", "--encoding=UTF8"]
+    done = subprocess.run(
+        [*initdb, "--no-locale", "--no-sync", f"--pwfile={password_file}", f"--pgdata={data}"],
+        user=user or None,
+        group=pwd.getpwnam(user).pw_gid if user else None,
+        extra_groups=[] if user else None,
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+    )
+    password_file.unlink()
+    if done.returncode:
+        raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200}
+    options = [part for name, value in own.items() for part in ("-c", f"{name}={value}")]
+
+    def ready() -> None:
+        try:
+            psycopg.connect(url(port, SUPERUSER, passwords["POSTGRES_PASSWORD"]), connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            raise ConnectionError(str(error).strip()) from error
+
+    return Server(
+        "PostgreSQL",
+        [programs / "bin" / "postgres", "-D", data, *options],
+        ready=ready,
+        log=folder / "postgres.log",
+        environment=_environment(),
+        folder=folder,
+        user=user,
+        seconds=60,
+    )
+
+
+def url(port: int, role: str, password: str, database: str = "postgres") -> str:
+    """Return the address of a database for a role."""
+    return f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _other_user() -> str:
+    """Who runs the server when we are root, whom PostgreSQL refuses."""
+    if os.geteuid() != 0:
+        return ""
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise RuntimeError("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`: useradd postgres")

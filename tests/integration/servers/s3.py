@@ -1,0 +1,54 @@
+"""S3: versitygw over a folder."""
+
+import os
+from pathlib import Path
+
+from pyarrow.fs import S3FileSystem
+
+from .processes import Server, answers
+
+__all__ = ["make_bucket", "s3"]
+
+REGION = "us-east-1"
+
+
+def s3(folder: Path, *, program: Path, port: int, access_key: str, secret_key: str) -> Server:
+    """Return the server, not started.
+
+    Args:
+        folder: Buckets go into `data`, the log beside it.
+        program: The binary.
+        port: On loopback.
+        access_key: Of its only user.
+        secret_key: Of its only user.
+    """
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    return Server(
+        "versitygw (S3)",
+        [program, "posix", data],
+        ready=answers(f"http://127.0.0.1:{port}/health"),
+        log=folder / "versitygw.log",
+        environment={
+            "PATH": os.environ.get("PATH", ""),
+            "VGW_PORT": f"127.0.0.1:{port}",
+            "VGW_REGION": REGION,
+            "VGW_HEALTH": "/health",
+            "VGW_QUIET": "true",
+            "ROOT_ACCESS_KEY": access_key,
+            "ROOT_SECRET_KEY": secret_key,
+        },
+        folder=folder,
+        seconds=30,
+    )
+
+
+def make_bucket(name: str, *, endpoint: str, access_key: str, secret_key: str) -> None:
+    """Make a bucket."""
+    S3FileSystem(
+        access_key=access_key,
+        secret_key=secret_key,
+        endpoint_override=endpoint,
+        region=REGION,
+        allow_bucket_creation=True,
+    ).create_dir(name)

@@ -1,0 +1,173 @@
+"""All servers of the production engine together, on loopback, with ports and credentials of their own."""
+
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg import sql
+
+from .downloads import Programs, programs
+from .nessie import nessie
+from .postgres import SUPERUSER, postgres, url
+from .processes import Server, free_ports
+from .s3 import REGION, make_bucket, s3
+from .trino import trino
+
+__all__ = ["Stack"]
+
+_TEMPLATE = Path(__file__).resolve().parents[3] / "template" / "services"
+_BUCKET = "warehouse"
+_PASSWORDS = (
+    "POSTGRES_PASSWORD",
+    "POSTGRES_CATALOG_PASSWORD",
+    "POSTGRES_DAGSTER_PASSWORD",
+    "POSTGRES_NESSIE_PASSWORD",
+    "POSTGRES_PUBLISHER_PASSWORD",
+    "POSTGRES_READER_PASSWORD",
+)
+
+
+class Stack:
+    """PostgreSQL, versitygw, Nessie and Trino: started in order, ended whatever happens.
+
+    Args:
+        found: The programs; fetched when not given.
+
+    Attributes:
+        folder: Everything that the servers write.
+        servers: By name: `postgres`, `s3`, `nessie`, `trino`.
+        environment: The settings of a project on these servers, `CASCADE_*`.
+        superuser_url: PostgreSQL's superuser.
+        reader_url: PostgreSQL's role that reads marts.
+    """
+
+    def __init__(self, found: Programs | None = None) -> None:
+        found = found or programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="cascade-stack-"))
+        self.folder.chmod(0o711)  # PostgreSQL's user passes through
+        ports = dict(zip(("postgres", "s3", "nessie", "health", "trino"), free_ports(5), strict=True))
+        passwords = {name: secrets.token_urlsafe(24) for name in _PASSWORDS}
+        access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
+        self.superuser_url = url(ports["postgres"], SUPERUSER, passwords["POSTGRES_PASSWORD"])
+
+        def role(name: str, database: str) -> str:
+            key = f"POSTGRES_{name.upper()}_PASSWORD"
+            return url(ports["postgres"], f"cascade_{name}", passwords[key], database)
+
+        self.reader_url = role("reader", "marts")
+        lake = {
+            "CASCADE_WAREHOUSE": f"s3://{_BUCKET}",
+            "CASCADE_S3_ENDPOINT": f"http://127.0.0.1:{ports['s3']}",
+            "CASCADE_S3_REGION": REGION,
+            "CASCADE_S3_PATH_STYLE": "true",
+            "CASCADE_S3_ACCESS_KEY": access_key,
+            "CASCADE_S3_SECRET_KEY": secret_key,
+            "CASCADE_NESSIE_URL": f"http://127.0.0.1:{ports['nessie']}/api/v2",
+        }
+        self.environment = {
+            "CASCADE_ENGINE": "lakehouse",
+            **lake,
+            "CASCADE_TRINO_URL": f"http://127.0.0.1:{ports['trino']}",
+            "CASCADE_CATALOG_URL": role("catalog", "cascade"),
+            "CASCADE_DAGSTER_URL": role("dagster", "dagster"),
+            "CASCADE_MARTS_URL": role("publisher", "marts"),
+        }
+        self.servers: dict[str, Server] = {}
+        self._found, self._ports, self._passwords, self._lake = found, ports, passwords, lake
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start all servers and wait until they answer."""
+        self._define()
+        self.servers["trino"].launch()  # the slowest; it needs the others only when it is asked something
+        self.servers["s3"].launch()
+        self.servers["postgres"].start()
+        self._prepare_databases()
+        self.servers["nessie"].launch()
+        self.servers["s3"].wait()
+        keys = {name: self.environment[f"CASCADE_S3_{name.upper()}"] for name in ("access_key", "secret_key")}
+        make_bucket(_BUCKET, endpoint=self.environment["CASCADE_S3_ENDPOINT"], **keys)
+        self.servers["nessie"].wait()
+        self.servers["trino"].wait()
+
+    def restart(self, name: str) -> None:
+        """Kill a server and start it again, on the same port and with the same data."""
+        self.servers[name].restart()
+
+    def kill(self, name: str) -> None:
+        """Kill a server as a power failure would."""
+        self.servers[name].kill()
+
+    def close(self) -> None:
+        """End all servers and remove what they wrote."""
+        for name in ("trino", "nessie", "s3", "postgres"):
+            if name in self.servers:
+                self.servers[name].stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _define(self) -> None:
+        found, ports, passwords, lake = self._found, self._ports, self._passwords, self._lake
+        folders = {name: self.folder / name for name in ("postgres", "s3", "nessie", "trino")}
+        for folder in folders.values():
+            folder.mkdir()
+        self.servers["s3"] = s3(
+            folders["s3"],
+            program=found.versitygw,
+            port=ports["s3"],
+            access_key=lake["CASCADE_S3_ACCESS_KEY"],
+            secret_key=lake["CASCADE_S3_SECRET_KEY"],
+        )
+        self.servers["postgres"] = postgres(
+            folders["postgres"], programs=found.postgres, port=ports["postgres"], passwords=passwords
+        )
+        self.servers["nessie"] = nessie(
+            folders["nessie"],
+            jar=found.nessie,
+            java=found.java,
+            template=_TEMPLATE / "nessie",
+            port=ports["nessie"],
+            management_port=ports["health"],
+            database=f"jdbc:postgresql://127.0.0.1:{ports['postgres']}/nessie",
+            password=passwords["POSTGRES_NESSIE_PASSWORD"],
+        )
+        self.servers["trino"] = trino(
+            folders["trino"],
+            program=found.trino,
+            java=found.java,
+            template=_TEMPLATE / "trino",
+            port=ports["trino"],
+            environment=lake,
+        )
+
+    def _prepare_databases(self) -> None:
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            for role, database in (("catalog", "cascade"), ("dagster", "dagster"), ("nessie", "nessie")):
+                self._database(connection, role, database)
+            self._database(connection, "publisher", "marts")
+            self._role(connection, "reader")
+
+    def _role(self, connection: psycopg.Connection, role: str) -> None:
+        password = self._passwords[f"POSTGRES_{role.upper()}_PASSWORD"]
+        statement = sql.SQL("create role {} login password {}")
+        connection.execute(statement.format(sql.Identifier(f"cascade_{role}"), sql.Literal(password)))
+
+    def _database(self, connection: psycopg.Connection, role: str, database: str) -> None:
+        self._role(connection, role)
+        owner = sql.Identifier(f"cascade_{role}")
+        connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), owner))

@@ -1,0 +1,43 @@
+"""Trino, with the configuration that a generated project gets."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from .processes import Server, answers
+
+__all__ = ["trino"]
+
+
+def trino(
+    folder: Path, *, program: Path, java: Path, template: Path, port: int, environment: Mapping[str, str]
+) -> Server:
+    """Return the server, not started.
+
+    Args:
+        folder: Its configuration, data and log go here.
+        program: The unpacked server.
+        java: Java's home.
+        template: `services/trino` of the template.
+        port: On loopback.
+        environment: What the catalogs of branches name: `CASCADE_S3_SECRET_KEY` and so on.
+    """
+    etc = Path(shutil.copytree(template, folder / "etc"))
+    data = folder / "data"
+    data.mkdir()
+    return Server(
+        "Trino",
+        [program / "bin" / "launcher", "run", "--etc-dir", etc, "--data-dir", data],
+        ready=answers(f"http://127.0.0.1:{port}/v1/info", containing='"starting":false'),
+        log=folder / "trino.log",
+        environment={
+            "PATH": os.pathsep.join([str(java / "bin"), os.environ.get("PATH", "")]),
+            "JAVA_HOME": str(java),
+            "TRINO_PORT": str(port),
+            "TRINO_BIND": "127.0.0.1",
+            "TRINO_DATA_DIR": str(data),
+            **environment,
+        },
+        folder=folder,
+    )
