@@ -142,9 +142,10 @@ def branches() -> Iterator[dict[str, Any]]:
     import sqlalchemy as sa
 
     from cascade.catalog.embedded import EmbeddedCatalog
+    from cascade.config import Settings
 
     with tempfile.TemporaryDirectory() as folder:
-        lake = EmbeddedCatalog(Path(folder))
+        lake = EmbeddedCatalog(Settings(project_dir=Path(folder)))
         lake.create("seed")
         rows = [("seed", "raw", f"t{i}", f"/x/{i}.json", "TABLE") for i in range(1000)]
         names = ("catalog_name", "table_namespace", "table_name", "metadata_location", "iceberg_type")

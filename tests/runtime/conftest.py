@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from lake_support import open_embedded
 
 from cascade.catalog import BranchingCatalog
-from cascade.catalog.embedded import EmbeddedCatalog
 
 OpenLake = Callable[[], BranchingCatalog]
 
 #: How to open each implementation in a folder: picklable, for the tests with several processes.
-IMPLEMENTATIONS: dict[str, Callable[[Path], BranchingCatalog]] = {"embedded": EmbeddedCatalog}
+IMPLEMENTATIONS: dict[str, Callable[[Path], BranchingCatalog]] = {"embedded": open_embedded}
 
 
 @pytest.fixture(autouse=True)

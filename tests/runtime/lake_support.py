@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog.embedded import EmbeddedCatalog
+from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
 
@@ -19,6 +21,11 @@ _PROCESSES.set_forkserver_preload(
 )
 
 Rows = list[dict[str, Any]]
+
+
+def open_embedded(folder: Path) -> BranchingCatalog:
+    """Open the embedded lakehouse in a folder, as any process may do."""
+    return EmbeddedCatalog(Settings(project_dir=folder, data_dir=folder))
 
 
 def put(

@@ -126,7 +126,7 @@ def test_a_name_that_is_none_is_refused_with_an_example(lake: BranchingCatalog, 
     assert [b.name for b in lake.branches()] == [MAIN]
 
 
-@pytest.mark.parametrize("name", ["dev", "run-1a2b3c4d", "2013-07", "v1.0_final", "x" * 100])
+@pytest.mark.parametrize("name", ["dev", "run-1a2b3c4d", "v2013-07", "v1.0_final", "x" * 100])
 def test_an_ordinary_name_is_a_name(name: str) -> None:
     assert check_reference_name(name) == name
 

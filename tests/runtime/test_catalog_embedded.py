@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lake_support import ids, numbers, put
+from lake_support import ids, numbers, open_embedded, put
 
 from cascade.catalog import open_catalog
-from cascade.catalog.durable_io import DurableFileIO, open_durable
-from cascade.catalog.embedded import EmbeddedCatalog
+from cascade.catalog.files import WarehouseIO, open_durable
 from cascade.config import Settings
 from cascade.errors import CatalogError
 
@@ -16,14 +15,14 @@ from cascade.errors import CatalogError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A lakehouse with a row."""
-    put(EmbeddedCatalog(tmp_path / "here"), "dev", "raw.a", numbers(1, 1))
+    put(open_embedded(tmp_path / "here"), "dev", "raw.a", numbers(1, 1))
     return tmp_path / "here"
 
 
 def test_a_moved_folder_is_refused_with_what_to_do(folder: Path) -> None:
     there = folder.rename(folder.parent / "there")
     with pytest.raises(CatalogError, match="was moved") as caught:
-        EmbeddedCatalog(there)
+        open_embedded(there)
     assert caught.value.where == f"made at {folder}, now at {there}"
     assert f"ln -s {there} {folder}" in caught.value.fix
 
@@ -32,21 +31,21 @@ def test_a_copied_folder_is_refused_too(folder: Path) -> None:
     """Its tables would be those of the first."""
     shutil.copytree(folder, folder.parent / "copy")
     with pytest.raises(CatalogError, match="was moved"):
-        EmbeddedCatalog(folder.parent / "copy")
+        open_embedded(folder.parent / "copy")
 
 
 def test_a_moved_folder_works_when_the_old_path_leads_to_it(folder: Path) -> None:
     there = folder.rename(folder.parent / "there")
     folder.symlink_to(there)
     for path in (there, folder):
-        lake = EmbeddedCatalog(path)
+        lake = open_embedded(path)
         put(lake, "dev", "raw.a", numbers(2, 2), "merge", key=["id"])
         assert ids(lake, "dev", "raw.a") == [1, 2]
 
 
 def test_a_folder_that_moved_back_works(folder: Path) -> None:
     folder.rename(folder.parent / "there").rename(folder)
-    assert ids(EmbeddedCatalog(folder), "dev", "raw.a") == [1]
+    assert ids(open_embedded(folder), "dev", "raw.a") == [1]
 
 
 def test_the_settings_say_where_the_lakehouse_is(tmp_path: Path) -> None:
@@ -56,7 +55,7 @@ def test_the_settings_say_where_the_lakehouse_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Ünïcode and spaces", "it's 100%", "a#b?c"])
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
-    lake = EmbeddedCatalog(tmp_path / name)
+    lake = open_embedded(tmp_path / name)
     put(lake, "dev", "raw.a", numbers(1, 1))
     put(lake, "dev", "raw.a", numbers(1, 2), "merge", key=["id"])
     assert ids(lake, "dev", "raw.a") == [1, 2]
@@ -67,5 +66,5 @@ def test_a_durable_file_does_not_overwrite_another(tmp_path: Path) -> None:
     with open_durable(place) as file:
         file.write(b"first")
     with pytest.raises(FileExistsError):
-        DurableFileIO().new_output(place).create()
+        WarehouseIO().new_output(place).create()
     assert Path(place).read_bytes() == b"first"

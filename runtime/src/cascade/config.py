@@ -180,6 +180,8 @@ class Settings(BaseSettings):
             problems.append("`nessie_token` and `nessie_client_id` are two ways to log in; choose one")
         if self.engine == "lakehouse" and not self.warehouse_location.startswith("s3://"):
             problems.append("`warehouse` must be s3://… on the engine lakehouse, which several machines share")
+        if self.ca_path and not self.ca_path.is_file():
+            problems.append(f"`ca_file`: there is no file {self.ca_path}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -197,6 +199,11 @@ class Settings(BaseSettings):
     def data_path(self) -> Path:
         """Absolute path of the data folder."""
         return self._absolute(self.data_dir)
+
+    @cached_property
+    def ca_path(self) -> Path | None:
+        """Absolute path of the private certificate authority's file, if there is one."""
+        return self._absolute(self.ca_file) if self.ca_file else None
 
     @cached_property
     def workflows_path(self) -> Path:

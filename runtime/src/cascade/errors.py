@@ -15,6 +15,7 @@ __all__ = [
     "PromotionRefusedError",
     "QueryError",
     "SchemaMismatchError",
+    "ServiceError",
     "TransformError",
     "UsageError",
 ]
@@ -91,6 +92,10 @@ class PromotionRefusedError(CascadeError):
 
 class SchemaMismatchError(CascadeError):
     """Rows and table do not fit together."""
+
+
+class ServiceError(CascadeError):
+    """A server cannot be reached, refuses, or answers what makes no sense."""
 
 
 class ContractError(CascadeError):

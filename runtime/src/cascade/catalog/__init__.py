@@ -31,7 +31,8 @@ __all__ = [
 #: The branch that readers read. Only a promotion moves it.
 MAIN = "main"
 
-_REFERENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# What every implementation takes: Nessie wants a letter first, and no dot at the end or beside another.
+_REFERENCE_NAME = re.compile(r"(?!.{101})[A-Za-z]([A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -224,10 +225,15 @@ def open_catalog(settings: Settings) -> BranchingCatalog:
 
     Raises:
         CatalogError: The data folder was moved, or cannot be written.
+        ServiceError: Nessie or PostgreSQL cannot be used.
     """
+    if settings.engine == "lakehouse":
+        from cascade.catalog.nessie import NessieCatalog
+
+        return NessieCatalog(settings)
     from cascade.catalog.embedded import EmbeddedCatalog
 
-    return EmbeddedCatalog(settings.data_path)
+    return EmbeddedCatalog(settings)
 
 
 def check_reference_name(name: str) -> str:
@@ -239,7 +245,8 @@ def check_reference_name(name: str) -> str:
     if not _REFERENCE_NAME.fullmatch(name):
         raise CatalogError(
             f"{name!r} is not a name for a branch or tag.",
-            fix="use letters, digits, dot, dash and underscore, at most 100 characters; for example fix-july.",
+            fix="begin with a letter, then letters, digits, dashes, underscores and single dots, "
+            "at most 100 characters; for example fix-july.",
         )
     return name
 

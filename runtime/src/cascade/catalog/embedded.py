@@ -1,17 +1,16 @@
-"""The embedded catalog: PyIceberg's SQL catalog in one SQLite file, a branch being another `catalog_name` in it."""
+"""The embedded catalog: PyIceberg's SQL catalog in SQLite or PostgreSQL; a branch is a `catalog_name` in it."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalogBaseTable
 from pyiceberg.table import Table
@@ -26,13 +25,17 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
-from cascade.catalog.reference import ReferenceCatalog
-from cascade.errors import BranchNotFoundError, CatalogError, LeaseHeldError, PromotionConflictError
+from cascade.catalog.files import warehouse_properties
+from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
+from cascade.catalog.reference import SqlReference
+from cascade.config import Settings
+from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
+from cascade.postgres import explain_postgres, is_restarting, open_postgres
 
 __all__ = ["EmbeddedCatalog"]
 
 _BUSY_SECONDS = 60
-_LOCKED_RETRIES = 5
+_RETRIES = 5
 
 _schema = sa.MetaData()
 _branches = sa.Table(
@@ -74,27 +77,36 @@ T = TypeVar("T")
 
 
 class EmbeddedCatalog(BranchingCatalog):
-    """Branches over one SQLite file and a local warehouse folder.
+    """Branches over one database: a SQLite file beside a local warehouse, or PostgreSQL for several machines.
 
     Args:
-        data_path: Absolute folder that holds `catalog.db`, `warehouse/` and `locks/`.
+        settings: `catalog_url`, else `data_path`, says where the database is; `warehouse_location` where files are.
 
     Raises:
-        CatalogError: The folder was moved since the catalog was made.
+        CatalogError: The folder was moved since the catalog was made, or PostgreSQL cannot be reached.
     """
 
-    def __init__(self, data_path: Path) -> None:
-        self._data_path = data_path
-        self._warehouse = data_path / "warehouse"
-        self._locks = data_path / "locks"
-        for folder in (self._warehouse, self._locks):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(
-            f"sqlite:///{data_path / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS}
-        )
-        sa.event.listen(self._engine, "connect", _configure_connection)
-        sa.event.listen(self._engine, "begin", _begin)
-        with FileLock(str(self._locks / "schema.lock"), timeout=_BUSY_SECONDS):
+    def __init__(self, settings: Settings) -> None:
+        self._properties = warehouse_properties(settings)
+        self._place = self._properties["warehouse"]
+        self._url = settings.catalog_url
+        self._locks: Locks
+        if self._url is None:
+            data_path = settings.data_path
+            self._place = str(data_path) if not settings.warehouse else self._place
+            self._locks = FileLocks(data_path / "locks")
+            self._engine = sa.create_engine(
+                f"sqlite:///{data_path / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS}
+            )
+            sa.event.listen(self._engine, "connect", _configure_connection)
+            sa.event.listen(self._engine, "begin", _begin)
+        else:
+            self._engine = open_postgres(self._url)
+            self._locks = PostgresLocks(self._engine)
+        if not self._place.startswith("s3://"):
+            Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
+        self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
+        with self._locks.hold("schema"):
             SqlCatalogBaseTable.metadata.create_all(self._engine)
             _schema.create_all(self._engine)
             self._write(self._found)
@@ -102,8 +114,8 @@ class EmbeddedCatalog(BranchingCatalog):
     def catalog(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
-        return ReferenceCatalog(
-            self._engine, self._warehouse, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
+        return SqlReference(
+            self._engine, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
         )
 
     def branches(self) -> list[Branch]:
@@ -260,53 +272,33 @@ class EmbeddedCatalog(BranchingCatalog):
 
         return self._write(move)
 
-    @contextlib.contextmanager
-    def lease(self, target: str, holder: str) -> Iterator[None]:
+    def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
         """Hold the right to run a pipeline against a branch."""
-        check_reference_name(target)
-        # An operating system lock: it ends with the process, also when that is killed.
-        lock = FileLock(str(self._locks / f"lease-{target}.lock"), timeout=0)
-        note = self._locks / f"lease-{target}.holder"
-        try:
-            lock.acquire()
-        except Timeout:
-            who = note.read_text("utf-8") if note.exists() else "another process"
-            raise LeaseHeldError(
-                f"Another pipeline run is working towards `{target}`: {who}.",
-                where=str(self._data_path),
-                fix="wait for it to end, or stop it, then run again.",
-            ) from None
-        try:
-            note.write_text(f"{holder}, process {os.getpid()}, since {_now()}", "utf-8")
-            yield
-        finally:
-            note.unlink(missing_ok=True)
-            lock.release()
+        return self._locks.lease(check_reference_name(target), holder)
 
-    def table_lock(self, table: str) -> FileLock:
+    def table_lock(self, table: str) -> AbstractContextManager[object]:
         """Hold a table while a commit is planned and made."""
-        # One object per file and process: a second one would wait for the first for ever.
-        return FileLock(
-            str(self._locks / f"table-{check_table_name(table)}.lock"), timeout=_BUSY_SECONDS * 10, is_singleton=True
-        )
+        return self._locks.hold(f"table-{check_table_name(table)}")
 
     @property
-    def _reader(self) -> ReferenceCatalog:
-        return ReferenceCatalog(self._engine, self._warehouse, self.table_lock, MAIN, writable=False)
+    def _reader(self) -> SqlReference:
+        return SqlReference(self._engine, self._properties, self.table_lock, MAIN, writable=False)
 
     def _found(self, connection: sa.Connection) -> None:
-        """Make `main`, or see whether the folder is still where it was made: metadata holds absolute paths."""
-        here = str(self._data_path)
-        recorded = connection.execute(sa.select(_properties.c.value).where(_properties.c.name == "data_path")).scalar()
+        """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""
+        here = self._place
+        recorded = connection.execute(sa.select(_properties.c.value).where(_properties.c.name == "place")).scalar()
         if recorded is None:
-            connection.execute(_properties.insert().values(name="data_path", value=here))
+            connection.execute(_properties.insert().values(name="place", value=here))
             connection.execute(_branches.insert().values(name=MAIN, kind="branch", source="", created_at=_now()))
-        elif recorded != here and Path(recorded).resolve() != self._data_path.resolve():
+        elif recorded != here and (here.startswith("s3://") or Path(recorded).resolve() != Path(here).resolve()):
             raise CatalogError(
                 "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",
                 where=f"made at {recorded}, now at {here}",
                 fix=f"move it back, or let the old path lead here (`ln -s {here} {recorded}`), "
-                "or delete the folder and run the pipeline again.",
+                "or delete the folder and run the pipeline again."
+                if not here.startswith("s3://") and not recorded.startswith("s3://")
+                else f"set `warehouse` to {recorded} again, or `catalog_url` to a database of its own.",
             )
 
     # All below work inside the connection's transaction.
@@ -440,19 +432,37 @@ class EmbeddedCatalog(BranchingCatalog):
                 self._copy(connection, target, name)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        with self._engine.connect() as connection:
-            return work(connection)
+        return self._transaction(work, write=False)
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run inside one transaction that holds the write lock from its first statement on."""
-        for attempt in range(_LOCKED_RETRIES):
+        """Run inside one transaction that keeps other writers out from its first statement on."""
+        return self._transaction(work, write=True)
+
+    def _transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        # Statements of one read see one state; a write waits for its turn instead.
+        isolation = {} if write or self._sqlite else {"isolation_level": "REPEATABLE READ"}
+        for attempt in range(_RETRIES):
             try:
-                with self._engine.connect().execution_options(cascade_write=True) as connection, connection.begin():
+                with (
+                    self._engine.connect().execution_options(cascade_write=write, **isolation) as connection,
+                    connection.begin(),
+                ):
+                    if write and not self._sqlite:
+                        connection.execute(sa.text("LOCK TABLE iceberg_tables IN SHARE ROW EXCLUSIVE MODE"))
                     return work(connection)
-            except sa.exc.OperationalError as error:
-                if "database is locked" not in str(error) or attempt == _LOCKED_RETRIES - 1:
-                    raise
+            except sa.exc.DBAPIError as error:
+                again = "database is locked" in str(error) if self._sqlite else is_restarting(error)
+                if not again or attempt == _RETRIES - 1:
+                    if self._url is None:
+                        raise
+                    raise explain_postgres(error, self._url, "catalog_url") from error
+                if not self._sqlite:
+                    time.sleep(2**attempt)
         raise AssertionError("unreachable")
+
+    @property
+    def _sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
 
 
 def _configure_connection(connection: Any, _record: object) -> None:

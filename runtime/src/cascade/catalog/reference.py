@@ -1,10 +1,10 @@
-"""PyIceberg's SQL catalog of one reference: refuses what would harm other references."""
+"""PyIceberg's catalog of one reference: refuses what would harm other references. The SQL kind lives here too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import abc
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,30 +18,16 @@ from pyiceberg.typedef import Identifier
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError
 
-__all__ = ["ReferenceCatalog"]
+__all__ = ["ReferenceCatalog", "SqlReference"]
 
-# By name: listing branches must not import what reads and writes files.
-_FILE_IO = "cascade.catalog.durable_io.DurableFileIO"
+TableLock = Callable[[str], AbstractContextManager[object]]
 
 
-class ReferenceCatalog(SqlCatalog):
-    """PyIceberg's catalog of one reference; shares the connection pool of the whole."""
+class ReferenceCatalog(MetastoreCatalog, abc.ABC):
+    """What the catalogs of one reference share, whatever keeps them."""
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        warehouse: Path,
-        table_lock: Callable[[str], AbstractContextManager[object]],
-        ref: str,
-        *,
-        writable: bool,
-    ) -> None:
-        MetastoreCatalog.__init__(self, ref, **{"py-io-impl": _FILE_IO, "warehouse": str(warehouse)})
-        self.engine = engine
-        self._schema_version = "v1"
-        self._warehouse = warehouse
-        self._table_lock = table_lock
-        self._writable = writable
+    _writable: bool
+    _table_lock: TableLock
 
     def at(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
@@ -56,7 +42,37 @@ class ReferenceCatalog(SqlCatalog):
         return super()._resolve_table_location(location, namespace, table_name)
 
     def _get_default_warehouse_location(self, database_name: str, table_name: str) -> str:
-        return str(self._warehouse / database_name / table_name)
+        return f"{self.properties['warehouse']}/{database_name}/{table_name}"
+
+    def purge_table(self, identifier: str | Identifier) -> None:
+        """Refuse: files belong to all references."""
+        raise CatalogError(
+            f"Purging {identifier} would destroy files that other branches, `main` included, still read.",
+            fix="use drop_table; files that nothing refers to are collected later.",
+        )
+
+    def _require_writable(self, identifier: str | Identifier) -> str:
+        name = check_table_name(".".join(self.identifier_to_tuple(identifier)))
+        if not self._writable:
+            raise CatalogError(
+                f"`{self.name}` is never written directly.",
+                where=f"table {name}",
+                fix="write on a branch and promote it.",
+            )
+        return name
+
+
+class SqlReference(ReferenceCatalog, SqlCatalog):
+    """One reference of the embedded catalog; shares the connection pool of the whole."""
+
+    def __init__(
+        self, engine: sa.Engine, properties: Mapping[str, str], table_lock: TableLock, ref: str, *, writable: bool
+    ) -> None:
+        MetastoreCatalog.__init__(self, ref, **properties)
+        self.engine = engine
+        self._schema_version = "v1"
+        self._table_lock = table_lock
+        self._writable = writable
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
@@ -89,20 +105,3 @@ class ReferenceCatalog(SqlCatalog):
         self._require_writable(to_identifier)
         self.create_namespace_if_not_exists(self.namespace_from(to_identifier))
         return super().rename_table(from_identifier, to_identifier)
-
-    def purge_table(self, identifier: str | Identifier) -> None:
-        """Refuse: files belong to all references."""
-        raise CatalogError(
-            f"Purging {identifier} would destroy files that other branches, `main` included, still read.",
-            fix="use drop_table; files that nothing refers to are collected later.",
-        )
-
-    def _require_writable(self, identifier: str | Identifier) -> str:
-        name = check_table_name(".".join(self.identifier_to_tuple(identifier)))
-        if not self._writable:
-            raise CatalogError(
-                f"`{self.name}` is never written directly.",
-                where=f"table {name}",
-                fix="write on a branch and promote it.",
-            )
-        return name

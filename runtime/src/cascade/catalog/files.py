@@ -1,0 +1,90 @@
+"""Where table files live: a local folder whose writes survive a power cut, or S3."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from pyiceberg.io import OutputStream
+from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+from cascade.config import Settings
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+__all__ = ["WarehouseIO", "open_durable", "warehouse_properties"]
+
+_CA_FILE = "cascade.ca-file"
+
+
+def warehouse_properties(settings: Settings) -> dict[str, str]:
+    """Return what a PyIceberg catalog needs to know to reach the warehouse.
+
+    Args:
+        settings: The project's settings.
+    """
+    properties = {"py-io-impl": f"{__name__}.{WarehouseIO.__name__}", "warehouse": settings.warehouse_location}
+    if not settings.warehouse_location.startswith("s3://"):
+        return properties
+    properties["s3.region"] = settings.s3_region
+    properties["s3.force-virtual-addressing"] = str(not settings.s3_path_style).lower()
+    if settings.s3_endpoint:
+        properties["s3.endpoint"] = settings.s3_endpoint
+    if settings.ca_file:
+        properties[_CA_FILE] = str(settings.ca_path)
+    if settings.s3_access_key and settings.s3_secret_key:
+        properties["s3.access-key-id"] = settings.s3_access_key.get_secret_value()
+        properties["s3.secret-access-key"] = settings.s3_secret_key.get_secret_value()
+    return properties
+
+
+class _SyncedFile(io.FileIO):
+    def close(self) -> None:
+        if not self.closed:
+            os.fsync(self.fileno())
+        super().close()
+
+
+def open_durable(path: str) -> BinaryIO:
+    """Open a new file for writing; closing it returns when its bytes are on the disk.
+
+    Args:
+        path: Absolute path; missing folders are made.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return cast(BinaryIO, io.BufferedWriter(_SyncedFile(path, "w"), buffer_size=1 << 20))
+
+
+class _DurableFile(PyArrowFile):
+    def create(self, overwrite: bool = False) -> OutputStream:
+        if not overwrite and self.exists():
+            raise FileExistsError(f"Cannot create file, already exists: {self.location}")
+        return cast(OutputStream, open_durable(self._path))
+
+
+class WarehouseIO(PyArrowFileIO):
+    """PyIceberg's file access: local writes are synced, S3 may be signed by a private authority."""
+
+    def new_output(self, location: str) -> PyArrowFile:
+        """Return a file to write; a local one is synced when its stream is closed."""
+        scheme, netloc, path = self.parse_location(location, self.properties)
+        kind = _DurableFile if scheme == "file" else PyArrowFile
+        return kind(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)
+
+    def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
+        # PyIceberg knows no private certificate authority, and gives up before a restarting server is back.
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+        properties: Mapping[str, str] = self.properties
+        return S3FileSystem(
+            endpoint_override=properties.get("s3.endpoint"),
+            access_key=properties.get("s3.access-key-id"),
+            secret_key=properties.get("s3.secret-access-key"),
+            region=properties.get("s3.region"),
+            force_virtual_addressing=properties.get("s3.force-virtual-addressing") == "true",
+            tls_ca_file_path=properties.get(_CA_FILE),
+            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=6),
+        )
