@@ -1,0 +1,240 @@
+"""PyIceberg's catalog of one Nessie reference: every commit names the state that it was planned on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pyiceberg.catalog import MetastoreCatalog, PropertiesUpdateSummary
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
+
+from cascade.catalog.nessie.client import Conflict, Json, NessieClient, NotThere
+from cascade.catalog.reference import ReferenceCatalog, TableLock
+
+__all__ = ["NessieReference", "delete", "is_table", "key_name", "put", "put_namespace"]
+
+_TABLE = "ICEBERG_TABLE"
+_ATTEMPTS = 3
+
+
+class NessieReference(ReferenceCatalog):
+    """One branch or tag of a Nessie server."""
+
+    def __init__(
+        self, client: NessieClient, properties: Mapping[str, str], table_lock: TableLock, ref: str, *, writable: bool
+    ) -> None:
+        MetastoreCatalog.__init__(self, ref, **properties)
+        self._client = client
+        self._table_lock = table_lock
+        self._writable = writable
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """Open a table as the reference holds it now."""
+        content, _ = self._content(identifier)
+        return self._open(identifier, content)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit under the table's lock, so that writers of one table take turns."""
+        name = self._require_writable(table.name())
+        with self._table_lock(name):
+            try:
+                content, hash_ = self._content(name)
+                current = self._open(name, content)
+            except NoSuchTableError:
+                content, hash_, current = None, "", None
+            staged = self._update_and_stage_table(current, table.name(), requirements, updates)
+            if current is not None and staged.metadata == current.metadata:
+                return _committed(current)
+            self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+            after = _content_of(staged.metadata, staged.metadata_location)
+            if content is None:
+                self._add(name, after)
+            else:
+                self._commit(hash_, [put(name, {**after, "id": content["id"]})], f"Write {name}")
+        return _committed(staged)
+
+    def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
+        """Create a table; its namespace comes with it."""
+        self._require_writable(identifier)
+        return self.create_table_transaction(identifier, *args, **kwargs).commit_transaction()
+
+    def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
+        """Register a metadata file as a table."""
+        name = self._require_writable(identifier)
+        metadata = FromInputFile.table_metadata(
+            self._load_file_io(location=metadata_location).new_input(metadata_location)
+        )
+        self._add(name, _content_of(metadata, metadata_location))
+        return self.load_table(name)
+
+    def drop_table(self, identifier: str | Identifier) -> None:
+        """Drop a table from this reference; files stay, other references read them."""
+        name = self._require_writable(identifier)
+        _, hash_ = self._content(name)
+        self._commit(hash_, [delete(name)], f"Drop {name}")
+
+    def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
+        """Rename a table on this reference."""
+        old, new = self._require_writable(from_identifier), self._require_writable(to_identifier)
+        content, hash_ = self._content(old)
+        operations = [*self._namespace_of(new), delete(old), put(new, content)]
+        self._commit(hash_, operations, f"Rename {old} to {new}", taken=new)
+        return self.load_table(new)
+
+    def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
+        """Return the tables of a namespace."""
+        wanted = self.identifier_to_tuple(namespace)
+        entries = (e for e in self._entries() if e["type"] == _TABLE)
+        return [name for e in entries if (name := tuple(e["name"]["elements"]))[:-1] == wanted]
+
+    def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
+        """Return the namespaces; they are not nested."""
+        return [] if namespace else [tuple(e["name"]["elements"]) for e in self._entries() if e["type"] == "NAMESPACE"]
+
+    def create_namespace(self, namespace: str | Identifier, properties: Properties = EMPTY_DICT) -> None:
+        """Create a namespace."""
+        name = self.namespace_to_string(namespace)
+        if not (operations := self._namespace_of(f"{name}._")):
+            raise NamespaceAlreadyExistsError(f"Namespace {name} already exists")
+        self._commit(self._client.reference(self.name)["hash"], operations, f"Create namespace {name}")
+
+    def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
+        """Return a namespace's properties."""
+        name = self.namespace_to_string(namespace)
+        try:
+            found: Properties = self._client.get("trees", self.name, "contents", name)["content"]["properties"]
+        except NotThere:
+            raise NoSuchNamespaceError(f"Namespace does not exist: {name}") from None
+        return found
+
+    def drop_namespace(self, namespace: str | Identifier) -> NoReturn:
+        """Not supported."""
+        raise NotImplementedError
+
+    def update_namespace_properties(
+        self, namespace: str | Identifier, removals: set[str] | None = None, updates: Properties = EMPTY_DICT
+    ) -> PropertiesUpdateSummary:
+        """Not supported."""
+        raise NotImplementedError
+
+    def list_views(self, namespace: str | Identifier) -> list[Identifier]:
+        """Return nothing: there are no views."""
+        return []
+
+    def view_exists(self, identifier: str | Identifier) -> bool:
+        """Say that there is no view."""
+        return False
+
+    def load_view(self, identifier: str | Identifier) -> NoReturn:
+        """Not supported."""
+        raise NotImplementedError
+
+    def drop_view(self, identifier: str | Identifier) -> NoReturn:
+        """Not supported."""
+        raise NotImplementedError
+
+    def register_view(self, identifier: str | Identifier, metadata_location: str) -> NoReturn:
+        """Not supported."""
+        raise NotImplementedError
+
+    def _content(self, identifier: str | Identifier) -> tuple[Json, str]:
+        """Return what Nessie has of a table, and the state of the branch that this was read from."""
+        name = ".".join(self.identifier_to_tuple(identifier))
+        try:
+            found = self._client.get("trees", self.name, "contents", name)
+        except NotThere:
+            raise NoSuchTableError(f"Table does not exist: {name}") from None
+        if found["content"]["type"] != _TABLE:
+            raise NoSuchTableError(f"{name} is a {found['content']['type']}, not an Iceberg table")
+        return found["content"], found["effectiveReference"]["hash"]
+
+    def _open(self, identifier: str | Identifier, content: Json) -> Table:
+        return self.at(".".join(self.identifier_to_tuple(identifier)), content["metadataLocation"])
+
+    def _entries(self) -> list[Json]:
+        return list(self._client.pages("trees", self.name, "entries", items="entries"))
+
+    def _namespace_of(self, name: str) -> list[Json]:
+        """Return the operation that a table's namespace still needs; nothing where it exists."""
+        namespace = name.split(".", maxsplit=1)[0]
+        try:
+            self._client.get("trees", self.name, "contents", namespace)
+        except NotThere:
+            return [put_namespace(namespace)]
+        return []
+
+    def _add(self, name: str, content: Json) -> None:
+        """Put a table that is new to the reference."""
+        for attempt in range(_ATTEMPTS):
+            hash_ = self._client.reference(self.name)["hash"]
+            operations = [*self._namespace_of(name), put(name, content)]
+            try:
+                self._client.commit(self.name, hash_, operations, f"Create {name}")
+            except Conflict as conflict:
+                if name in conflict.keys:
+                    raise TableAlreadyExistsError(f"Table {name} already exists") from None
+                if attempt == _ATTEMPTS - 1:  # another writer made the namespace in between, again and again
+                    raise CommitFailedException(f"{name} on branch {self.name}: {conflict}") from None
+            else:
+                return
+
+    def _commit(self, hash_: str, operations: list[Json], message: str, *, taken: str = "") -> None:
+        try:
+            self._client.commit(self.name, hash_, operations, message)
+        except Conflict as conflict:
+            if taken and taken in conflict.keys:
+                raise TableAlreadyExistsError(f"Table {taken} already exists") from None
+            raise CommitFailedException(f"{message} on branch {self.name}: {conflict}") from None
+
+
+def put(name: str, content: Json) -> Json:
+    """Return the operation that lets `namespace.table` be a content."""
+    return {"type": "PUT", "key": {"elements": name.split(".")}, "content": content}
+
+
+def put_namespace(name: str) -> Json:
+    """Return the operation that makes a namespace."""
+    return put(name, {"type": "NAMESPACE", "elements": [name], "properties": {}})
+
+
+def delete(name: str) -> Json:
+    """Return the operation that drops `namespace.table`."""
+    return {"type": "DELETE", "key": {"elements": name.split(".")}}
+
+
+def is_table(content: Json | None) -> bool:
+    """Say whether a content is an Iceberg table."""
+    return content is not None and content["type"] == _TABLE
+
+
+def key_name(key: Json) -> str:
+    """Return a key as `namespace.table`."""
+    return ".".join(key["elements"])
+
+
+def _committed(table: Table) -> CommitTableResponse:
+    return CommitTableResponse(metadata=table.metadata, metadata_location=table.metadata_location)  # type: ignore[call-arg]
+
+
+def _content_of(metadata: TableMetadata, location: str) -> Json:
+    return {
+        "type": _TABLE,
+        "metadataLocation": location,
+        "snapshotId": -1 if metadata.current_snapshot_id is None else metadata.current_snapshot_id,
+        "schemaId": metadata.current_schema_id,
+        "specId": metadata.default_spec_id,
+        "sortOrderId": metadata.default_sort_order_id,
+    }
