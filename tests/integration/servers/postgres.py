@@ -11,9 +11,15 @@ import psycopg
 
 from .processes import Server
 
-__all__ = ["SUPERUSER", "postgres", "url"]
+__all__ = ["PASSWORDS", "SUPERUSER", "make_roles", "postgres", "url"]
 
 SUPERUSER = "postgres"
+#: The variables of the superuser's password and of the roles'.
+PASSWORDS = (
+    "POSTGRES_PASSWORD",
+    *(f"POSTGRES_{role}_PASSWORD" for role in ("CATALOG", "DAGSTER", "NESSIE", "PUBLISHER", "READER")),
+)
+_ROLES = Path(__file__).resolve().parents[3] / "template" / "services" / "postgres" / "roles.sql"
 
 
 def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str, str]) -> Server:
@@ -73,6 +79,25 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
         user=user,
         seconds=60,
     )
+
+
+def make_roles(programs: Path, *, port: int, passwords: Mapping[str, str]) -> None:
+    """Make databases and roles with the script of the template, as the image does when it starts first.
+
+    Args:
+        programs: As for `postgres`.
+        port: Of the running server.
+        passwords: As for `postgres`; the script takes them from its environment.
+
+    Raises:
+        RuntimeError: The script failed; with what it said.
+    """
+    psql = [str(programs / "bin" / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={_ROLES}"]
+    where = [f"--port={port}", "--host=127.0.0.1", f"--username={SUPERUSER}", "--dbname=postgres"]
+    environment = {**_environment(), **passwords, "PGPASSWORD": passwords["POSTGRES_PASSWORD"]}
+    done = subprocess.run([*psql, *where], env=environment, capture_output=True, text=True)
+    if done.returncode or done.stderr:
+        raise RuntimeError(f"{_ROLES.name} failed:\n{done.stderr}")
 
 
 def url(port: int, role: str, password: str, database: str = "postgres") -> str:

@@ -7,12 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psycopg
-from psycopg import sql
-
 from .downloads import Programs, programs
 from .nessie import nessie
-from .postgres import SUPERUSER, postgres, url
+from .postgres import PASSWORDS, SUPERUSER, make_roles, postgres, url
 from .processes import Server, free_ports
 from .s3 import REGION, make_bucket, s3
 from .trino import trino
@@ -21,14 +18,6 @@ __all__ = ["Stack"]
 
 _TEMPLATE = Path(__file__).resolve().parents[3] / "template" / "services"
 _BUCKET = "warehouse"
-_PASSWORDS = (
-    "POSTGRES_PASSWORD",
-    "POSTGRES_CATALOG_PASSWORD",
-    "POSTGRES_DAGSTER_PASSWORD",
-    "POSTGRES_NESSIE_PASSWORD",
-    "POSTGRES_PUBLISHER_PASSWORD",
-    "POSTGRES_READER_PASSWORD",
-)
 
 
 class Stack:
@@ -50,7 +39,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="cascade-stack-"))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
         ports = dict(zip(("postgres", "s3", "nessie", "health", "trino"), free_ports(5), strict=True))
-        passwords = {name: secrets.token_urlsafe(24) for name in _PASSWORDS}
+        passwords = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
         access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
         self.superuser_url = url(ports["postgres"], SUPERUSER, passwords["POSTGRES_PASSWORD"])
 
@@ -98,7 +87,7 @@ class Stack:
         self.servers["trino"].launch()  # the slowest; it needs the others only when it is asked something
         self.servers["s3"].launch()
         self.servers["postgres"].start()
-        self._prepare_databases()
+        make_roles(self._found.postgres, port=self._ports["postgres"], passwords=self._passwords)
         self.servers["nessie"].launch()
         self.servers["s3"].wait()
         keys = {name: self.environment[f"CASCADE_S3_{name.upper()}"] for name in ("access_key", "secret_key")}
@@ -154,20 +143,3 @@ class Stack:
             port=ports["trino"],
             environment=lake,
         )
-
-    def _prepare_databases(self) -> None:
-        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
-            for role, database in (("catalog", "cascade"), ("dagster", "dagster"), ("nessie", "nessie")):
-                self._database(connection, role, database)
-            self._database(connection, "publisher", "marts")
-            self._role(connection, "reader")
-
-    def _role(self, connection: psycopg.Connection, role: str) -> None:
-        password = self._passwords[f"POSTGRES_{role.upper()}_PASSWORD"]
-        statement = sql.SQL("create role {} login password {}")
-        connection.execute(statement.format(sql.Identifier(f"cascade_{role}"), sql.Literal(password)))
-
-    def _database(self, connection: psycopg.Connection, role: str, database: str) -> None:
-        self._role(connection, role)
-        owner = sql.Identifier(f"cascade_{role}")
-        connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), owner))
