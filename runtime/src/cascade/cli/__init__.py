@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
     "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
     "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
+    "services": ("cascade.cli.services:services", "Prepare the servers of compose.yaml."),
     "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
 }
 

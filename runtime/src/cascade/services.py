@@ -1,0 +1,93 @@
+"""Complete `.env` with what the servers of `compose.yaml` need: ports, generated passwords, addresses."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from cascade.errors import ConfigurationError
+
+__all__ = ["EnvFile", "complete_env"]
+
+# Where the template keeps the keys, and what stands there for a random value.
+_EXAMPLE = Path("services") / "env.example"
+_GENERATED = "<generated>"
+# Hexadecimal: safe in URLs, properties, SQL and shells.
+_BYTES = 24
+
+
+@dataclass
+class EnvFile:
+    """What became of `.env`.
+
+    Attributes:
+        path: The file.
+        written: Keys that were missing.
+        kept: Keys that were there.
+    """
+
+    path: Path
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def complete_env(project_dir: Path) -> EnvFile:
+    """Append to `.env` each key of `services/env.example` that it lacks, with a random value for `<generated>`.
+
+    Nothing that is there changes, so calling it again, or after an update brought new keys, is safe. The file is
+    written whole or not at all, and readable by its owner alone.
+
+    Args:
+        project_dir: The project's root folder.
+
+    Raises:
+        ConfigurationError: The project has no `services/env.example`.
+    """
+    example = project_dir / _EXAMPLE
+    if not example.is_file():
+        raise ConfigurationError(
+            f"{_EXAMPLE} is missing, which lists what the servers need.",
+            where=str(project_dir),
+            fix="get it from git, or from the template with `copier update`.",
+        )
+    # A link stays one.
+    path = (project_dir / ".env").resolve()
+    before = path.read_text("utf-8") if path.is_file() else ""
+    found = EnvFile(project_dir / ".env")
+    # Names of settings are the same in small letters.
+    there = {name.upper() for name in dotenv_values(path, interpolate=False)}
+    lines: list[str] = []
+    comments: list[str] = []
+    for line in example.read_text("utf-8").splitlines():
+        name, equals, value = line.partition("=")
+        if line.startswith("#"):
+            comments.append(line)
+        elif not equals:
+            comments = [""] if lines or before else []
+        elif name.strip().upper() in there:
+            found.kept.append(name.strip())
+            comments = []
+        else:
+            lines += [*comments, f"{name}={value.replace(_GENERATED, secrets.token_hex(_BYTES))}"]
+            found.written.append(name.strip())
+            comments = []
+    if lines:
+        gap = "\n" if before and not before.endswith("\n") else ""
+        _write_privately(path, before + gap + "\n".join(lines) + "\n")
+    return found
+
+
+def _write_privately(path: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".env-")  # for its owner alone
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
