@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cascade.config import Settings
-from cascade.errors import CatalogError
+from cascade.errors import BranchNotFoundError, CatalogError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -21,6 +22,7 @@ __all__ = [
     "MAIN",
     "Branch",
     "BranchingCatalog",
+    "Locations",
     "LogEntry",
     "TableChange",
     "check_reference_name",
@@ -96,6 +98,19 @@ class LogEntry:
     source: str
     target: str
     changes: tuple[TableChange, ...]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """The metadata locations that a catalog still needs; all files that no such state holds are garbage.
+
+    Attributes:
+        standing: Those that a reference stands at, and those that it was made from.
+        history: Those that only the log names: to restore them, or to read `main` as it stood.
+    """
+
+    standing: frozenset[str]
+    history: frozenset[str]
 
 
 class BranchingCatalog(abc.ABC):
@@ -200,8 +215,30 @@ class BranchingCatalog(abc.ABC):
             The new entry of the log; `None` when nothing has changed since.
 
         Raises:
-            CatalogError: The log has no such entry.
+            CatalogError: The log has no such entry, or garbage collection has removed what stood there then.
         """
+
+    def locations(self, since: dt.datetime) -> Locations:
+        """Return the metadata locations that are still needed.
+
+        Args:
+            since: States that branches left before then are not needed any more. Time zone aware.
+        """
+        standing: set[str] = set()
+        history: set[str] = set()
+        # `main` comes last: what a promotion moves meanwhile is seen on the one side or on the other.
+        for reference in reversed(self.branches()):
+            with contextlib.suppress(BranchNotFoundError):  # dropped meanwhile
+                standing.update(self.pointers(reference.name).values())
+                _add_sides(standing, self.changes(reference.name))
+                for entry in self.log(reference.name) if reference.kind == "branch" else ():
+                    if entry.at >= since:
+                        _add_sides(history, entry.changes)
+        return Locations(frozenset(standing), frozenset(history - standing))
+
+    def history_lock(self) -> AbstractContextManager[object]:
+        """Hold the log: garbage collection forgets no old state while a branch is restored to it."""
+        return self.table_lock("cascade.history")
 
     @abc.abstractmethod
     def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
@@ -266,6 +303,10 @@ def check_table_name(table: str) -> str:
             fix="use namespace.table of letters, digits and underscores; for example raw.weather_observations.",
         )
     return table
+
+
+def _add_sides(found: set[str], changes: Iterable[TableChange]) -> None:
+    found.update(side for change in changes for side in (change.before, change.after) if side is not None)
 
 
 def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableChange]:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalogBaseTable
+from pyiceberg.catalog.sql import SqlCatalogBaseTable
 from pyiceberg.table import Table
 
 from cascade.catalog import (
@@ -25,6 +25,7 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
+from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, open_sqlite
 from cascade.catalog.files import warehouse_properties
 from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
 from cascade.catalog.reference import SqlReference
@@ -34,44 +35,7 @@ from cascade.postgres import explain_postgres, is_restarting, open_postgres
 
 __all__ = ["EmbeddedCatalog"]
 
-_BUSY_SECONDS = 60
 _RETRIES = 5
-
-_schema = sa.MetaData()
-_branches = sa.Table(
-    "cascade_branches",
-    _schema,
-    sa.Column("name", sa.String(100), primary_key=True),
-    sa.Column("kind", sa.String(10), nullable=False),
-    sa.Column("source", sa.String(100), nullable=False),
-    sa.Column("created_at", sa.String(40), nullable=False),
-)
-# Where each table stood when the branch was made, or when it was last promoted.
-_bases = sa.Table(
-    "cascade_branch_bases",
-    _schema,
-    sa.Column("branch", sa.String(100), primary_key=True),
-    sa.Column("table_namespace", sa.String(255), primary_key=True),
-    sa.Column("table_name", sa.String(255), primary_key=True),
-    sa.Column("metadata_location", sa.String(1000), nullable=False),
-)
-_log = sa.Table(
-    "cascade_log",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at", sa.String(40), nullable=False),
-    sa.Column("kind", sa.String(10), nullable=False),
-    sa.Column("source", sa.String(100), nullable=False),
-    sa.Column("target", sa.String(100), nullable=False),
-    sa.Column("changes", sa.Text, nullable=False),  # JSON: [[table, before, after], ...]
-)
-_properties = sa.Table(
-    "cascade_properties",
-    _schema,
-    sa.Column("name", sa.String(100), primary_key=True),
-    sa.Column("value", sa.String(1000), nullable=False),
-)
-_tables = cast(sa.Table, IcebergTables.__table__)
 
 T = TypeVar("T")
 
@@ -95,11 +59,7 @@ class EmbeddedCatalog(BranchingCatalog):
             data_path = settings.data_path
             self._place = str(data_path) if not settings.warehouse else self._place
             self._locks = FileLocks(data_path / "locks")
-            self._engine = sa.create_engine(
-                f"sqlite:///{data_path / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS}
-            )
-            sa.event.listen(self._engine, "connect", _configure_connection)
-            sa.event.listen(self._engine, "begin", _begin)
+            self._engine = open_sqlite(data_path / "catalog.db")
         else:
             self._engine = open_postgres(self._url)
             self._locks = PostgresLocks(self._engine)
@@ -108,7 +68,7 @@ class EmbeddedCatalog(BranchingCatalog):
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
         with self._locks.hold("schema"):
             SqlCatalogBaseTable.metadata.create_all(self._engine)
-            _schema.create_all(self._engine)
+            SCHEMA.create_all(self._engine)
             self._write(self._found)
 
     def catalog(self, ref: str) -> Catalog:
@@ -122,7 +82,7 @@ class EmbeddedCatalog(BranchingCatalog):
         """Return all references, `main` first, then by name."""
 
         def read(connection: sa.Connection) -> list[Branch]:
-            rows = connection.execute(sa.select(_branches).order_by(_branches.c.name != MAIN, _branches.c.name))
+            rows = connection.execute(sa.select(BRANCHES).order_by(BRANCHES.c.name != MAIN, BRANCHES.c.name))
             return [
                 Branch(
                     name=row.name,
@@ -166,11 +126,11 @@ class EmbeddedCatalog(BranchingCatalog):
 
         def drop(connection: sa.Connection) -> None:
             self._kind(connection, name)
-            connection.execute(_tables.delete().where(_tables.c.catalog_name == name))
-            connection.execute(_bases.delete().where(_bases.c.branch == name))
+            connection.execute(TABLES.delete().where(TABLES.c.catalog_name == name))
+            connection.execute(BASES.delete().where(BASES.c.branch == name))
             # A later branch of this name has a history of its own.
-            connection.execute(_log.delete().where(_log.c.target == name))
-            connection.execute(_branches.delete().where(_branches.c.name == name))
+            connection.execute(LOG.delete().where(LOG.c.target == name))
+            connection.execute(BRANCHES.delete().where(BRANCHES.c.name == name))
 
         self._write(drop)
 
@@ -266,11 +226,13 @@ class EmbeddedCatalog(BranchingCatalog):
             changes = compare(standing, _undo(standing, [e for e in entries if e.id > entry]))
             if not changes:
                 return None
+            self._reader.require_kept(entry, changes)
             done = self._move(connection, target, changes, kind="restore", source=str(entry))
             self._follow(connection, target)
             return done
 
-        return self._write(move)
+        with self.history_lock():
+            return self._write(move)
 
     def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
         """Hold the right to run a pipeline against a branch."""
@@ -287,10 +249,10 @@ class EmbeddedCatalog(BranchingCatalog):
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""
         here = self._place
-        recorded = connection.execute(sa.select(_properties.c.value).where(_properties.c.name == "place")).scalar()
+        recorded = connection.execute(sa.select(PROPERTIES.c.value).where(PROPERTIES.c.name == "place")).scalar()
         if recorded is None:
-            connection.execute(_properties.insert().values(name="place", value=here))
-            connection.execute(_branches.insert().values(name=MAIN, kind="branch", source="", created_at=_now()))
+            connection.execute(PROPERTIES.insert().values(name="place", value=here))
+            connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=_now()))
         elif recorded != here and (here.startswith("s3://") or Path(recorded).resolve() != Path(here).resolve()):
             raise CatalogError(
                 "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",
@@ -304,7 +266,7 @@ class EmbeddedCatalog(BranchingCatalog):
     # All below work inside the connection's transaction.
 
     def _names(self, connection: sa.Connection) -> dict[str, str]:
-        rows = connection.execute(sa.select(_branches.c.name, _branches.c.kind)).all()
+        rows = connection.execute(sa.select(BRANCHES.c.name, BRANCHES.c.kind)).all()
         return {str(row.name): str(row.kind) for row in rows}
 
     def _kind(self, connection: sa.Connection, name: str) -> str:
@@ -325,9 +287,7 @@ class EmbeddedCatalog(BranchingCatalog):
             )
 
     def _entries(self, connection: sa.Connection, target: str, limit: int | None = None) -> list[LogEntry]:
-        rows = connection.execute(
-            sa.select(_log).where(_log.c.target == target).order_by(_log.c.id.desc()).limit(limit)
-        )
+        rows = connection.execute(sa.select(LOG).where(LOG.c.target == target).order_by(LOG.c.id.desc()).limit(limit))
         return [_entry(row) for row in rows.all()]
 
     def _create(self, connection: sa.Connection, name: str, source: str, kind: str) -> None:
@@ -337,38 +297,38 @@ class EmbeddedCatalog(BranchingCatalog):
             raise CatalogError(
                 f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
             )
-        connection.execute(_branches.insert().values(name=name, kind=kind, source=source, created_at=_now()))
+        connection.execute(BRANCHES.insert().values(name=name, kind=kind, source=source, created_at=_now()))
         self._copy(connection, source, name)
 
     def _copy(self, connection: sa.Connection, source: str, target: str) -> None:
         """Let the target stand where the source stands, and take that for its base."""
-        connection.execute(_tables.delete().where(_tables.c.catalog_name == target))
-        columns = [c.name for c in _tables.columns]
-        values = [sa.literal(target) if name == "catalog_name" else _tables.c[name] for name in columns]
+        connection.execute(TABLES.delete().where(TABLES.c.catalog_name == target))
+        columns = [c.name for c in TABLES.columns]
+        values = [sa.literal(target) if name == "catalog_name" else TABLES.c[name] for name in columns]
         connection.execute(
-            _tables.insert().from_select(columns, sa.select(*values).where(_tables.c.catalog_name == source))
+            TABLES.insert().from_select(columns, sa.select(*values).where(TABLES.c.catalog_name == source))
         )
         self._set_base(connection, target)
 
     def _set_base(self, connection: sa.Connection, branch: str) -> None:
-        connection.execute(_bases.delete().where(_bases.c.branch == branch))
+        connection.execute(BASES.delete().where(BASES.c.branch == branch))
         rows = sa.select(
-            sa.literal(branch), _tables.c.table_namespace, _tables.c.table_name, _tables.c.metadata_location
-        ).where(_tables.c.catalog_name == branch)
-        connection.execute(_bases.insert().from_select([c.name for c in _bases.columns], rows))
+            sa.literal(branch), TABLES.c.table_namespace, TABLES.c.table_name, TABLES.c.metadata_location
+        ).where(TABLES.c.catalog_name == branch)
+        connection.execute(BASES.insert().from_select([c.name for c in BASES.columns], rows))
 
     def _pointers(self, connection: sa.Connection, ref: str) -> dict[str, str]:
         rows = connection.execute(
-            sa.select(_tables.c.table_namespace, _tables.c.table_name, _tables.c.metadata_location).where(
-                _tables.c.catalog_name == ref
+            sa.select(TABLES.c.table_namespace, TABLES.c.table_name, TABLES.c.metadata_location).where(
+                TABLES.c.catalog_name == ref
             )
         )
         return {f"{row.table_namespace}.{row.table_name}": str(row.metadata_location) for row in rows}
 
     def _changes(self, connection: sa.Connection, branch: str) -> list[TableChange]:
         rows = connection.execute(
-            sa.select(_bases.c.table_namespace, _bases.c.table_name, _bases.c.metadata_location).where(
-                _bases.c.branch == branch
+            sa.select(BASES.c.table_namespace, BASES.c.table_name, BASES.c.metadata_location).where(
+                BASES.c.branch == branch
             )
         )
         base = {f"{row.table_namespace}.{row.table_name}": str(row.metadata_location) for row in rows}
@@ -378,22 +338,22 @@ class EmbeddedCatalog(BranchingCatalog):
         self, connection: sa.Connection, target: str, changes: list[TableChange], *, kind: str, source: str
     ) -> LogEntry:
         table = sa.and_(
-            _tables.c.catalog_name == target,
-            _tables.c.table_namespace == sa.bindparam("of_namespace"),
-            _tables.c.table_name == sa.bindparam("of_name"),
+            TABLES.c.catalog_name == target,
+            TABLES.c.table_namespace == sa.bindparam("of_namespace"),
+            TABLES.c.table_name == sa.bindparam("of_name"),
         )
         statements: dict[str, sa.Executable] = {
-            "created": _tables.insert().values(
+            "created": TABLES.insert().values(
                 catalog_name=target,
                 table_namespace=sa.bindparam("of_namespace"),
                 table_name=sa.bindparam("of_name"),
                 metadata_location=sa.bindparam("after"),
                 iceberg_type="TABLE",
             ),
-            "changed": _tables.update()
+            "changed": TABLES.update()
             .where(table)
             .values(metadata_location=sa.bindparam("after"), previous_metadata_location=sa.bindparam("before")),
-            "dropped": _tables.delete().where(table),
+            "dropped": TABLES.delete().where(table),
         }
         for change_kind, statement in statements.items():
             rows = []
@@ -405,7 +365,7 @@ class EmbeddedCatalog(BranchingCatalog):
             if rows:
                 connection.execute(statement, rows)
         row = connection.execute(
-            _log.insert()
+            LOG.insert()
             .values(
                 at=_now(),
                 kind=kind,
@@ -413,7 +373,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 target=target,
                 changes=json.dumps([[c.table, c.before, c.after] for c in changes]),
             )
-            .returning(*_log.columns)
+            .returning(*LOG.columns)
         ).one()
         return _entry(row)
 
@@ -423,8 +383,8 @@ class EmbeddedCatalog(BranchingCatalog):
         Not the branches of runs: a run reads one state from beginning to end.
         """
         rows = connection.execute(
-            sa.select(_branches.c.name).where(
-                _branches.c.kind == "branch", _branches.c.source == target, _branches.c.name.not_like("run-%")
+            sa.select(BRANCHES.c.name).where(
+                BRANCHES.c.kind == "branch", BRANCHES.c.source == target, BRANCHES.c.name.not_like("run-%")
             )
         )
         for name in [str(row.name) for row in rows]:
@@ -463,21 +423,6 @@ class EmbeddedCatalog(BranchingCatalog):
     @property
     def _sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
-
-
-def _configure_connection(connection: Any, _record: object) -> None:
-    # SQLAlchemy begins transactions itself (`_begin`), not the driver.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A transaction that reads before it writes must lock first, or a writer in between makes it fail.
-    write = connection.get_execution_options().get("cascade_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def _undo(standing: dict[str, str], entries: Iterable[LogEntry]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["WarehouseIO", "open_durable", "warehouse_properties"]
 
 _CA_FILE = "cascade.ca-file"
+_ATTEMPTS = 5
 
 
 def warehouse_properties(settings: Settings) -> dict[str, str]:
@@ -54,8 +56,12 @@ def open_durable(path: str) -> BinaryIO:
     Args:
         path: Absolute path; missing folders are made.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    return cast(BinaryIO, io.BufferedWriter(_SyncedFile(path, "w"), buffer_size=1 << 20))
+    folder = os.path.dirname(path)
+    for _ in range(_ATTEMPTS):
+        os.makedirs(folder, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # garbage collection removed the folder, empty as it was
+            return cast(BinaryIO, io.BufferedWriter(_SyncedFile(path, "w"), buffer_size=1 << 20))
+    raise FileNotFoundError(f"Folder {folder} is removed as soon as it is made")
 
 
 class _DurableFile(PyArrowFile):

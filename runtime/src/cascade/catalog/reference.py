@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,10 +16,12 @@ from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
 
-from cascade.catalog import check_table_name
+from cascade.catalog import TableChange, check_table_name
 from cascade.errors import CatalogError
 
 __all__ = ["ReferenceCatalog", "SqlReference"]
+
+_FORGOTTEN = "`cascade maintain files` keeps what the log needs for 30 days, or for `--keep-history`."
 
 TableLock = Callable[[str], AbstractContextManager[object]]
 
@@ -32,10 +35,36 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
     def at(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
         io = self._load_file_io(location=location)
-        metadata = FromInputFile.table_metadata(io.new_input(location))
+        try:
+            metadata = FromInputFile.table_metadata(io.new_input(location))
+        except FileNotFoundError:
+            raise CatalogError(
+                f"The files of this state of {table} are not there any more.", where=location, fix=_FORGOTTEN
+            ) from None
         return Table(
             identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
         )
+
+    def require_kept(self, entry: int, changes: Iterable[TableChange]) -> None:
+        """Refuse to restore what garbage collection has removed.
+
+        Args:
+            entry: The entry of the log, for the message.
+            changes: What the restore would move.
+
+        Raises:
+            CatalogError: Files of these states are gone; the tables are named.
+        """
+        wanted = [(change.table, change.after) for change in changes if change.after is not None]
+        io = self._load_file_io(location=self.properties["warehouse"])
+        with ThreadPoolExecutor(16) as threads:
+            kept = list(threads.map(lambda location: io.new_input(location).exists(), [at for _, at in wanted]))
+        if gone := [table for (table, _), there in zip(wanted, kept, strict=True) if not there]:
+            raise CatalogError(
+                f"Entry {entry} of the log is too old to be restored: its files were removed.",
+                where=f"tables {', '.join(gone)}",
+                fix=f"restore a later entry. {_FORGOTTEN}",
+            )
 
     def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
         check_table_name(f"{namespace}.{table_name}")
