@@ -230,7 +230,8 @@ _TEXT = {
 
 _PAIRS = "(values (1, 7, 2), (2, -7, 2), (3, 7, -2), (4, 7, 0), (5, 0, 5), (6, null, 1)) as t(n, a, b)"
 _GROUPS = "(values (1, 1), (1, 2), (1, 10), (1, null), (2, 5), (3, null), (4, -1), (4, 2)) as t(g, a)"
-_MANY = "(select i * 100 + k as x from ({{ dbt.generate_series(100) }}) as a(i) cross join ({{ dbt.generate_series(100) }}) as b(k)) as t"
+_HUNDRED = "({{ dbt.generate_series(100) }})"
+_MANY = f"(select i * 100 + k as x from {_HUNDRED} as a(i) cross join {_HUNDRED} as b(k)) as t"
 _VERSIONS = (
     "with versions as (select * from (values (1, 1, 'a'), (1, 2, 'é'), (2, null, 'c'), (2, -1, 'd')) as v(k, o, x))"
 )
@@ -337,7 +338,8 @@ _DBT = {
     ),
     **{
         f"datediff_{unit}": (
-            f"select v from (select n, {{{{ dbt.datediff('a', 'b', '{unit}') }}}} as v from {_SPAN_ENDS}) as f order by n",
+            f"select v from (select n, {{{{ dbt.datediff('a', 'b', '{unit}') }}}} as v from {_SPAN_ENDS}) as f"
+            " order by n",
             [*((v,) for v in expected), (None,)],
         )
         for unit, expected in _SPANS.items()
@@ -365,11 +367,14 @@ _DBT = {
         [(1,), (2,), (3,)],
     ),
     "date_spine": (
-        """select date_day from ({{ dbt.date_spine('day', "date '2024-02-28'", "date '2024-03-01'") }}) as s order by 1""",
+        "select date_day from"
+        """ ({{ dbt.date_spine('day', "date '2024-02-28'", "date '2024-03-01'") }}) as s order by 1""",
         [(_stamp("2024-02-28"),), (_stamp("2024-02-29"),)],
     ),
     "date_spine_hour": (
-        """select date_hour from ({{ dbt.date_spine('hour', "timestamp '1969-12-31 23:00:00'", "timestamp '1970-01-01 01:00:00'") }}) as s order by 1""",
+        "select date_hour from"
+        """ ({{ dbt.date_spine('hour', "timestamp '1969-12-31 23:00:00'", "timestamp '1970-01-01 01:00:00'") }})"""
+        " as s order by 1",
         [(_stamp("1969-12-31T23:00:00"),), (_stamp("1970-01-01T00:00:00"),)],
     ),
     "split_part": _words("""dbt.split_part('a', "','", 2)""", "b", None, "b", ""),
