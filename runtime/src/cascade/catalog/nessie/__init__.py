@@ -82,9 +82,7 @@ class NessieCatalog(BranchingCatalog):
         try:
             self._client.reference(name)
         except BranchNotFoundError:
-            with suppress(CatalogError):  # another process makes it at this moment
-                self._create(name, MAIN, "BRANCH")
-                return True
+            return self._make(name, MAIN, "BRANCH")
         return False
 
     def delete(self, name: str) -> None:
@@ -256,18 +254,29 @@ class NessieCatalog(BranchingCatalog):
         return reference
 
     def _create(self, name: str, source: str, kind: str) -> None:
-        check_reference_name(name)
+        if not self._make(check_reference_name(name), source, kind):
+            raise CatalogError(
+                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
+            )
+
+    def _make(self, name: str, source: str, kind: str) -> bool:
+        """Make a reference unless there is one of this name; say whether it was made."""
         reference = self._find(source)
+        if reference["hash"] == NO_ANCESTOR:
+            # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
+            nothing = {"type": "UNCHANGED", "key": {"elements": ["cascade"]}}
+            with suppress(Conflict):  # another process was first
+                self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
+            reference = self._find(source)
         try:
             self._client.create(name, kind, reference)
         except Conflict as conflict:
-            if not conflict.exists:
-                raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
-            raise CatalogError(
-                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
-            ) from None
+            if conflict.exists:
+                return False
+            raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
         now = dt.datetime.now(dt.UTC).isoformat()
         self._records.put({name: {"source": source, "created_at": now, "base": reference["hash"]}})
+        return True
 
     def _described(self, reference: Json, records: dict[str, dict[str, str]]) -> Branch:
         name = reference["name"]
