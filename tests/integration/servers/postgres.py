@@ -61,6 +61,7 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
     if done.returncode:
         raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
     own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200}
+    own["fsync"] = "off"  # what a killed server wrote is safe with the kernel; only a power failure would take it
     options = [part for name, value in own.items() for part in ("-c", f"{name}={value}")]
 
     def ready() -> None:

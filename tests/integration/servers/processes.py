@@ -7,13 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["Server", "ServerError", "answers", "free_ports"]
+__all__ = ["Server", "ServerError", "answers", "direct", "free_ports"]
 
 # The kernel ends a server when the *thread* that started it ends. All are started by this one, which lives as long as
 # the process does.
@@ -154,11 +153,15 @@ def free_ports(count: int) -> list[int]:
 
 def answers(url: str, *, containing: str = "") -> Callable[[], None]:
     """Return a check that a URL answers with success, and with a text in the answer."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ready() -> None:
-        with opener.open(url, timeout=5) as response:
+        with direct().open(url, timeout=5) as response:
             if containing not in response.read().decode():
                 raise OSError(f"{url} answers, but without {containing}")
 
     return ready
+
+
+def direct() -> urllib.request.OpenerDirector:
+    """Return what opens URLs of this machine: without the proxy that the environment may name."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
