@@ -91,8 +91,9 @@ def register_table(
     snapshot_id: int | None = None,
 ) -> None:
     """Show one Iceberg table as a view; see `register_tables`."""
-    from cascade.iceberg.read import quote, view_sql
+    from cascade.iceberg.read import quote, reach, view_sql
 
+    reach(connection, table.io)
     prefix = f"{quote(database)}." if database else ""
     namespace, view = (quote(part) for part in name.split("."))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{namespace}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyiceberg import types as t
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "duckdb_type", "files_sql", "quote", "text", "view_sql"]
+__all__ = ["connect", "duckdb_type", "files_sql", "quote", "reach", "spill", "text", "view_sql"]
 
 _PRIMITIVES: dict[type[t.IcebergType], str] = {
     t.BooleanType: "BOOLEAN",
@@ -32,11 +35,12 @@ _PRIMITIVES: dict[type[t.IcebergType], str] = {
 }
 
 
-def connect(spill_to: Path | None = None) -> duckdb.DuckDBPyConnection:
+def connect(spill_to: Path | None = None, io: FileIO | None = None) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB whose session time zone is UTC, as Iceberg's timestamps are.
 
     Args:
         spill_to: Folder for what does not fit into memory.
+        io: Where the files are that it will read.
     """
     import duckdb
 
@@ -46,8 +50,34 @@ def connect(spill_to: Path | None = None) -> duckdb.DuckDBPyConnection:
     connection.execute("SET preserve_insertion_order=false")
     connection.execute("SET enable_progress_bar=false")
     if spill_to is not None:
-        connection.execute(f"SET temp_directory={text(str(spill_to))}")
+        spill(connection, spill_to)
+    if io is not None:
+        reach(connection, io)
     return connection
+
+
+def spill(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Let a connection spill what does not fit into memory, apart from others: they would share file names."""
+    connection.execute(f"SET temp_directory={text(str(folder / uuid.uuid4().hex))}")
+
+
+def reach(connection: duckdb.DuckDBPyConnection, io: FileIO) -> None:
+    """Let a connection read files on S3 as PyIceberg does, without an extension that would have to be downloaded.
+
+    Args:
+        connection: The connection.
+        io: PyIceberg's access to the files; local ones need nothing.
+    """
+    if not isinstance(io, PyArrowFileIO) or "s3.region" not in io.properties:
+        return
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
+    class S3(ArrowFSWrapper):  # type: ignore[misc]  # fsspec ships no types
+        protocol = "s3"
+        cachable = False
+
+    if "s3" not in connection.list_filesystems():
+        connection.register_filesystem(S3(io.fs_by_scheme("s3", None)))
 
 
 def quote(name: str) -> str:

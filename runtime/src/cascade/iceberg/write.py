@@ -163,7 +163,7 @@ def write(
     kept = staged.anew()
     committing = False
     try:
-        with connect(spill_to) as connection:
+        with connect(spill_to, staged.io) as connection:
             duplicates = _deduplicate(connection, staged, key, order_by)
             _require_unique(connection, staged, unique)
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.

@@ -18,7 +18,7 @@ from cascade.config import load_settings
 from cascade.engine import register_table, register_tables
 from cascade.errors import TransformError
 from cascade.iceberg.filters import within
-from cascade.iceberg.read import quote, text
+from cascade.iceberg.read import quote, spill, text
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
 from cascade.lakehouse import Lakehouse
@@ -47,7 +47,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         self._connection = conn
         conn.execute("SET TimeZone='UTC'")
         self._spill.mkdir(parents=True, exist_ok=True)
-        conn.execute(f"SET temp_directory={text(str(self._spill))}")
+        spill(conn, self._spill)
         conn.execute(f"ATTACH ':memory:' AS {_DATABASE}")
         lake = self._lakehouse.lake
         pointers = lake.pointers(self._lakehouse.ref)

@@ -137,7 +137,7 @@ class NessieCatalog(BranchingCatalog):
                 fix="let the writing run end, then promote again.",
             )
         standing = self._contents(f"{target}@{onto['hash']}") if changes else {}
-        where = {name: content["metadataLocation"] for name, content in standing.items() if is_table(content)}
+        where = _locations(standing)
         moved = [c for c in changes if where.get(c.table) != c.after]
         conflicts = [c.table for c in moved if where.get(c.table) != c.before]
         if moved and not conflicts:
@@ -175,6 +175,10 @@ class NessieCatalog(BranchingCatalog):
 
     def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
         """Put a branch back to where it stood right after an entry of its log."""
+        with self.history_lock():
+            return self._restore(entry, target)
+
+    def _restore(self, entry: int, target: str) -> LogEntry | None:
         reference = self._require_branch(target)
         moves = dict(self._moves(reference, None))
         if entry != 0 and entry not in moves:
@@ -199,6 +203,8 @@ class NessieCatalog(BranchingCatalog):
                 operations.append(put(name, {**cast(Json, then), "id": now["id"]}))
         if not operations:
             return None
+        changes = compare(*(_locations(contents) for contents in (standing, wanted)))
+        self._open(MAIN, writable=False).require_kept(entry, changes)
         try:
             self._client.commit(
                 target,
@@ -283,8 +289,8 @@ class NessieCatalog(BranchingCatalog):
         record = records.get(name, {})
         created = record.get("created_at")
         if created is None:  # `main`, or a branch that another tool made: the age of its newest commit
-            meta = self._detail(name).get("commitMetaOfHEAD") or self._client.get("config")
-            created = meta.get("commitTime") or meta["repositoryCreationTimestamp"]
+            meta = self._detail(name).get("commitMetaOfHEAD") if name != MAIN else None
+            created = meta["commitTime"] if meta else self._client.get("config")["repositoryCreationTimestamp"]
         changed = len(self._changes(reference, record)) if name != MAIN and reference["type"] == "BRANCH" else 0
         return Branch(
             name=name,
@@ -321,8 +327,7 @@ class NessieCatalog(BranchingCatalog):
         return {key_name(entry["name"]): entry["content"] for entry in entries}
 
     def _pointers(self, state: str) -> dict[str, str]:
-        contents = self._contents(state).items()
-        return {name: content["metadataLocation"] for name, content in contents if is_table(content)}
+        return _locations(self._contents(state))
 
     def _history(self, reference: Json) -> Iterator[Json]:
         """Return the commits of a branch, newest first."""
@@ -371,6 +376,10 @@ class NessieCatalog(BranchingCatalog):
                 self._client.assign(reference, onto)
                 followed[name] = {"base": onto["hash"]}
         self._records.put(followed)
+
+
+def _locations(contents: dict[str, Json]) -> dict[str, str]:
+    return {name: content["metadataLocation"] for name, content in contents.items() if is_table(content)}
 
 
 def _moment(value: str) -> dt.datetime:
