@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "materialize": ("cascade.cli.pipeline:materialize", "Materialize assets on a branch, without promoting it."),
     "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
     "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
+    "maintain": ("cascade.cli.maintain:maintain", "Drop old branches of runs, and files that nothing needs."),
     "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
     "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
     "services": ("cascade.cli.services:services", "Prepare the servers of compose.yaml."),

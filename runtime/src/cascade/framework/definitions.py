@@ -13,6 +13,7 @@ from cascade.errors import TransformError
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
 from cascade.ingestion import CRON_METADATA
 from cascade.lakehouse import Lakehouse, branch_of_run
+from cascade.maintain.job import build_maintenance
 from cascade.publish import Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
@@ -49,12 +50,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     checks = [*(found.asset_checks or ())]
     publishing = build_publishing(_before_promotion(assets), _guards([*assets, *checks], broken))
     scheduled = [_schedule(a) for a in assets if isinstance(a, dg.AssetsDefinition) and _cron(a)]
+    maintenance = build_maintenance(settings)
     return dg.Definitions.merge(
         found,
         dg.Definitions(
             assets=[*dbt, *publishing],
-            schedules=scheduled,
-            jobs=[schedule.job for schedule in scheduled],
+            schedules=[*scheduled, maintenance],
+            jobs=[schedule.job for schedule in (*scheduled, maintenance)],
             resources={"lakehouse": _lakehouse_resource(settings)},
             executor=dg.in_process_executor,
             metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)},

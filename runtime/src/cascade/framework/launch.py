@@ -24,7 +24,7 @@ from cascade.framework.selection import PartitionGroup, group_by_partitions, sel
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
 
-__all__ = ["materialize", "open_instance", "run_pipeline"]
+__all__ = ["close_killed_runs", "materialize", "open_instance", "run_pipeline"]
 
 _BUSY_SECONDS = 60
 # Tag of the runs of `cascade run`.
@@ -114,7 +114,7 @@ def run_pipeline(
     run_id = make_new_run_id()
     lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
     with lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
-        _close_killed_runs(instance)
+        close_killed_runs(instance)
         launch = _Launch(definitions, instance, lakehouse, tell)
         outcome = launch.execute(chosen, partition, run_id, {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"})
         outcome.branch_kept = _keep_if_written(lakehouse)
@@ -143,6 +143,17 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
         return _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), {})
 
 
+def close_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs of killed commands as failed: whoever holds the lease of `main` knows that none of them is alive.
+
+    Args:
+        instance: The project's Dagster storage.
+    """
+    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
+    for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={_COMMAND_TAG: "run"})):
+        instance.report_run_failed(run, "The process that executed this run was killed.")
+
+
 def _keep_if_written(lakehouse: Lakehouse) -> bool:
     """Drop the run's branch when nothing was written on it; say whether there is one to look at."""
     if lakehouse.ref != lakehouse.branch:
@@ -151,13 +162,6 @@ def _keep_if_written(lakehouse: Lakehouse) -> bool:
         return True
     lakehouse.lake.delete(lakehouse.branch)
     return False
-
-
-def _close_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark runs of killed commands as failed: whoever holds the lease knows that none of them is alive."""
-    alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={_COMMAND_TAG: "run"})):
-        instance.report_run_failed(run, "The process that executed this run was killed.")
 
 
 @dataclass

@@ -1,0 +1,134 @@
+"""`cascade maintain …`: drop old branches of runs, and files that nothing needs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from cascade.catalog import MAIN, open_catalog
+from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.cli.style import click
+from cascade.config import load_settings
+from cascade.errors import LeaseHeldError
+
+__all__ = ["maintain"]
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
+
+
+@click.group()
+def maintain() -> None:
+    """Keep the lakehouse from growing for ever.
+
+    Two steps: drop the branches of runs that ended long ago, then remove the files that nothing needs any more.
+    """
+
+
+@maintain.command()
+@click.option(
+    "--older-than",
+    default="7d",
+    show_default=True,
+    metavar="AGE",
+    help="How long ago the last thing happened on a branch, such as 7d or 12h.",
+)
+@_dry_run
+@json_option
+def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
+    """Drop branches of failed runs and backfills that ended long ago.
+
+    `main`, `dev`, tags and branches that somebody made are never touched.
+    """
+    from cascade.maintain import clean_branches, parse_age
+
+    age = parse_age(older_than)
+    settings = load_settings()
+    lake = open_catalog(settings)
+    with progress("cascade maintain branches") as tell:
+        tell("loading", "runs")
+        from cascade.framework.launch import close_killed_runs, open_instance
+
+        with open_instance(settings) as instance:
+            if not dry_run:
+                with contextlib.suppress(LeaseHeldError), lake.lease(MAIN, "`cascade maintain branches`"):
+                    close_killed_runs(instance)
+            done = clean_branches(lake, settings, instance, older_than=age, dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "removed": done.removed, "left": done.left, "leftovers": done.leftovers})
+        return
+    verb = "would be dropped" if dry_run else "dropped"
+    rows = [[name, verb, why] for name, why in done.removed.items()]
+    rows += [[name, "stays", why] for name, why in done.left.items()]
+    if rows:
+        print_table(["branch", "", "why"], rows)
+    else:
+        say("There are no branches of runs.")
+    for path in done.leftovers:
+        say(f"{'Would remove' if dry_run else 'Removed'} {settings.data_path / path}")
+
+
+@maintain.command()
+@click.option(
+    "--older-than",
+    default="3d",
+    show_default=True,
+    metavar="AGE",
+    help="How old a file must be, such as 3d or 12h; longer than the longest run.",
+)
+@click.option(
+    "--keep-history",
+    default="30d",
+    show_default=True,
+    metavar="AGE",
+    help="How long entries of `cascade branch log` can be restored, and `main` be read as it stood.",
+)
+@_dry_run
+@json_option
+def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> None:
+    """Remove the files of tables that no branch, no tag and no recent entry of the log needs."""
+    from cascade.maintain import collect_files, parse_age, unfinished_since
+
+    age, history = parse_age(older_than), parse_age(keep_history)
+    settings = load_settings()
+    lake = open_catalog(settings)
+    with progress("cascade maintain files") as tell:
+        tell("loading", "runs")
+        from cascade.framework.launch import open_instance
+
+        with open_instance(settings) as instance:
+            unfinished = unfinished_since(instance)
+        done = collect_files(
+            lake, older_than=age, keep_history=history, unfinished_since=unfinished, dry_run=dry_run, tell=tell
+        )
+    size = sum(file.size for file in done.removed)
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "written_before": done.cutoff,
+                "history_since": done.since,
+                "removed": [{"path": f.path, "bytes": f.size} for f in done.removed],
+                "bytes": size,
+                "needed": done.needed,
+                "young": done.young,
+                "missing": done.missing,
+                "failed": done.failed,
+            }
+        )
+    else:
+        tables: dict[str, list[int]] = {}
+        for file in done.removed:
+            tables.setdefault(".".join(file.path.split("/")[:2]), []).append(file.size)
+        if tables:
+            rows: list[list[Any]] = [[name, len(sizes), sum(sizes) / 1e6] for name, sizes in sorted(tables.items())]
+            print_table(["table", "files", "MB"], rows)
+        say(
+            f"{'Would remove' if dry_run else 'Removed'} {len(done.removed):,} files, {size / 1e6:,.1f} MB; "
+            f"{done.needed:,} are needed, {done.young:,} too young to tell."
+        )
+        for path in done.missing[:10]:
+            click.echo(f"warning: missing, though an old state needs it: {path}", err=True)
+        for path, problem in list(done.failed.items())[:10]:
+            click.echo(f"could not be removed: {path}: {problem}", err=True)
+    sys.exit(1 if done.failed else 0)

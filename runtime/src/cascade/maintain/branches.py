@@ -1,0 +1,243 @@
+"""The janitor: drop branches of runs that ended long ago, and what killed processes left in the data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade.catalog import Branch, BranchingCatalog
+from cascade.config import Settings
+from cascade.errors import BranchNotFoundError, CascadeError
+from cascade.lakehouse import branch_of_run, is_run_branch
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, RunRecord, RunsFilter
+
+__all__ = ["Cleaning", "clean_branches", "unfinished_since"]
+
+# Dagster may have forgotten a run, or run on another machine with a storage of its own: then only age tells.
+_UNKNOWN_FACTOR = 4
+# A run that has not ended after so long was killed without anybody noticing.
+_LONGEST_RUN = dt.timedelta(days=7)
+# The clocks of machines differ.
+_MARGIN = dt.timedelta(minutes=10)
+_LOG_BYTES = 16 << 20
+_PREFIX = "run-"
+# The first characters of a run's id, or the id of a backfill: people choose other names.
+_MADE_BY_A_RUN = re.compile(r"run-[0-9a-z]{8}")
+
+
+@dataclass
+class Cleaning:
+    """What the janitor removed, or would remove.
+
+    Attributes:
+        removed: Branches, with the reason.
+        left: Branches of runs that stay, with the reason.
+        leftovers: Files and folders of dead processes, below the data folder.
+    """
+
+    removed: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+
+
+def clean_branches(
+    lake: BranchingCatalog,
+    settings: Settings,
+    instance: DagsterInstance,
+    *,
+    older_than: dt.timedelta,
+    dry_run: bool = False,
+    release: Callable[[str], None] = lambda branch: None,
+) -> Cleaning:
+    """Drop the branches of runs that have all ended, when nothing has happened on them for long.
+
+    Never `main`, `dev`, a tag, or a branch that somebody made and named. A branch whose run Dagster does not
+    know, because its history was deleted or another machine ran it, stays four times as long.
+
+    Args:
+        lake: The catalog.
+        settings: The project's settings.
+        instance: Where Dagster keeps its runs.
+        older_than: How long ago the last thing must have happened.
+        dry_run: Whether to remove nothing, and say what would be removed.
+        release: Called before a branch is dropped, to drop what other servers keep for it.
+    """
+    cleaning = Cleaning()
+    now = dt.datetime.now(dt.UTC)
+    runs = _Runs(instance, settings)
+    for branch in lake.branches():
+        if branch.kind != "branch" or not is_run_branch(branch.name):
+            continue
+        reason, stays = _judge(lake, branch, runs, now, older_than)
+        if not stays and not dry_run:
+            try:
+                release(branch.name)
+                lake.delete(branch.name)
+            except BranchNotFoundError:
+                continue  # its promotion dropped it at this moment
+            except CascadeError as error:
+                reason, stays = f"it cannot be dropped: {error.what}", True
+        (cleaning.left if stays else cleaning.removed)[branch.name] = reason
+    for path in _leftovers(settings.data_path, runs, now, older_than):
+        cleaning.leftovers.append(str(path.relative_to(settings.data_path)))
+        if not dry_run:
+            _discard(path)
+    return cleaning
+
+
+def unfinished_since(instance: DagsterInstance, *, but: str = "") -> dt.datetime | None:
+    """Return when the oldest run began that may still be writing; `None` when there is none.
+
+    A run that has not ended after a week counts as killed.
+
+    Args:
+        instance: Where Dagster keeps its runs.
+        but: The run that asks.
+    """
+    from dagster import RunsFilter
+    from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+    now = dt.datetime.now(dt.UTC)
+    records = instance.get_run_records(
+        RunsFilter(statuses=list(NOT_FINISHED_STATUSES), created_after=now - _LONGEST_RUN)
+    )
+    begun = [_utc(record.create_timestamp) for record in records if record.dagster_run.run_id != but]
+    return min(begun) - _MARGIN if begun else None
+
+
+@dataclass
+class _Runs:
+    """The runs that Dagster knows, by the branch that they write to."""
+
+    instance: DagsterInstance
+    settings: Settings
+    _ids: list[str] | None = None
+
+    def of(self, branch: str) -> list[RunRecord]:
+        """Return the records of all runs of a branch, re-executions and those of a backfill included."""
+        from dagster import RunsFilter
+
+        from cascade.lakehouse import BRANCH_TAG
+
+        name = branch.removeprefix(_PREFIX)
+        roots = [run_id for run_id in self.ids() if run_id.startswith(name)]
+        filters = [RunsFilter(tags={BRANCH_TAG: branch}), RunsFilter(tags={"dagster/backfill": name})]
+        filters += [RunsFilter(tags={"dagster/root_run_id": roots})] if roots else []
+        filters += [RunsFilter(run_ids=roots)] if roots else []
+        found = {r.dagster_run.run_id: r for f in filters for r in self._records(f)}
+        return [r for r in found.values() if branch_of_run(r.dagster_run, self.settings) == branch]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all runs, read once."""
+        if self._ids is None:
+            self._ids = list(self.instance.get_run_ids())
+        return self._ids
+
+    def backfill_goes_on(self, branch: str) -> bool:
+        """Say whether the branch belongs to a backfill that has not ended."""
+        from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+
+        backfill = self.instance.get_backfill(branch.removeprefix(_PREFIX))
+        return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES
+
+    def has_ended(self, run_id: str) -> bool:
+        """Say whether a run is over, or not known."""
+        run = self.instance.get_run_by_id(run_id)
+        return run is None or run.is_finished
+
+    def _records(self, wanted: RunsFilter) -> list[RunRecord]:
+        return list(self.instance.get_run_records(wanted))
+
+
+def _judge(
+    lake: BranchingCatalog, branch: Branch, runs: _Runs, now: dt.datetime, older_than: dt.timedelta
+) -> tuple[str, bool]:
+    """Return why a branch goes or stays, and whether it stays."""
+    if now - branch.created_at < older_than:
+        return f"it is {_days(now - branch.created_at)} old", True
+    records = runs.of(branch.name)
+    if alive := [r.dagster_run for r in records if not r.dagster_run.is_finished]:
+        return f"run {alive[0].run_id} has not ended ({alive[0].status.value})", True
+    if runs.backfill_goes_on(branch.name):
+        return "its backfill has not ended", True
+    return _judge_idle(
+        branch, bool(records), now - max([branch.created_at, *_ends(records), *_writes(lake, branch)]), older_than
+    )
+
+
+def _judge_idle(branch: Branch, known: bool, idle: dt.timedelta, older_than: dt.timedelta) -> tuple[str, bool]:
+    if idle < older_than:
+        return f"it was used {_days(idle)} ago", True
+    if known:
+        return f"its run ended, idle for {_days(idle)}", False
+    if not _MADE_BY_A_RUN.fullmatch(branch.name):
+        return "somebody made it", True
+    if idle < _UNKNOWN_FACTOR * older_than:
+        return f"its run is not known here, and it is idle for {_days(idle)} only", True
+    return f"its run is not known here, idle for {_days(idle)}", False
+
+
+def _ends(records: list[RunRecord]) -> Iterator[dt.datetime]:
+    for record in records:
+        yield _utc(record.create_timestamp)
+        if record.end_time is not None:
+            yield dt.datetime.fromtimestamp(record.end_time, dt.UTC)
+
+
+def _writes(lake: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
+    """Return when the tables that a branch changed were written."""
+    with contextlib.suppress(BranchNotFoundError):
+        for change in lake.changes(branch.name):
+            if change.after is not None:
+                written = lake.load(change.table, change.after).metadata.last_updated_ms
+                yield dt.datetime.fromtimestamp(written / 1000, dt.UTC)
+
+
+def _leftovers(data_path: Path, runs: _Runs, now: dt.datetime, older_than: dt.timedelta) -> Iterator[Path]:
+    """Return what killed processes left behind: dbt's folders of runs, spilled rows, a half-made copy of the marts."""
+
+    def old(path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return now - dt.datetime.fromtimestamp(path.lstat().st_mtime, dt.UTC) >= older_than
+        return False
+
+    for folder in _below(data_path / "dbt" / "runs"):
+        if old(folder) and runs.has_ended(folder.name):
+            yield folder
+    for spilled in _below(data_path / "tmp"):
+        if old(spilled):
+            yield spilled
+    for half in data_path.glob("*.new"):
+        if old(half):
+            yield half
+    log = data_path / "dbt" / "dbt.log"
+    if log.is_file() and log.stat().st_size > _LOG_BYTES:
+        yield log
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _days(age: dt.timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"

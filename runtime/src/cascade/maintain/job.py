@@ -1,0 +1,75 @@
+"""The job `cascade_maintenance` and its schedule: what `cascade maintain` does, for a lakehouse that runs by itself."""
+
+import dagster as dg
+
+from cascade.config import Settings
+from cascade.lakehouse import Lakehouse
+from cascade.maintain import (
+    BRANCHES_OLDER_THAN,
+    FILES_OLDER_THAN,
+    KEEP_HISTORY,
+    clean_branches,
+    collect_files,
+    parse_age,
+    unfinished_since,
+)
+
+__all__ = ["build_maintenance"]
+
+_NIGHTLY = "17 3 * * *"
+
+
+class Ages(dg.Config):
+    """How long things stay; see `cascade maintain`.
+
+    Attributes:
+        branches: Branches of runs that ended.
+        files: Files that nothing needs.
+        history: What the log can restore.
+    """
+
+    branches: str = BRANCHES_OLDER_THAN
+    files: str = FILES_OLDER_THAN
+    history: str = KEEP_HISTORY
+
+
+def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
+    """Make the job that drops old branches and then removes old files, and its nightly schedule, stopped at first.
+
+    Args:
+        settings: The project's settings.
+    """
+
+    @dg.op(
+        name="maintain",
+        required_resource_keys={"lakehouse"},
+        description="Drops branches of runs that ended long ago, then removes files that nothing needs.",
+    )
+    def maintain(context: dg.OpExecutionContext, config: Ages) -> None:
+        lakehouse: Lakehouse = context.resources.lakehouse
+        cleaned = clean_branches(lakehouse.lake, settings, context.instance, older_than=parse_age(config.branches))
+        for name, why in cleaned.removed.items():
+            context.log.info(f"Dropped branch {name}: {why}")
+        done = collect_files(
+            lakehouse.lake,
+            older_than=parse_age(config.files),
+            keep_history=parse_age(config.history),
+            unfinished_since=unfinished_since(context.instance, but=context.run_id),
+            tell=lambda event, subject: context.log.info(f"{event} {subject}"),
+        )
+        size = sum(file.size for file in done.removed)
+        context.log.info(f"Removed {len(done.removed):,} files, {size / 1e6:,.1f} MB; {done.needed:,} are needed")
+        if done.failed:
+            path, problem = next(iter(done.failed.items()))
+            raise dg.Failure(f"{len(done.failed):,} files could not be removed: {path}: {problem}")
+
+    @dg.job(name="cascade_maintenance", description="Keeps the lakehouse from growing for ever.")
+    def cascade_maintenance() -> None:
+        maintain()
+
+    return dg.ScheduleDefinition(
+        name="cascade_maintenance_schedule",
+        job=cascade_maintenance,
+        cron_schedule=_NIGHTLY,
+        execution_timezone=settings.timezone,
+    )

@@ -1,0 +1,283 @@
+"""The folder or bucket that holds the tables' files: which there are, how old by its own clock, how to remove them."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import datetime as dt
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from cascade.catalog import MAIN, BranchingCatalog
+from cascade.errors import CatalogError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, S3FileSystem
+
+__all__ = ["StoredFile", "Warehouse", "open_warehouse"]
+
+_THREADS = 16
+_BATCH = 1000
+# Only here do tables keep files: namespace/table/data/… and namespace/table/metadata/…
+_PARTS = ("data", "metadata")
+_OURS = "_cascade"
+_S3 = ("s3", "s3a", "s3n")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of the warehouse.
+
+    Attributes:
+        path: Below the warehouse's root.
+        size: Bytes.
+        modified: When it was written, by the storage's clock.
+    """
+
+    path: str
+    size: int
+    modified: dt.datetime
+
+
+def open_warehouse(lake: BranchingCatalog) -> Warehouse:
+    """Open the storage root of a catalog's tables."""
+    catalog = lake.catalog(MAIN)
+    place = catalog.properties["warehouse"]
+    io = catalog._load_file_io(location=place)
+    assert isinstance(io, PyArrowFileIO)
+    return (_Bucket if place.startswith("s3://") else _Folder)(place, io)
+
+
+class Warehouse(abc.ABC):
+    """What garbage collection needs of a storage; paths are below its root.
+
+    Args:
+        place: The root, as the settings have it.
+        io: How tables' files are reached.
+    """
+
+    def __init__(self, place: str, io: PyArrowFileIO) -> None:
+        self.place = place
+        self.io = io
+
+    @abc.abstractmethod
+    def relative(self, location: str) -> str | None:
+        """Return the path below the root of a location that Iceberg has recorded; `None` when it is outside."""
+
+    @abc.abstractmethod
+    def tables(self) -> list[str]:
+        """Return the folders `namespace/table` that there are."""
+
+    @abc.abstractmethod
+    def files_of(self, table: str) -> list[StoredFile]:
+        """Return the files of a table's folder."""
+
+    @abc.abstractmethod
+    def tidy(self) -> None:
+        """Remove empty folders, where the storage has any."""
+
+    @abc.abstractmethod
+    def _remove(self, path: str) -> None: ...
+
+    @abc.abstractmethod
+    def _notes(self) -> list[str]:
+        """Return the names of the files that catalogs have left in our own folder."""
+
+    def files(self) -> Iterator[StoredFile]:
+        """Return the files of all tables. Whatever else lies in the warehouse is none of our business."""
+        with ThreadPoolExecutor(_THREADS) as threads:
+            tables = self.tables()
+            for begin in range(0, len(tables), _BATCH):
+                for found in threads.map(self.files_of, tables[begin : begin + _BATCH]):
+                    yield from found
+
+    def listed(self, path: str) -> bool:
+        """Say whether a file at this path would be among `files`; a path that is spelt oddly should be."""
+        parts = path.split("/")
+        return (len(parts) > 3 and parts[2] in _PARTS) or not {"", ".", ".."}.isdisjoint(parts)
+
+    def exists(self, path: str) -> bool:
+        """Say whether there is a file."""
+        return self.io.new_input(f"{self.place}/{path}").exists()
+
+    def remove(self, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Remove files; one that is gone already is fine.
+
+        Yields:
+            Each path, and what went wrong; "" when nothing did.
+        """
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for begin in range(0, len(paths), _BATCH):
+                batch = paths[begin : begin + _BATCH]
+                yield from zip(batch, threads.map(self._attempt, batch), strict=True)
+
+    def sign_in(self, catalog: str) -> dt.datetime:
+        """Note which catalog the files belong to, and return the time by the storage's own clock.
+
+        Args:
+            catalog: What tells the catalog from every other one.
+
+        Raises:
+            CatalogError: Another catalog keeps its files here; to it they are all garbage.
+        """
+        mine = f"catalog-{re.sub('[^0-9]', '', catalog)}.json"
+        note = {"catalog": catalog, "collected_from": socket.gethostname(), "at": dt.datetime.now(dt.UTC).isoformat()}
+        try:
+            with self.io.new_output(f"{self.place}/{_OURS}/{mine}").create(overwrite=True) as file:
+                file.write(json.dumps(note).encode())
+            notes, now = self._notes(), self._modified(f"{_OURS}/{mine}")
+        except OSError as error:
+            raise CatalogError(
+                f"The warehouse cannot be written: {error.strerror or error}",
+                where=self.place,
+                fix="see that the storage runs, and that the settings beginning with `s3_` and `warehouse` are right.",
+            ) from error
+        if others := [name for name in notes if name != mine]:
+            raise CatalogError(
+                "Another catalog keeps its files in the same warehouse; nothing was removed.",
+                where=", ".join(f"{self.place}/{_OURS}/{name}" for name in others),
+                fix="give each project a `warehouse` of its own, such as s3://bucket/project. "
+                "When that catalog is gone for good, delete the file named above.",
+            )
+        return now
+
+    @abc.abstractmethod
+    def _modified(self, path: str) -> dt.datetime: ...
+
+    def _attempt(self, path: str) -> str:
+        try:
+            self._remove(path)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+
+class _Folder(Warehouse):
+    def __init__(self, place: str, io: PyArrowFileIO) -> None:
+        super().__init__(place, io)
+        # A warehouse may be reached by several paths; links are followed to compare, and never to remove.
+        self._root = os.path.realpath(place)
+        self._real = lru_cache(100_000)(os.path.realpath)
+
+    def relative(self, location: str) -> str | None:
+        scheme, _, path = self.io.parse_location(location, self.io.properties)
+        folder, _, name = path.rpartition("/")
+        real = self._real(folder)
+        inside = scheme == "file" and f"{real}/".startswith(self._root + "/")
+        return f"{real}/{name}"[len(self._root) + 1 :] if inside else None
+
+    def tables(self) -> list[str]:
+        return [
+            f"{namespace.name}/{table.name}" for namespace in _folders(self._root) for table in _folders(namespace.path)
+        ]
+
+    def files_of(self, table: str) -> list[StoredFile]:
+        found = []
+        for folder in self._folders_of(table):
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_file(follow_symlinks=False):
+                            stat = entry.stat(follow_symlinks=False)
+                            path = entry.path[len(self._root) + 1 :]
+                            found.append(StoredFile(path, stat.st_size, _utc(stat.st_mtime)))
+        return found
+
+    def tidy(self) -> None:
+        for table in self.tables():
+            for folder in reversed([*self._folders_of(table)]):
+                _remove_if_empty(folder)
+            _remove_if_empty(f"{self._root}/{table}")
+        for namespace in _folders(self._root):
+            if namespace.name != _OURS:
+                _remove_if_empty(namespace.path)
+
+    def _folders_of(self, table: str) -> Iterator[str]:
+        """Return the folders of a table that may hold files, outer ones first; links are not followed."""
+        for part in _PARTS:
+            top = f"{self._root}/{table}/{part}"
+            if os.path.isdir(top) and not os.path.islink(top):
+                for folder, _, _ in os.walk(top):
+                    yield folder
+
+    def _remove(self, path: str) -> None:
+        folder, _, name = path.rpartition("/")
+        # Whoever put a link in place of a folder meanwhile does not lead us out of the warehouse.
+        if os.path.realpath(f"{self._root}/{folder}") == f"{self._root}/{folder}":
+            os.unlink(f"{self._root}/{folder}/{name}")
+
+    def _notes(self) -> list[str]:
+        return os.listdir(f"{self._root}/{_OURS}")
+
+    def _modified(self, path: str) -> dt.datetime:
+        return _utc(os.stat(f"{self._root}/{path}").st_mtime)
+
+
+class _Bucket(Warehouse):
+    def __init__(self, place: str, io: PyArrowFileIO) -> None:
+        super().__init__(place, io)
+        _, bucket, self._root = io.parse_location(place, io.properties)
+        self._fs: S3FileSystem = io.fs_by_scheme("s3", bucket)
+
+    def relative(self, location: str) -> str | None:
+        scheme, _, path = self.io.parse_location(location, self.io.properties)
+        inside = scheme in _S3 and path.startswith(self._root + "/")
+        return path[len(self._root) + 1 :] if inside else None
+
+    def tables(self) -> list[str]:
+        namespaces = self._list(self._root, folders=True)
+        with ThreadPoolExecutor(_THREADS) as threads:
+            below = threads.map(lambda path: self._list(path, folders=True), [n.path for n in namespaces])
+            return [found.path[len(self._root) + 1 :] for tables in below for found in tables]
+
+    def files_of(self, table: str) -> list[StoredFile]:
+        return [
+            StoredFile(info.path[len(self._root) + 1 :], info.size, info.mtime)
+            for part in _PARTS
+            for info in self._list(f"{self._root}/{table}/{part}", recursive=True)
+        ]
+
+    def tidy(self) -> None:
+        """Do nothing: S3 has no folders."""
+
+    def _remove(self, path: str) -> None:
+        self._fs.delete_file(f"{self._root}/{path}")
+
+    def _notes(self) -> list[str]:
+        return [info.base_name for info in self._list(f"{self._root}/{_OURS}")]
+
+    def _modified(self, path: str) -> dt.datetime:
+        found: dt.datetime = self._fs.get_file_info(f"{self._root}/{path}").mtime
+        return found
+
+    def _list(self, path: str, *, folders: bool = False, recursive: bool = False) -> list[FileInfo]:
+        from pyarrow.fs import FileSelector, FileType
+
+        wanted = FileType.Directory if folders else FileType.File
+        selector = FileSelector(path, recursive=recursive, allow_not_found=True)
+        return [info for info in self._fs.get_file_info(selector) if info.type == wanted]
+
+
+def _folders(path: str) -> list[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _remove_if_empty(path: str) -> None:
+    with contextlib.suppress(OSError):  # it is not empty
+        os.rmdir(path)
+
+
+def _utc(timestamp: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(timestamp, dt.UTC)
