@@ -24,18 +24,29 @@ OTHER = {
     "project_name": "Weather_Hub-2",
     "description": 'Wetter für "alle": \\o/, it\'s {{ free }}',
     "author_name": "Zoë O'Neil & Söhne",
+    "engine": "lakehouse",
     "ci": "none",
 }
 EXPECTED = {
+    ".compose-lint.yml",
     ".copier-answers.yml",
+    ".dockerignore",
     ".env.example",
     ".github/workflows/ci.yml",
     ".gitignore",
+    "Dockerfile",
     "README.md",
+    "compose.yaml",
     "dagster.yaml",
     "data/weather.csv.gz",
     "definitions.py",
     "pyproject.toml",
+    "services/dagster/workspace.yaml",
+    "services/env.example",
+    "services/nessie/application.properties",
+    "services/postgres/roles.sql",
+    "services/trino/catalog/main.properties",
+    "services/trino/config.properties",
     "tests/test_project.py",
     "tests/test_weather.py",
     "transforms/dbt/dbt_project.yml",
@@ -100,6 +111,7 @@ def test_the_files_carry_the_owners_words(project: Path, answers: dict[str, str]
     assert manifest["project"]["description"] == answers.get("description", "A lakehouse made with Cascade")
     assert manifest["project"]["authors"] == [{"name": answers.get("author_name", "Data Team")}]
     assert manifest["tool"]["dg"]["project"]["code_location_name"] == package
+    assert manifest["tool"]["cascade"] == {"engine": answers.get("engine", "embedded")}
     workspace = yaml.safe_load((project / "workspace.yaml").read_text("utf-8"))
     assert workspace["load_from"][0]["python_file"]["location_name"] == package
     assert (project / "README.md").read_text("utf-8").startswith(f"# {name}\n")
@@ -149,6 +161,7 @@ def test_git_ignores_what_tools_write(generate: Callable[..., Path], run: Run) -
         ("description", ""),
         ("description", "two\nlines"),
         ("author_name", " "),
+        ("engine", "spark"),
         ("ci", "jenkins"),
     ],
 )
@@ -158,8 +171,9 @@ def test_a_wrong_answer_is_refused(question: str, answer: str, run: Run, tmp_pat
     done = run(*command, REPOSITORY, tmp_path / "x", cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert not (tmp_path / "x").exists()
-    assert question in done.stderr or question == "ci"
-    assert "for example" in done.stderr or question == "ci"
+    choice = question in ("engine", "ci")
+    assert choice or question in done.stderr
+    assert choice or "for example" in done.stderr
 
 
 def test_a_relative_template_is_refused_with_the_way_out(run: Run, tmp_path: Path) -> None:

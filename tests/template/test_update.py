@@ -31,6 +31,11 @@ EDITS = {
         "go below this line.\n",
         "go below this line.\n  # - python_file: our_other_location.py\n",
     ),
+    "compose.yaml": ("their own limits.\n", "their own limits.\n  ours:\n    <<: *service\n    image: ours:1\n"),
+    "Dockerfile": ("Your own steps go below this line.\n", "Your own steps go below this line.\nRUN ours\n"),
+    ".dockerignore": ("go below this line.\n", "go below this line.\nour-notes/\n"),
+    "services/env.example": ("in compose.yaml can use them.\n", "in compose.yaml can use them.\nOURS=<generated>\n"),
+    "services/trino/config.properties": ("coordinator=true\n", "coordinator=true\nquery.max-run-time=1h\n"),
 }
 
 
@@ -43,6 +48,9 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     _replace(template / "pyproject.toml.jinja", '"pytest>=9,<10"', '"pytest>=9,<11"')
     _replace(template / "dagster.yaml", "  pools:\n", "  # A later release explains more.\n  pools:\n")
     _replace(template / ".env.example", "# CASCADE_BRANCH=dev\n", "# CASCADE_BRANCH=dev\n# CASCADE_NEW=1\n")
+    _replace(template / "compose.yaml.jinja", "trinodb/trino:", "docker.io/trinodb/trino:")
+    _replace(template / "Dockerfile", "ARG PYTHON=3.1", "ARG PYTHON=3.01")
+    _replace(template / "services/env.example", "TRINO_PORT=8080", "TRINO_PORT=8080\nLATER_PORT=1")
     _replace(template / ".gitignore", ".cascade/\n", ".cascade/\n.cascade-cache/\n")
     _replace(template / WORKFLOW, '"""Hourly weather of', '"""The hourly weather of')
     _replace(template / MODEL, "group by", "-- A later release explains more.\ngroup by")
@@ -110,6 +118,9 @@ def test_the_framework_moved(updated: Path, releases: Path) -> None:
     assert "_commit: v0.2.0" in (updated / ".copier-answers.yml").read_text("utf-8")
     assert "# A later release explains more." in (updated / "dagster.yaml").read_text("utf-8")
     assert "# CASCADE_NEW=1" in (updated / ".env.example").read_text("utf-8")
+    assert "image: docker.io/trinodb/trino:" in (updated / "compose.yaml").read_text("utf-8")
+    assert "ARG PYTHON=3.01" in (updated / "Dockerfile").read_text("utf-8")
+    assert "LATER_PORT=1" in (updated / "services/env.example").read_text("utf-8")
     assert ".cascade-cache/" in (updated / ".gitignore").read_text("utf-8")
     assert (updated / "LATER.md").is_file()
 
