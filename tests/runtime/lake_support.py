@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import requests
+import sqlalchemy as sa
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.catalog.embedded import EmbeddedCatalog
+from cascade.catalog.nessie import NessieCatalog
 from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
@@ -31,6 +34,23 @@ def open_with(settings: dict[str, str], folder: Path) -> BranchingCatalog:
 def open_embedded(folder: Path) -> BranchingCatalog:
     """Open the embedded lakehouse in a folder, as any process may do."""
     return EmbeddedCatalog(Settings(project_dir=folder, data_dir=folder))
+
+
+def before_each_step(lake: BranchingCatalog, tell: Callable[[], None]) -> None:
+    """Call a function right before every statement, commit or request that a catalog sends to whatever keeps it."""
+    if isinstance(lake, EmbeddedCatalog):
+        for moment in ("before_cursor_execute", "commit"):
+            sa.event.listen(lake._engine, moment, lambda *_: tell())
+        return
+    assert isinstance(lake, NessieCatalog)
+    session = lake._client._session
+    send = session.request
+
+    def told(*arguments: Any, **options: Any) -> requests.Response:
+        tell()
+        return send(*arguments, **options)
+
+    session.request = told  # type: ignore[method-assign]
 
 
 def put(
@@ -60,9 +80,9 @@ def ids(lake: BranchingCatalog, ref: str, table: str) -> list[int]:
     return sorted(row["id"] for row in read(lake, ref, table))
 
 
-def promoted(lake: BranchingCatalog, table: str, rows: Rows) -> None:
-    """Put rows into a table of `main`."""
-    put(lake, "setup", table, rows)
+def promoted(lake: BranchingCatalog, table: str, rows: Rows | pa.Table, **options: Any) -> None:
+    """Put rows into a table of `main`; options as for `put`."""
+    put(lake, "setup", table, rows, **options)
     lake.merge("setup", MAIN)
     lake.delete("setup")
 

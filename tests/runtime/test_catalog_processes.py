@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from lake_support import Rows, barrier, event, finish, ids, numbers, promoted, put, read, start
+from lake_support import Rows, barrier, before_each_step, event, finish, ids, numbers, promoted, put, read, start
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.engine import query
@@ -124,20 +123,18 @@ def test_a_reader_of_several_tables_never_sees_half_a_promotion(open_lake: OpenL
     assert len(seen) > 1
 
 
-def _die_at_statement(open_lake: OpenLake, number: int, work: Callable[[BranchingCatalog], object]) -> None:
-    """Kill this process right before it sends its n-th statement to the database, or its commit."""
+def _die_at_step(open_lake: OpenLake, number: int, work: Callable[[BranchingCatalog], object]) -> None:
+    """Kill this process right before it sends its n-th statement or request to what keeps the catalog."""
     lake = open_lake()
     left = number
 
-    def count(*_: object) -> None:
+    def count() -> None:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    engine = lake._engine  # type: ignore[attr-defined]
-    sa.event.listen(engine, "before_cursor_execute", count)
-    sa.event.listen(engine, "commit", count)
+    before_each_step(lake, count)
     work(lake)
 
 
@@ -155,14 +152,17 @@ def test_a_process_killed_anywhere_in_a_promotion_leaves_main_whole(open_lake: O
     promoted(lake, "raw.a", numbers(1, 1))
     put(lake, "fix", "raw.a", numbers(2, 2))
     put(lake, "fix", "raw.b", numbers(2, 2))
-    before, log, changes = lake.pointers(MAIN), lake.log(), lake.changes("fix")
+    before, log = lake.pointers(MAIN), lake.log()
+    after = before | lake.pointers("fix")
     killed = 0
-    while finish([start(_die_at_statement, open_lake, killed + 1, _merge_fix)]) == [-signal.SIGKILL]:
+    while finish([start(_die_at_step, open_lake, killed + 1, _merge_fix)]) == [-signal.SIGKILL]:
         killed += 1
-        assert (lake.pointers(MAIN), lake.log(), lake.changes("fix")) == (before, log, changes)
+        # All tables or none, and the log knows; on a server what follows the merge are requests of their own.
+        assert (lake.pointers(MAIN), len(lake.log()) - len(log)) in [(before, 0), (after, 1)]
     assert killed > 5
     assert len(lake.log()) == len(log) + 1
-    assert lake.pointers("dev") == lake.pointers(MAIN) != before
+    assert lake.pointers("dev") == lake.pointers(MAIN) == after != before
+    assert lake.changes("fix") == []
 
 
 def test_a_process_killed_anywhere_in_a_write_leaves_the_branch_whole(open_lake: OpenLake) -> None:
@@ -170,7 +170,7 @@ def test_a_process_killed_anywhere_in_a_write_leaves_the_branch_whole(open_lake:
     put(lake, "fix", "raw.b", numbers(1, 1))
     before = lake.pointers("fix")
     killed = 0
-    while finish([start(_die_at_statement, open_lake, killed + 1, _append_ten)]) == [-signal.SIGKILL]:
+    while finish([start(_die_at_step, open_lake, killed + 1, _append_ten)]) == [-signal.SIGKILL]:
         killed += 1
         assert lake.pointers("fix") == before
     assert killed > 3
