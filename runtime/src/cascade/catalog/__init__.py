@@ -117,7 +117,12 @@ class BranchingCatalog(abc.ABC):
     """A catalog with branches: every state of all tables has a name.
 
     A table is named `namespace.table`, a state of a table by the location of its Iceberg metadata file.
+
+    Attributes:
+        settings: Those that it was opened with.
     """
+
+    settings: Settings
 
     @abc.abstractmethod
     def catalog(self, ref: str) -> Catalog:
@@ -130,6 +135,10 @@ class BranchingCatalog(abc.ABC):
     @abc.abstractmethod
     def branches(self) -> list[Branch]:
         """Return all references, `main` first, then by name."""
+
+    @abc.abstractmethod
+    def exists(self, name: str) -> bool:
+        """Say whether there is a reference of this name."""
 
     @abc.abstractmethod
     def create(self, name: str, source: str = MAIN) -> None:

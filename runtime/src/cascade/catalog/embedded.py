@@ -51,6 +51,7 @@ class EmbeddedCatalog(BranchingCatalog):
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._properties = warehouse_properties(settings)
         self._place = self._properties["warehouse"]
         self._url = settings.catalog_url
@@ -96,6 +97,10 @@ class EmbeddedCatalog(BranchingCatalog):
 
         return self._read(read)
 
+    def exists(self, name: str) -> bool:
+        """Say whether there is a reference of this name."""
+        return self._read(lambda c: name in self._names(c))
+
     def create(self, name: str, source: str = MAIN) -> None:
         """Make a branch from another reference."""
         self._write(lambda c: self._create(c, name, source, "branch"))
@@ -106,7 +111,7 @@ class EmbeddedCatalog(BranchingCatalog):
 
     def ensure(self, name: str) -> bool:
         """Make the branch from `main` unless it exists."""
-        if self._read(lambda c: name in self._names(c)):
+        if self.exists(name):
             return False
 
         def make(connection: sa.Connection) -> bool:

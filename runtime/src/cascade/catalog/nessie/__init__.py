@@ -49,6 +49,7 @@ class NessieCatalog(BranchingCatalog):
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._properties = warehouse_properties(settings)
         self._client = NessieClient(settings)
         self._records = Records(self._client)
@@ -68,6 +69,14 @@ class NessieCatalog(BranchingCatalog):
         found = [self._described(reference, records) for reference in self._references()]
         return sorted(found, key=lambda branch: (branch.name != MAIN, branch.name))
 
+    def exists(self, name: str) -> bool:
+        """Say whether there is a reference of this name."""
+        try:
+            self._client.reference(check_reference_name(name))
+        except BranchNotFoundError:
+            return False
+        return name != self._records.branch
+
     def create(self, name: str, source: str = MAIN) -> None:
         """Make a branch from another reference."""
         self._create(name, source, "BRANCH")
@@ -78,12 +87,7 @@ class NessieCatalog(BranchingCatalog):
 
     def ensure(self, name: str) -> bool:
         """Make the branch from `main` unless it exists."""
-        check_reference_name(name)
-        try:
-            self._client.reference(name)
-        except BranchNotFoundError:
-            return self._make(name, MAIN, "BRANCH")
-        return False
+        return not self.exists(name) and self._make(name, MAIN, "BRANCH")
 
     def delete(self, name: str) -> None:
         """Drop a branch or tag."""

@@ -1,0 +1,93 @@
+"""Run SQL on a branch. Which engine runs it is the project's setting; what is promised is the same on each."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from cascade.catalog import BranchingCatalog
+from cascade.engine.duckdb import register_table, register_tables
+from cascade.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["delete_branch", "drop_leftovers", "parse_at", "query", "register_table", "register_tables"]
+
+# What runs SQL, by the setting `engine`. Each module has `query`, `forget` and `leftovers`; they are imported late.
+_ENGINES = {"embedded": "cascade.engine.duckdb", "lakehouse": "cascade.engine.trino"}
+
+
+def query(
+    lake: BranchingCatalog,
+    ref: str,
+    sql: str,
+    *,
+    at: int | dt.datetime | None = None,
+    parameters: list[object] | None = None,
+) -> pa.Table:
+    """Run one SELECT on a reference and return its rows.
+
+    All tables are read as they stood at one moment, so half a promotion is never seen.
+
+    Args:
+        lake: The catalog.
+        ref: Branch or tag.
+        sql: One statement that reads, in the engine's SQL; tables are named `namespace.table`.
+        at: A snapshot's id, for the table that has it; or a time: on `main` all tables as they were
+            promoted then, elsewhere each table's newest snapshot until then.
+        parameters: Values for the `?` in the statement.
+
+    Raises:
+        QueryError: It writes, is no SQL, or names something that does not exist.
+        BranchNotFoundError: There is no such reference.
+        ServiceError: The engine is a server that cannot be used.
+    """
+    found: pa.Table = _engine(lake).query(lake, ref, sql, at, parameters)
+    return found
+
+
+def parse_at(value: str) -> int | dt.datetime:
+    """Read `--at`: digits are a snapshot's id, all else is an ISO date or time; without a zone it is UTC.
+
+    Raises:
+        QueryError: It is neither.
+    """
+    if value.isdigit() and len(value) > 8:
+        return int(value)
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        raise QueryError(
+            f"{value!r} is neither a snapshot's id nor a time.",
+            fix="give an id such as 5464506120183620500, or a time such as 2026-07-01T12:00.",
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def delete_branch(lake: BranchingCatalog, name: str) -> None:
+    """Drop a branch or tag, and what the engine keeps for it; raises as `lake.delete` does.
+
+    An engine that does not answer keeps nobody from it: what it still holds, `drop_leftovers` finds.
+    """
+    lake.delete(name)
+    _engine(lake).forget(lake, name)
+
+
+def drop_leftovers(lake: BranchingCatalog) -> list[str]:
+    """Drop what the engine keeps for branches that are not there any more.
+
+    Returns:
+        What was dropped, by the engine's names.
+
+    Raises:
+        ServiceError: The engine is a server that cannot be used.
+    """
+    found: list[str] = _engine(lake).leftovers(lake)
+    return found
+
+
+def _engine(lake: BranchingCatalog) -> ModuleType:
+    return importlib.import_module(_ENGINES[lake.settings.engine])

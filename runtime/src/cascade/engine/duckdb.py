@@ -1,0 +1,120 @@
+"""SQL on a branch by DuckDB, in this process; it cannot write."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from cascade.catalog import BranchingCatalog
+from cascade.engine.states import explain_missing, only_reading, states
+from cascade.errors import QueryError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from pyiceberg.table import Table
+
+__all__ = ["forget", "leftovers", "query", "register_table", "register_tables"]
+
+
+def query(
+    lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None, parameters: list[object] | None
+) -> pa.Table:
+    """Run one SELECT; see `cascade.engine.query`."""
+    import duckdb
+
+    with _session(lake, ref, sql, at) as connection:
+        try:
+            return connection.sql(sql, params=parameters).to_arrow_table()
+        except duckdb.Error as error:
+            raise _explain(error, lake, ref) from error
+
+
+def forget(lake: BranchingCatalog, name: str) -> None:
+    """Do nothing: DuckDB keeps nothing of a branch."""
+
+
+def leftovers(lake: BranchingCatalog) -> list[str]:
+    """Return nothing: DuckDB keeps nothing of a branch."""
+    return []
+
+
+def register_tables(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], *, database: str = "") -> None:
+    """Show Iceberg tables as views `namespace.table` of a DuckDB connection.
+
+    Args:
+        connection: The connection.
+        tables: `namespace.table` to the table.
+        database: Attached database to make them in; the default one when empty.
+    """
+    for name, table in tables.items():
+        register_table(connection, name, table, database=database)
+
+
+def register_table(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: Table,
+    *,
+    database: str = "",
+    snapshot_id: int | None = None,
+) -> None:
+    """Show one Iceberg table as a view; see `register_tables`."""
+    from cascade.iceberg.read import quote, reach, view_sql
+
+    reach(connection, table.io)
+    prefix = f"{quote(database)}." if database else ""
+    namespace, view = (quote(part) for part in name.split("."))
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{namespace}")
+    connection.execute(f"CREATE OR REPLACE VIEW {prefix}{namespace}.{view} AS {view_sql(table, snapshot_id)}")
+
+
+@contextlib.contextmanager
+def _session(
+    lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection that sees the tables that a statement names, and nothing else of this machine."""
+    from cascade.iceberg.read import connect, text
+
+    tables = states(lake, ref, at, lambda names: _mentioned(sql, names))
+    with connect() as connection:
+        _require_read_only(connection, sql)
+        for name, state in tables.items():
+            register_table(connection, name, state.table, snapshot_id=state.snapshot_id)
+        folders = ", ".join(text(state.table.location()) for state in tables.values())
+        connection.execute(f"SET allowed_directories=[{folders}]")
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
+        yield connection
+
+
+def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
+    """Return the tables whose name occurs in a statement; more than it reads, never fewer."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    everything = bool(words & {"information_schema", "duckdb_tables", "duckdb_views", "show"})
+    return [name for name in names if everything or name.split(".")[1].lower() in words]
+
+
+def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error).strip(), where="the statement", fix="correct the SQL.") from error
+    kinds = [str(statement.type).rpartition(".")[2] for statement in statements]
+    if kinds != ["SELECT"]:
+        raise only_reading(kinds)
+
+
+def _explain(error: Exception, lake: BranchingCatalog, ref: str) -> QueryError:
+    message = str(error).strip()
+    fix = "correct the SQL."
+    if "does not exist" in message and "able" in message:
+        fix = explain_missing(lake, ref)
+    elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
+        fix = "read tables of the lakehouse only; files come in through a workflow."
+    return QueryError(message, where=f"branch {ref}", fix=fix)
