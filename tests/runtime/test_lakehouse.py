@@ -9,7 +9,7 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
-from cascade.errors import CatalogError
+from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
 
 RUN = "0a1b2c3d-4444-4555-8666-777788889999"
@@ -109,3 +109,22 @@ def test_a_lakehouse_on_main_reads_and_makes_no_branch(settings: Settings) -> No
     promoted(lakehouse.lake, "raw.a", numbers(1, 1))
     assert lakehouse.ensure_branch() == MAIN
     assert lakehouse.query("SELECT id FROM raw.a WHERE id = ?", parameters=[1]).to_pylist() == [{"id": 1}]
+
+
+def test_a_branch_deleted_under_a_run_fails_it_instead_of_coming_back_empty(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "run-1a2b3c4d")
+    put(lakehouse.lake, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
+    lakehouse.lake.delete("run-1a2b3c4d")
+    for work in (lakehouse.ensure_branch, lakehouse.tables, lambda: lakehouse.query("SELECT 1")):
+        with pytest.raises(BranchNotFoundError, match="was deleted while this run was writing to it"):
+            work()
+    assert not lakehouse.lake.exists("run-1a2b3c4d")
+
+
+def test_a_branch_that_ended_with_its_promotion_is_read_on_main(settings: Settings) -> None:
+    lakehouse = Lakehouse(settings, "run-1a2b3c4d")
+    put(lakehouse.lake, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
+    lakehouse.lake.merge("run-1a2b3c4d")
+    lakehouse.lake.delete("run-1a2b3c4d")
+    lakehouse.forget_branch()
+    assert (lakehouse.ref, lakehouse.tables()) == (MAIN, ["raw.a"])

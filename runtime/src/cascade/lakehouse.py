@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_catalog
 from cascade.config import Settings
 from cascade.engine import query as run_query
+from cascade.errors import BranchNotFoundError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,11 +69,13 @@ class Lakehouse:
     Args:
         settings: The project's settings.
         branch: The branch; it is made when something is written.
+        made: Whether it was made already, so that it must not be missing.
     """
 
-    def __init__(self, settings: Settings, branch: str) -> None:
+    def __init__(self, settings: Settings, branch: str, *, made: bool = False) -> None:
         self.settings = settings
         self.branch = branch
+        self._made = made and branch != MAIN
 
     @cached_property
     def lake(self) -> BranchingCatalog:
@@ -81,14 +84,41 @@ class Lakehouse:
 
     @property
     def ref(self) -> str:
-        """What to read: the branch, or `main` as long as the branch was not made."""
-        return self.branch if any(b.name == self.branch for b in self.lake.branches()) else MAIN
+        """What to read: the branch, or `main` as long as the branch was not made.
+
+        Raises:
+            BranchNotFoundError: The branch was dropped while it was written to.
+        """
+        return self.branch if self.require_branch() or self.lake.exists(self.branch) else MAIN
 
     def ensure_branch(self) -> str:
-        """Make the branch unless it exists, and return its name. Call it before writing."""
-        if self.branch != MAIN:
+        """Make the branch unless it exists, and return its name. Call it before writing.
+
+        Raises:
+            BranchNotFoundError: The branch was dropped while it was written to.
+        """
+        if self.branch != MAIN and not self.require_branch():
             self.lake.ensure(self.branch)
+            self._made = True
         return self.branch
+
+    def require_branch(self) -> bool:
+        """Say whether the branch was written to; then it must still be there, or what was written would be missed.
+
+        Raises:
+            BranchNotFoundError: The branch was dropped meanwhile.
+        """
+        if self._made and not self.lake.exists(self.branch):
+            raise BranchNotFoundError(
+                f"Branch `{self.branch}` was deleted while this run was writing to it; what it had written is gone.",
+                where=f"branch {self.branch}",
+                fix="run again: `main` is unchanged.",
+            )
+        return self._made
+
+    def forget_branch(self) -> None:
+        """Let the branch be gone from now on: it was promoted."""
+        self._made = False
 
     def tables(self) -> list[str]:
         """Return the names `namespace.table` of all tables."""

@@ -37,9 +37,11 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
     def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         lakehouse: Lakehouse = context.resources.lakehouse
         try:
+            lakehouse.require_branch()
             entry = promote_branch(lakehouse.lake, lakehouse.settings, lakehouse.branch, context.instance, guards)
         except Exception as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+        lakehouse.forget_branch()  # what follows reads `main` where the branch ended with its promotion
         context.log.info(_sentence(lakehouse.branch, entry))
         return dg.MaterializeResult(
             metadata={

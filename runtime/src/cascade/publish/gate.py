@@ -52,7 +52,7 @@ def promote_branch(
         PromotionRefusedError: A check has failed or has not run; all of them are named.
         PromotionConflictError: `main` moved in the meantime.
     """
-    if all(b.name != branch for b in lake.branches()):
+    if not lake.exists(branch):
         return None  # nothing was ever written on it, or a killed run had promoted it already
     changes = lake.changes(branch)
     if problems := refusals(lake, settings, branch, changes=changes, instance=instance, guards=guards):

@@ -37,7 +37,9 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         settings = load_settings(
             Path(os.environ["CASCADE_PROJECT_DIR"]) if "CASCADE_PROJECT_DIR" in os.environ else None
         )
-        self._lakehouse = Lakehouse(settings, os.environ.get("CASCADE_RUN_BRANCH") or settings.branch)
+        run_branch = os.environ.get("CASCADE_RUN_BRANCH")
+        # A run has made its branch before it starts dbt.
+        self._lakehouse = Lakehouse(settings, run_branch or settings.branch, made=bool(run_branch))
         if self._lakehouse.branch == MAIN:
             raise TransformError("dbt never writes `main`.", fix="unset CASCADE_RUN_BRANCH, or name another branch.")
         self._spill = settings.data_path / "tmp"
