@@ -96,18 +96,18 @@ def live(lake: BranchingCatalog, seed: int) -> None:
             lake.restore(chance.choice([0, *(entry.id for entry in log)]))
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("history", [NOW, LONG], ids=["no history", "history"])
-def test_what_is_needed_stays_and_nothing_else(lake: BranchingCatalog, seed: int, history: dt.timedelta) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_needed_stays_and_nothing_else(lake: BranchingCatalog, seed: int) -> None:
     """Whatever happened before: all that can be read is read as before, every other file is gone."""
     live(lake, seed)
-    log = bool(history)
-    before, wanted, files = content(lake, log=log), needed(lake, log=log), stored(lake)
-    done = collect(lake, history=history)
-    assert content(lake, log=log) == before
-    assert stored(lake) == wanted
-    assert {file.path for file in done.removed} == files - wanted
-    assert (done.needed, done.missing, done.failed) == (len(wanted), [], {})
+    for history in (LONG, NOW):
+        log = history is LONG
+        before, wanted, files = content(lake, log=log), needed(lake, log=log), stored(lake)
+        done = collect(lake, history=history)
+        assert content(lake, log=log) == before
+        assert stored(lake) == wanted
+        assert {file.path for file in done.removed} == files - wanted
+        assert (done.needed, done.missing, done.failed) == (len(wanted), [], {})
 
 
 def abandoned(lake: BranchingCatalog) -> None:
@@ -292,12 +292,13 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, lake: BranchingCatalog, after: in
     monkeypatch.setattr(type(open_warehouse(lake)), "_remove", removed)
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 6])
+@pytest.mark.parametrize("after", [0, 1, 4, 9])
 def test_interrupted_anywhere_the_lake_is_whole_and_the_next_collection_ends_the_work(
     lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     replaced(lake)
-    put(lake, "run-1a2b3c4d", "raw.b", numbers(1, 1))
+    for _ in range(3):
+        put(lake, "run-1a2b3c4d", "raw.b", numbers(1, 1))
     lake.delete("run-1a2b3c4d")
     before, first = content(lake, log=False), lake.log()[-1].id
     with monkeypatch.context() as patch:

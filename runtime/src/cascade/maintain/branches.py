@@ -55,6 +55,7 @@ def clean_branches(
     *,
     older_than: dt.timedelta,
     dry_run: bool = False,
+    now: dt.datetime | None = None,
     release: Callable[[str], None] = lambda branch: None,
 ) -> Cleaning:
     """Drop the branches of runs that have all ended, when nothing has happened on them for long.
@@ -68,10 +69,11 @@ def clean_branches(
         instance: Where Dagster keeps its runs.
         older_than: How long ago the last thing must have happened.
         dry_run: Whether to remove nothing, and say what would be removed.
+        now: The time that ages are counted from.
         release: Called before a branch is dropped, to drop what other servers keep for it.
     """
     cleaning = Cleaning()
-    now = dt.datetime.now(dt.UTC)
+    now = now or dt.datetime.now(dt.UTC)
     runs = _Runs(instance, settings)
     for branch in lake.branches():
         if branch.kind != "branch" or not is_run_branch(branch.name):
