@@ -1,0 +1,147 @@
+"""SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from cascade.catalog import MAIN, BranchingCatalog
+from cascade.engine.states import State, explain_missing, states
+from cascade.engine.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
+from cascade.engine.trino.server import Answer, Refused, server_of
+from cascade.engine.trino.statements import Statement, parse
+from cascade.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["forget", "leftovers", "query"]
+
+# A promotion in the middle of a query may replace a table, and its snapshots with it: begin anew.
+_ATTEMPTS = 3
+_MOVED = ("INVALID_ARGUMENTS", "TABLE_NOT_FOUND", "ICEBERG_INVALID_METADATA", "ICEBERG_MISSING_METADATA")
+_NO_CATALOG = "CATALOG_NOT_FOUND"
+
+
+def query(
+    lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None, parameters: list[object] | None
+) -> pa.Table:
+    """Run one SELECT; see `cascade.engine.query`."""
+    statement = _parse(lake, ref, sql)
+    for attempt in range(_ATTEMPTS):
+        tables = states(lake, ref, at, statement.mentioned)
+        try:
+            with _catalog_with(lake, ref, at, tables) as catalog_ref:
+                answer = _run(lake, catalog_ref, statement.at(tables), parameters)
+        except Refused as error:
+            if error.name in _MOVED and attempt < _ATTEMPTS - 1 and _moved(lake, ref, at, tables):
+                continue
+            raise _explain(error, lake, ref) from None
+        return answer.table(_as_written([column["name"] for column in answer.columns], tables))
+    raise AssertionError("unreachable")
+
+
+def forget(lake: BranchingCatalog, name: str) -> None:
+    """Drop the catalog of a branch or tag."""
+    drop_catalog(lake.settings, name)
+
+
+def leftovers(lake: BranchingCatalog) -> list[str]:
+    """Drop the catalogs of branches and tags that are no more."""
+    return drop_leftover_catalogs(lake)
+
+
+def _parse(lake: BranchingCatalog, ref: str, sql: str) -> Statement:
+    try:
+        return parse(sql)
+    except SyntaxError as error:
+        # Trino knows best what is wrong with it. To validate a statement is not to run it.
+        try:
+            _run(lake, ref, f"EXPLAIN (TYPE VALIDATE) {sql}", None)
+        except Refused as refused:
+            raise _explain(refused, lake, ref) from None
+        raise QueryError(
+            f"Cascade cannot find the tables of this statement: {error}",
+            where="the statement",
+            fix="write it in simpler words; a table that a dbt model makes may use all of Trino's SQL.",
+        ) from None
+
+
+def _run(lake: BranchingCatalog, ref: str, sql: str, parameters: list[object] | None) -> Answer:
+    """Run a statement in the catalog of a reference, which is made when it is missing."""
+    server, name = server_of(lake.settings), catalog_name(ref)
+    try:
+        return server.read(sql, catalog=name, parameters=parameters)
+    except Refused as error:
+        # A statement that names no table is answered without it.
+        if error.name != _NO_CATALOG or f"'{name}'" not in str(error):
+            raise
+    return server.read(sql, catalog=ensure_catalog(lake.settings, ref), parameters=parameters)
+
+
+@contextlib.contextmanager
+def _catalog_with(
+    lake: BranchingCatalog, ref: str, at: int | dt.datetime | None, tables: Mapping[str, State]
+) -> Iterator[str]:
+    """Find a reference through which Trino sees the states of tables: usually the one that is asked for."""
+    if ref != MAIN or not isinstance(at, dt.datetime):
+        yield ref
+        return
+    now = lake.pointers(ref)
+    lost = {name: state.table.metadata_location for name, state in tables.items() if not _holds(lake, name, state, now)}
+    if not lost:
+        yield ref
+        return
+    # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes.
+    past = f"run-query-{secrets.token_hex(6)}"
+    lake.create(past, ref)
+    try:
+        catalog = lake.catalog(past)
+        for name, location in lost.items():
+            if name in now:
+                catalog.drop_table(name)
+            catalog.register_table(name, location)
+        yield past
+    finally:
+        lake.delete(past)
+        drop_catalog(lake.settings, past)
+
+
+def _holds(lake: BranchingCatalog, name: str, state: State, now: Mapping[str, str]) -> bool:
+    """Say whether a table as it stands now still has the snapshot that is to be read."""
+    if name not in now:
+        return False
+    wanted = state.table.metadata.current_snapshot_id
+    if now[name] == state.table.metadata_location or wanted is None:
+        return True
+    return lake.load(name, now[name]).metadata.snapshot_by_id(wanted) is not None
+
+
+def _moved(lake: BranchingCatalog, ref: str, at: int | dt.datetime | None, tables: Mapping[str, State]) -> bool:
+    now = lake.pointers(ref, at=at if ref == MAIN and isinstance(at, dt.datetime) else None)
+    return any(now.get(name) != state.table.metadata_location for name, state in tables.items())
+
+
+def _as_written(names: list[str], tables: Mapping[str, State]) -> list[str]:
+    """Give columns the capitals that their table has: Trino knows names in lower case only."""
+    capitals: dict[str, set[str]] = {}
+    for state in tables.values():
+        for field in state.schema.fields:
+            capitals.setdefault(field.name.lower(), set()).add(field.name)
+    return [next(iter(found)) if len(found := capitals.get(name, {name})) == 1 else name for name in names]
+
+
+def _explain(error: Refused, lake: BranchingCatalog, ref: str) -> QueryError:
+    fix = "correct the SQL."
+    if error.name in ("TABLE_NOT_FOUND", "SCHEMA_NOT_FOUND"):
+        fix = explain_missing(lake, ref)
+    elif error.name == _NO_CATALOG:
+        fix = "name tables `namespace.table`; another branch is read by asking for that branch."
+    elif error.name == "PERMISSION_DENIED":
+        fix = "let CASCADE_TRINO_USER be a user who may read it."
+    elif not error.name.startswith(("SYNTAX", "TYPE_", "COLUMN", "FUNCTION", "INVALID", "DIVISION", "MISMATCHED")):
+        fix = "see the query in Trino's own web interface, or in its log."
+    return QueryError(f"{error.name}: {error}", where=f"branch {ref}, on Trino", fix=fix)
