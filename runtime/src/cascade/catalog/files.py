@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
 from cascade.config import Settings
+from cascade.errors import ServiceError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["WarehouseIO", "open_durable", "warehouse_properties"]
+__all__ = ["WarehouseIO", "open_durable", "storage_errors", "warehouse_properties"]
 
 _CA_FILE = "cascade.ca-file"
 _ATTEMPTS = 5
@@ -41,6 +43,47 @@ def warehouse_properties(settings: Settings) -> dict[str, str]:
         properties["s3.access-key-id"] = settings.s3_access_key.get_secret_value()
         properties["s3.secret-access-key"] = settings.s3_secret_key.get_secret_value()
     return properties
+
+
+# What S3 says, what it means, and the settings that decide it. First match wins.
+_KEYS = "s3_access_key, s3_secret_key"
+_CAUSES = (
+    (("NO_SUCH_BUCKET", "NoSuchBucket", "bucket does not exist"), "there is no such bucket", "warehouse"),
+    (("Path does not exist",), "there is no such bucket or file", "warehouse"),
+    (("INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "UserNotFound"), "it refuses the credentials", _KEYS),
+    (("ACCESS_DENIED", "AccessDenied", "response code: 403", "HTTP status 403"), "it refuses access", _KEYS),
+    (("No space left", "StorageFull", "QuotaExceeded", "HTTP status 507"), "its disk is full", "s3_endpoint"),
+    (("certificate", "SSL"), "its certificate is not trusted", "ca_file"),
+    (("NETWORK_CONNECTION", "curlCode", "Unable to connect", "resolve host"), "it does not answer", "s3_endpoint"),
+)
+
+
+@contextmanager
+def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
+    """Say in words what S3 refuses; errors of a local disk speak for themselves.
+
+    Args:
+        location: What is read or written, for the message.
+        missing: Whether a missing file is an error of the service, too.
+
+    Raises:
+        ServiceError: S3 refuses, or does not answer.
+    """
+    try:
+        yield
+    except OSError as error:
+        said = str(error)
+        known = next((c for c in _CAUSES if any(word.lower() in said.lower() for word in c[0])), None)
+        ours = location.startswith("s3://") and (missing or not isinstance(error, FileNotFoundError))
+        if not ours or not (known or "AWS Error" in said):
+            raise
+        cause, setting = known[1:] if known else ("it fails", "s3_endpoint")
+        names = " and ".join(f"`{name}`" for name in setting.split(", "))
+        raise ServiceError(
+            f"S3 cannot be used: {cause}.",
+            where=f"{location}, setting {names}",
+            fix=f"see that the service runs and correct {names}; then run again. It said: {said.splitlines()[0]}",
+        ) from error
 
 
 class _SyncedFile(io.FileIO):

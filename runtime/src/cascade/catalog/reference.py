@@ -17,6 +17,7 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
 
 from cascade.catalog import TableChange, check_table_name
+from cascade.catalog.files import storage_errors
 from cascade.errors import CatalogError
 
 __all__ = ["ReferenceCatalog", "SqlReference"]
@@ -36,7 +37,8 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
         """Open a table in the state that a metadata location names."""
         io = self._load_file_io(location=location)
         try:
-            metadata = FromInputFile.table_metadata(io.new_input(location))
+            with storage_errors(location, missing=False):
+                metadata = FromInputFile.table_metadata(io.new_input(location))
         except FileNotFoundError:
             raise CatalogError(
                 f"The files of this state of {table} are not there any more.", where=location, fix=_FORGOTTEN

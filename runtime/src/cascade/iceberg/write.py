@@ -23,6 +23,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import IcebergType, NestedField
 
 from cascade.catalog import BranchingCatalog, check_table_name
+from cascade.catalog.files import storage_errors
 from cascade.errors import CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.files import FileWriter, Staged, discard
 from cascade.iceberg.filters import between
@@ -158,48 +159,49 @@ def write(
         SchemaMismatchError: Rows and table do not fit.
         ContractError: Values that must be unique are not.
     """
-    in_order = bool(key) and order_by is None
-    staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact, in_order=in_order)
-    kept = staged.anew()
-    committing = False
-    try:
-        with connect(spill_to, staged.io) as connection:
-            duplicates = _deduplicate(connection, staged, key, order_by)
-            _require_unique(connection, staged, unique)
-            # Planned and committed under one lock: writers of one table take turns instead of losing a race.
-            with lake.table_lock(table):
-                transaction, metadata = _again(lake, branch, staged, spec, exact)
-                incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
-                settings = properties(metadata.properties) if callable(properties) else properties
-                empty = metadata.current_snapshot() is None
-                replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
-                if settings:
-                    transaction.set_properties(dict(settings))
-                snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
-                # Where nothing makes room, what the table has need not be looked through.
-                with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
-                    for file in replaced_files:
-                        update.delete_data_file(file)
-                    for file in itertools.chain(kept.files, staged.files):
-                        update.append_data_file(file)
-                committing = True
-                committed = transaction.commit_transaction()
-    except BaseException as error:
-        # Once the commit has begun, only its refusal proves that no snapshot holds the files.
-        if not committing or isinstance(error, CommitFailedException | CatalogError):
-            discard(staged)
-            discard(kept)
-        raise
-    head = committed.metadata.current_snapshot()
-    assert head is not None
-    assert head.summary is not None
-    return WriteResult(
-        snapshot_id=head.snapshot_id,
-        rows=staged.rows,
-        duplicates=duplicates,
-        replaced=sum(file.record_count for file in replaced_files) - kept.rows,
-        total=int(head.summary["total-records"] or 0),
-    )
+    with storage_errors(lake.settings.warehouse_location):
+        in_order = bool(key) and order_by is None
+        staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact, in_order=in_order)
+        kept = staged.anew()
+        committing = False
+        try:
+            with connect(spill_to, staged.io) as connection:
+                duplicates = _deduplicate(connection, staged, key, order_by)
+                _require_unique(connection, staged, unique)
+                # Planned and committed under one lock: writers of one table take turns instead of losing a race.
+                with lake.table_lock(table):
+                    transaction, metadata = _again(lake, branch, staged, spec, exact)
+                    incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
+                    settings = properties(metadata.properties) if callable(properties) else properties
+                    empty = metadata.current_snapshot() is None
+                    replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
+                    if settings:
+                        transaction.set_properties(dict(settings))
+                    snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
+                    # Where nothing makes room, what the table has need not be looked through.
+                    with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
+                        for file in replaced_files:
+                            update.delete_data_file(file)
+                        for file in itertools.chain(kept.files, staged.files):
+                            update.append_data_file(file)
+                    committing = True
+                    committed = transaction.commit_transaction()
+        except BaseException as error:
+            # Once the commit has begun, only its refusal proves that no snapshot holds the files.
+            if not committing or isinstance(error, CommitFailedException | CatalogError):
+                discard(staged)
+                discard(kept)
+            raise
+        head = committed.metadata.current_snapshot()
+        assert head is not None
+        assert head.summary is not None
+        return WriteResult(
+            snapshot_id=head.snapshot_id,
+            rows=staged.rows,
+            duplicates=duplicates,
+            replaced=sum(file.record_count for file in replaced_files) - kept.rows,
+            total=int(head.summary["total-records"] or 0),
+        )
 
 
 @dataclass(frozen=True)
