@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
         folder=folder,
         user=user,
         seconds=60,
+        stop_signal=signal.SIGINT,  # without waiting for clients
     )
 
 

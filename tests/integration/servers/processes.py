@@ -48,7 +48,7 @@ class Server:
         environment: Mapping[str, str],
         folder: Path,
         user: str = "",
-        seconds: float = 120,
+        seconds: float = 300,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
@@ -68,9 +68,16 @@ class Server:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def launch(self) -> None:
-        """Start the process and do not wait."""
+        """Start the process and do not wait.
+
+        Raises:
+            ServerError: Another server answers at this one's place already.
+        """
         if self.pid:
             return
+        with contextlib.suppress(OSError):
+            self._ready()
+            raise ServerError(f"{self.name} is not started: another server answers at its place already.")
         launcher = Path(__file__).with_name("launch.py")
         user = self._user if os.geteuid() == 0 else ""
         command = [sys.executable, "-I", "-S", str(launcher), str(os.getpid()), user, *self._command]
@@ -84,17 +91,20 @@ class Server:
         """
         deadline = time.monotonic() + self._seconds
         while True:
-            if not self._process or (status := self._process.poll()) is not None:
-                raise ServerError(self._failure(f"ended with exit status {status if self._process else 'none'}"))
+            reason = None
             try:
                 self._ready()
             except OSError as error:
-                if time.monotonic() > deadline:
-                    self.kill()
-                    raise ServerError(self._failure(f"did not answer within {self._seconds:g} s ({error})")) from error
-                time.sleep(0.1)
-            else:
+                reason = error
+            if not self._process or self._process.poll() is not None:
+                status = self._process.returncode if self._process else "unknown"
+                raise ServerError(self._failure(f"ended with exit status {status}"))
+            if reason is None:
                 return
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerError(self._failure(f"did not answer within {self._seconds:g} s ({reason})"))
+            time.sleep(0.1)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -126,6 +136,8 @@ class Server:
 
     def _popen(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
+            log.write(f"--- {self.name} starts\n".encode())
+            log.flush()
             return subprocess.Popen(
                 command,
                 env=self._environment,

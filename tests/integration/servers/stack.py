@@ -1,11 +1,12 @@
 """All servers of the production engine together, on loopback, with ports and credentials of their own."""
 
+import fcntl
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from .downloads import Programs, programs
 from .nessie import nessie
@@ -18,6 +19,7 @@ __all__ = ["Stack"]
 
 _TEMPLATE = Path(__file__).resolve().parents[3] / "template" / "services"
 _BUCKET = "warehouse"
+_PREFIX = "cascade-stack-"
 
 
 class Stack:
@@ -36,8 +38,10 @@ class Stack:
 
     def __init__(self, found: Programs | None = None) -> None:
         found = found or programs()
-        self.folder = Path(tempfile.mkdtemp(prefix="cascade-stack-"))
+        _remove_leftovers()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
+        self._owner = _own(self.folder)
         ports = dict(zip(("postgres", "s3", "nessie", "health", "trino"), free_ports(5), strict=True))
         passwords = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
         access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
@@ -105,10 +109,13 @@ class Stack:
 
     def close(self) -> None:
         """End all servers and remove what they wrote."""
-        for name in ("trino", "nessie", "s3", "postgres"):
+        for name in ("trino", "nessie", "s3"):
             if name in self.servers:
-                self.servers[name].stop()
+                self.servers[name].kill()  # nothing of theirs is needed any more
+        if "postgres" in self.servers:
+            self.servers["postgres"].stop()  # killed, it would leave a segment of shared memory
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._owner.close()
 
     def _define(self) -> None:
         found, ports, passwords, lake = self._found, self._ports, self._passwords, self._lake
@@ -143,3 +150,22 @@ class Stack:
             port=ports["trino"],
             environment=lake,
         )
+
+
+def _own(folder: Path) -> IO[str]:
+    """Lock a folder for as long as this process lives."""
+    file = (folder / "owner.new").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    (folder / "owner.new").rename(folder / "owner")
+    return file
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of stacks whose process was killed."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner"):
+        with owner.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(owner.parent, ignore_errors=True)
