@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 from lake_support import ids, numbers, promoted, put
 
@@ -13,7 +12,6 @@ from cascade.config import Settings
 from cascade.errors import PromotionConflictError, PromotionRefusedError
 from cascade.lakehouse import BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing, promote_branch
-from cascade.publish.marts import publish_marts
 
 TABLE = dg.AssetKey(["raw", "a"])
 GUARDS = Guards({TABLE: [dg.AssetCheckKey(TABLE, "good")]})
@@ -239,6 +237,8 @@ def test_selecting_the_promotion_promotes_and_publishes(gate: Gate) -> None:
     assert set(gate.lake.pointers(MAIN)) == {"marts.m", "raw.a"}
     (tables,) = [m.metadata["tables"].value for m in result.asset_materializations_for_node("cascade__promote")]
     assert tables == ["marts.m", "raw.a"]
+    (location,) = [m.metadata["location"].value for m in result.asset_materializations_for_node("cascade__publish")]
+    assert location == str(gate.settings.marts_path)
     assert gate.settings.marts_path.is_file()
 
 
@@ -253,70 +253,3 @@ def test_a_refused_promotion_is_a_failure_that_is_not_repeated(gate: Gate) -> No
     result = gate.run(*build_publishing([], GUARDS))
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "has not run on snapshot" in str(failure.step_failure_data.user_failure_data)
-
-
-# --- publishing -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def marts(gate: Gate) -> Gate:
-    promoted(gate.lake, "raw.a", numbers(1, 9))
-    promoted(gate.lake, "marts.m", numbers(1, 2))
-    assert publish_marts(gate.lake, gate.settings) == {"marts.m": 2}
-    return gate
-
-
-def published(gate: Gate, sql: str = "SELECT id FROM marts.m ORDER BY id") -> list[Any]:
-    with duckdb.connect(str(gate.settings.marts_path), read_only=True) as connection:
-        return [row[0] for row in connection.execute(sql).fetchall()]
-
-
-def test_marts_of_main_and_nothing_else_are_published(marts: Gate) -> None:
-    put(marts.lake, "dev", "marts.unpromoted", numbers(1, 1))
-    publish_marts(marts.lake, marts.settings)
-    sql = "SELECT table_schema || '.' || table_name FROM information_schema.tables ORDER BY 1"
-    assert published(marts, sql) == ["cascade.published", "marts.m"]
-    assert published(marts) == [1, 2]
-
-
-def test_the_published_file_says_which_snapshots_it_holds(marts: Gate) -> None:
-    assert published(marts, "SELECT snapshot_id FROM cascade.published") == [
-        Lakehouse(marts.settings, MAIN).head("marts.m")
-    ]
-
-
-def test_what_has_not_changed_is_not_written_again(marts: Gate) -> None:
-    before = marts.settings.marts_path.stat()
-    promoted(marts.lake, "raw.a", numbers(10, 10))
-    assert publish_marts(marts.lake, marts.settings) == {}
-    after = marts.settings.marts_path.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-
-
-def test_a_reader_keeps_the_file_it_opened_while_a_new_one_takes_its_place(marts: Gate) -> None:
-    with marts.settings.marts_path.open("rb") as reader:
-        before = reader.read()
-        promoted(marts.lake, "marts.m", numbers(3, 3))
-        assert publish_marts(marts.lake, marts.settings) == {"marts.m": 3}
-        reader.seek(0)
-        assert reader.read() == before
-    assert published(marts) == [1, 2, 3]
-
-
-def test_a_mart_that_was_dropped_or_restored_away_is_no_longer_published(marts: Gate) -> None:
-    marts.lake.restore(0)
-    publish_marts(marts.lake, marts.settings)
-    assert published(marts, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'marts'") == [0]
-
-
-@pytest.mark.parametrize("rest", [b"torn", b""], ids=["torn", "empty"])
-def test_what_a_killed_publishing_left_is_replaced(marts: Gate, rest: bytes) -> None:
-    marts.settings.marts_path.write_bytes(rest)
-    marts.settings.marts_path.with_suffix(".new").write_bytes(rest)
-    publish_marts(marts.lake, marts.settings)
-    assert published(marts) == [1, 2]
-
-
-def test_a_lakehouse_without_marts_publishes_an_empty_file(gate: Gate) -> None:
-    assert publish_marts(gate.lake, gate.settings) == {}
-    assert published(gate, "SELECT count(*) FROM cascade.published") == [0]

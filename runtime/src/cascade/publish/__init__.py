@@ -59,14 +59,12 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
         description="Copies the marts from `main` to the serving database.",
     )
     def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from cascade.publish.marts import publish_marts
+        from cascade.publish.marts import marts_location, publish_marts
 
         lakehouse: Lakehouse = context.resources.lakehouse
         rows = publish_marts(lakehouse.lake, lakehouse.settings)
         context.log.info("Published " + (", ".join(f"{t} ({n:,} rows)" for t, n in rows.items()) or "nothing new"))
-        return dg.MaterializeResult(
-            metadata={"path": dg.MetadataValue.path(str(lakehouse.settings.marts_path)), "rows": rows}
-        )
+        return dg.MaterializeResult(metadata={"location": marts_location(lakehouse.settings), "rows": rows})
 
     return [promote, publish]
 

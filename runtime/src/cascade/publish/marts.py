@@ -1,47 +1,127 @@
-"""Copy the marts from `main` to the serving database: a DuckDB file that any tool can open."""
+"""Copy the marts from `main` to the serving database: PostgreSQL, or a DuckDB file that any tool can open."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.iceberg.read import quote, view_sql
+from cascade.iceberg.read import duckdb_type, quote
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import duckdb
+    import pyarrow as pa
+    from pyiceberg.table import Table
 
-__all__ = ["MARTS", "publish_marts"]
+__all__ = ["MARTS", "Mart", "ReadMarts", "Version", "marts_location", "publish_marts"]
 
 #: The namespace that is published.
 MARTS = "marts"
 
 
-def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
-    """Write the marts of `main` to the DuckDB file, all of them at one moment.
+@dataclass(frozen=True)
+class Version:
+    """What a published table is a copy of. A column that is added or dropped makes no snapshot."""
 
-    The file is made anew beside the old one and takes its place in one step: readers see all of the old
-    or all of the new. Table `cascade.published` says which snapshot each mart came from.
+    snapshot_id: int
+    schema_id: int
+
+
+@dataclass(frozen=True)
+class Mart:
+    """A table of `main` to be published."""
+
+    table: Table
+
+    @property
+    def version(self) -> Version:
+        """What the table is now."""
+        snapshot = self.table.current_snapshot()
+        return Version(snapshot.snapshot_id if snapshot else 0, self.table.schema().schema_id)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Columns and types of the batches."""
+        from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+        return schema_to_pyarrow(self.table.schema(), include_field_ids=False)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read all rows, file by file and batch by batch, wherever the files are and whoever wrote them."""
+        from pyiceberg.expressions import AlwaysTrue
+        from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
+
+        table, schema = self.table, self.arrow_schema
+        if not table.current_snapshot():
+            return
+        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+        for task in table.scan().plan_files():
+            # PyIceberg's own reader of batches holds whole files, several at a time.
+            deleted = _read_all_delete_files(table.io, [task])
+            for batch in scan._record_batches_from_scan_tasks_and_deletes([task], deleted):
+                yield batch.cast(schema)
+
+
+ReadMarts = Callable[[], Mapping[str, Mart]]
+
+
+def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
+    """Copy the marts of `main` to the serving database, all of them at one moment.
+
+    Readers see all of the old or all of the new. Table `cascade.published` says which snapshot each mart
+    came from. Publishers take turns, and each reads `main` when it is its turn.
 
     Args:
         lake: The catalog.
-        settings: Where the file is.
+        settings: Where marts go: `marts_url`, or a DuckDB file below `data_dir`.
 
     Returns:
-        Published table to rows; empty when the file holds the same snapshots already.
+        The tables that were written, with their rows; empty when everything is there already.
+
+    Raises:
+        ServiceError: PostgreSQL cannot be reached, refuses, or its readers do not let go of what must change.
+        SchemaMismatchError: PostgreSQL cannot keep a name, a type or a value, or a constraint on a mart is broken.
     """
+
+    def read() -> Mapping[str, Mart]:
+        pointers = lake.pointers(MAIN)
+        return {
+            name: Mart(lake.load(name, at)) for name, at in sorted(pointers.items()) if name.startswith(f"{MARTS}.")
+        }
+
+    if settings.marts_url is not None:
+        from cascade.publish.postgres import publish_to_postgres
+
+        return publish_to_postgres(read, settings.marts_url)
+    return _publish_to_file(read, settings.marts_path)
+
+
+def marts_location(settings: Settings) -> str:
+    """Say where marts are published, without a password."""
+    if settings.marts_url is None:
+        return str(settings.marts_path)
+    from cascade.postgres import with_driver
+
+    url = with_driver(settings.marts_url)
+    return f"postgresql://{url.host or ''}:{url.port or 5432}/{url.database or ''}"
+
+
+def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
+    """Make the file anew beside the old one; it takes its place in one step."""
     import duckdb
 
-    pointers = {t: at for t, at in lake.pointers(MAIN).items() if t.startswith(f"{MARTS}.")}
-    tables = {name: lake.load(name, at) for name, at in sorted(pointers.items())}
-    heads = {name: snapshot.snapshot_id if (snapshot := t.current_snapshot()) else 0 for name, t in tables.items()}
-    target = settings.marts_path
+    target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if _published(target) == heads:
+        marts = read()
+        versions = {name: mart.version for name, mart in marts.items()}
+        if _published(target) == versions:
             return {}
         fresh = target.with_suffix(".new")
         fresh.unlink(missing_ok=True)
@@ -51,14 +131,14 @@ def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
             connection.execute(f"CREATE SCHEMA {quote(MARTS)}")
             connection.execute("CREATE SCHEMA cascade")
             connection.execute(
-                "CREATE TABLE cascade.published (table_name VARCHAR, snapshot_id BIGINT, published_at TIMESTAMPTZ)"
+                "CREATE TABLE cascade.published"
+                " (table_name VARCHAR, snapshot_id BIGINT, schema_id INTEGER, published_at TIMESTAMPTZ)"
             )
-            for name, table in tables.items():
-                where = ".".join(quote(part) for part in name.split("."))
-                connection.execute(f"CREATE TABLE {where} AS {view_sql(table)}")
-                rows[name] = connection.execute(f"SELECT count(*) FROM {where}").fetchall()[0][0]
+            for name, mart in marts.items():
+                rows[name] = _copy_to_file(connection, name, mart)
                 connection.execute(
-                    "INSERT INTO cascade.published VALUES (?, ?, ?)", [name, heads[name], dt.datetime.now(dt.UTC)]
+                    "INSERT INTO cascade.published VALUES (?, ?, ?, ?)",
+                    [name, versions[name].snapshot_id, versions[name].schema_id, dt.datetime.now(dt.UTC)],
                 )
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
@@ -66,13 +146,27 @@ def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
     return rows
 
 
-def _published(target: Path) -> dict[str, int] | None:
+def _copy_to_file(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart) -> int:
+    import pyarrow as pa
+
+    where = ".".join(quote(part) for part in name.split("."))
+    fields = mart.table.schema().fields
+    columns = ", ".join(f"{quote(field.name)} {duckdb_type(field.field_type)}" for field in fields)
+    connection.execute(f"CREATE TABLE {where} ({columns})")
+    connection.register("rows_of_mart", pa.RecordBatchReader.from_batches(mart.arrow_schema, mart.batches()))
+    connection.execute(f"INSERT INTO {where} SELECT * FROM rows_of_mart")
+    connection.unregister("rows_of_mart")
+    return int(connection.execute(f"SELECT count(*) FROM {where}").fetchall()[0][0])
+
+
+def _published(target: Path) -> dict[str, Version] | None:
     import duckdb
 
     if not target.is_file():
         return None
     try:
         with duckdb.connect(str(target), read_only=True) as connection:
-            return dict(connection.execute("SELECT table_name, snapshot_id FROM cascade.published").fetchall())
+            found = connection.execute("SELECT table_name, snapshot_id, schema_id FROM cascade.published").fetchall()
     except duckdb.Error:
-        return None  # not a file of ours, or a torn one: it is made anew
+        return None  # not a file of ours, a torn one, or one of an earlier release: it is made anew
+    return {name: Version(*version) for name, *version in found}
