@@ -29,7 +29,7 @@ PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
 
 # Variables with our prefix that are no settings: the project's place, and what the runtime hands to the
 # dbt process that it starts.
-_NO_SETTINGS = ("project_dir", "run_branch", "dbt_macros")
+_NO_SETTINGS = ("project_dir", "run_branch", "dbt_macros", "trino_catalog")
 
 
 def find_project_dir(start: Path | None = None) -> Path:

@@ -14,9 +14,17 @@ from cascade.errors import QueryError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["delete_branch", "drop_leftovers", "parse_at", "query", "register_table", "register_tables"]
+__all__ = [
+    "branch_environment",
+    "delete_branch",
+    "drop_leftovers",
+    "parse_at",
+    "query",
+    "register_table",
+    "register_tables",
+]
 
-# What runs SQL, by the setting `engine`. Each module has `query`, `forget` and `leftovers`; they are imported late.
+# What runs SQL, by the setting `engine`. Each module has `query`, `environment`, `forget` and `leftovers`.
 _ENGINES = {"embedded": "cascade.engine.duckdb", "lakehouse": "cascade.engine.trino"}
 
 
@@ -65,6 +73,21 @@ def parse_at(value: str) -> int | dt.datetime:
             fix="give an id such as 5464506120183620500, or a time such as 2026-07-01T12:00.",
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def branch_environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+    """Return the variables by which a dbt process reaches a branch through the engine, which is made ready for it.
+
+    Args:
+        lake: The catalog.
+        ref: The branch.
+
+    Raises:
+        QueryError: The engine cannot show the branch.
+        ServiceError: The engine is a server that cannot be used.
+    """
+    found: dict[str, str] = _engine(lake).environment(lake, ref)
+    return found
 
 
 def delete_branch(lake: BranchingCatalog, name: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
 
-__all__ = ["forget", "leftovers", "query", "register_table", "register_tables"]
+__all__ = ["environment", "forget", "leftovers", "query", "register_table", "register_tables"]
 
 
 def query(
@@ -31,6 +31,11 @@ def query(
             return connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error as error:
             raise _explain(error, lake, ref) from error
+
+
+def environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+    """Return nothing: the plugin in the dbt process finds the branch by itself."""
+    return {}
 
 
 def forget(lake: BranchingCatalog, name: str) -> None:

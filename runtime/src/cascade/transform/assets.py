@@ -13,6 +13,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from packaging import version
 
 from cascade.config import Settings
+from cascade.engine import branch_environment
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
 from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
 
@@ -79,7 +80,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
         try:
-            with dbt_environment(settings, branch), _log(context, settings):
+            with dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch)), _log(context, settings):
                 invocation = dbt.cli(["build"], context=context, target_path=target)
                 for event in invocation.stream():
                     yield _with_evidence(context, event, lakehouse)

@@ -8,8 +8,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -31,35 +33,29 @@ RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
 MACROS_VARIABLE = "CASCADE_DBT_MACROS"
 
 _MACROS = Path(__file__).parent / "macros"
-_PROFILE = """\
-# Rendered by the Cascade runtime; changes here are overwritten.
-cascade:
-  target: embedded
-  outputs:
-    embedded:
-      type: duckdb
-      path: ":memory:"
-      attach: [{ path: ":memory:", alias: iceberg }]
-      database: iceberg
-      schema: main
-      threads: 2
-      settings: { TimeZone: UTC }
-      plugins: [{ module: cascade.transform.duckdb_plugin, alias: cascade }]
-"""
+_PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
 
 
 @contextlib.contextmanager
-def dbt_environment(settings: Settings, branch: str) -> Iterator[None]:
+def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
     """Set what a dbt process needs to know of the run; restored afterwards.
 
     `DbtCliResource.cli` takes no environment of its own and passes on this process's.
+
+    Args:
+        settings: The project's settings.
+        branch: The branch of the run.
+        more: What the engine adds; see `cascade.engine.branch_environment`.
     """
     values = {
         RUN_BRANCH_VARIABLE: branch,
         MACROS_VARIABLE: str(_MACROS),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
+        **(more or {}),
     }
+    if settings.trino_password is not None:
+        values[_PASSWORD_VARIABLE] = settings.trino_password.get_secret_value()
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -96,7 +92,7 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
     # The code servers, the daemon and a command may all look at once; one parses, the others wait.
     lock = FileLock(str(target / "parse.lock"))
     lock.acquire()
-    fingerprint = _fingerprint(settings.dbt_path)
+    fingerprint = _fingerprint(settings)
     if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
         lock.release()
         return lambda: manifest
@@ -127,9 +123,11 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
     return wait
 
 
-def _fingerprint(dbt_path: Path) -> str:
+def _fingerprint(settings: Settings) -> str:
     """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
-    seen = hashlib.sha256(json.dumps([sys.version, str(dbt_path), str(_MACROS)]).encode())
+    dbt_path = settings.dbt_path
+    known = [sys.version, str(dbt_path), str(_MACROS), _outputs(settings)]
+    seen = hashlib.sha256(json.dumps(known).encode())
     for folder in (dbt_path, _MACROS):
         for path in sorted(folder.rglob("*")):
             skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
@@ -140,13 +138,52 @@ def _fingerprint(dbt_path: Path) -> str:
 
 
 def render_profile(settings: Settings) -> Path:
-    """Write `profiles.yml` for dbt and return its folder."""
+    """Write `profiles.yml` for dbt and return its folder. It holds no secret."""
     folder = settings.data_path / "dbt"
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profiles.yml"
-    if not profile.is_file() or profile.read_text("utf-8") != _PROFILE:
-        profile.write_text(_PROFILE, "utf-8")
+    # JSON is YAML too.
+    document = json.dumps({"cascade": {"target": settings.engine, "outputs": _outputs(settings)}}, indent=2)
+    text = f"# Rendered by the Cascade runtime; changes here are overwritten.\n{document}\n"
+    if not profile.is_file() or profile.read_text("utf-8") != text:
+        profile.write_text(text, "utf-8")
     return folder
+
+
+def _outputs(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return dbt's targets by engine. Nothing in them changes from run to run: dbt would parse all files again."""
+    trino = urlsplit(settings.trino_url)
+    secured = settings.trino_password is not None
+    lakehouse = {
+        "type": "trino",
+        "method": "ldap" if secured else "none",
+        "host": trino.hostname,
+        "port": trino.port or (443 if trino.scheme == "https" else 80),
+        "http_scheme": trino.scheme,
+        "user": settings.trino_user,
+        # No catalog of the server: `macros/trino.sql` puts that of the run's branch in its place.
+        "database": "cascade_branch",
+        "schema": "main",
+        "threads": 4,
+        "cert": str(settings.ca_path) if settings.ca_path else True,
+        "timezone": "UTC",
+        "retries": 5,
+    }
+    if secured:
+        lakehouse["password"] = f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"
+        del lakehouse["http_scheme"]
+    embedded = {
+        "type": "duckdb",
+        "path": ":memory:",
+        "attach": [{"path": ":memory:", "alias": "iceberg"}],
+        "database": "iceberg",
+        "schema": "main",
+        "threads": 2,
+        "settings": {"TimeZone": "UTC"},
+        "plugins": [{"module": "cascade.transform.duckdb_plugin", "alias": "cascade"}],
+    }
+    outputs = {"embedded": embedded, "lakehouse": lakehouse}
+    return {settings.engine: outputs[settings.engine]}
 
 
 def dbt_executable() -> str:

@@ -18,7 +18,10 @@ from cascade.errors import QueryError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["forget", "leftovers", "query"]
+__all__ = ["CATALOG_VARIABLE", "environment", "forget", "leftovers", "query"]
+
+#: How the dbt process learns the catalog of the run's branch.
+CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
 
 # A promotion in the middle of a query may replace a table, and its snapshots with it: begin anew.
 _ATTEMPTS = 3
@@ -42,6 +45,11 @@ def query(
             raise _explain(error, lake, ref) from None
         return answer.table(_as_written([column["name"] for column in answer.columns], tables))
     raise AssertionError("unreachable")
+
+
+def environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+    """Make the catalog of a branch, and return what `transform/macros/trino.sql` reads."""
+    return {CATALOG_VARIABLE: ensure_catalog(lake.settings, ref)}
 
 
 def forget(lake: BranchingCatalog, name: str) -> None:

@@ -1,5 +1,5 @@
-{# Every model is an Iceberg table on the run's branch. The SQL runs in the plugin (duckdb_plugin.py), which
-   streams its rows into one commit; DuckDB itself only ever holds views. #}
+{# Every model is an Iceberg table on the run's branch. On DuckDB the SQL runs in the plugin (duckdb_plugin.py), which
+   streams its rows into one commit; DuckDB itself only ever holds views. Trino's side of it is in trino.sql. #}
 
 {% macro generate_schema_name(custom_schema_name, node) -%}
   {{ (custom_schema_name or target.schema) | trim }}
@@ -20,7 +20,12 @@
   {{ return(load_result('list_relations_without_caching').table) }}
 {% endmacro %}
 
+{# Write a model's rows: `replace`, `merge` by a key, or `append`, which replaces a microbatch's slice. #}
 {% macro cascade_store(sql, mode, key=[]) %}
+  {{ return(adapter.dispatch('cascade_store')(sql, mode, key)) }}
+{% endmacro %}
+
+{% macro duckdb__cascade_store(sql, mode, key=[]) %}
   {%- set target_relation = this.incorporate(type='table') -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -54,6 +59,10 @@
 {% endmaterialization %}
 
 {% materialization incremental, adapter='duckdb' %}
+  {{ return(cascade_incremental()) }}
+{% endmaterialization %}
+
+{% macro cascade_incremental() %}
   {%- set existing = load_cached_relation(this) -%}
   {%- set unique_key = config.get('unique_key') -%}
   {%- set key = [] if not unique_key else ([unique_key] if unique_key is string else unique_key) -%}
@@ -68,7 +77,7 @@
     {{ return(cascade_store(compiled_code, 'replace', key)) }}
   {% endif %}
   {{ return(cascade_store(compiled_code, known[strategy], key)) }}
-{% endmaterialization %}
+{% endmacro %}
 
 {% materialization seed, adapter='duckdb' %}
   {%- set types = config.get('column_types', {}) -%}
@@ -88,5 +97,9 @@
 {% endmaterialization %}
 
 {% materialization snapshot, adapter='duckdb' %}
-  {% do exceptions.raise_compiler_error("dbt snapshots are not supported yet; Iceberg keeps the history of every table: cascade query --at") %}
+  {{ cascade_no_snapshots() }}
 {% endmaterialization %}
+
+{% macro cascade_no_snapshots() %}
+  {% do exceptions.raise_compiler_error("dbt snapshots are not supported yet; Iceberg keeps the history of every table: cascade query --at") %}
+{% endmacro %}
