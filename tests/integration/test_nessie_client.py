@@ -1,0 +1,232 @@
+"""The promises of the catalog on Nessie when the way there is bad: logins, certificates, lost answers."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from servers.lakes import fresh_lake
+from servers.proxy import CLIENT, Proxy, proxy
+from servers.stack import Stack
+
+from cascade.catalog import MAIN
+from cascade.catalog.nessie import NessieCatalog
+from cascade.config import Settings
+from cascade.errors import CascadeError, ServiceError
+from cascade.iceberg.schema import schema_from_arrow
+from cascade.iceberg.write import write
+
+import pyarrow as pa  # isort: skip
+
+Open = Callable[..., NessieCatalog]
+ROWS = pa.table({"id": [1, 2]})
+
+
+@pytest.fixture
+def settings(stack: Stack, tmp_path: Path) -> Callable[..., Settings]:
+    """Settings of an empty lakehouse, some of them changed."""
+    values = {n.removeprefix("CASCADE_").lower(): v for n, v in fresh_lake(stack, "nessie").items()}
+    return lambda **changed: Settings(project_dir=tmp_path, data_dir=tmp_path, **{**values, **changed})
+
+
+@pytest.fixture
+def way(settings: Callable[..., Settings]) -> Iterator[Proxy]:
+    """The proxy before Nessie."""
+    with proxy(settings().nessie_url.removesuffix("/api/v2")) as behaviour:
+        yield behaviour
+
+
+@pytest.fixture
+def open_by(way: Proxy, settings: Callable[..., Settings]) -> Open:
+    """Open the catalog through the proxy."""
+    return lambda **changed: NessieCatalog(settings(**{"nessie_url": f"{way.url}/api/v2", **changed}))
+
+
+def _put(lake: NessieCatalog, branch: str = "dev") -> None:
+    write(lake, branch, "raw.a", [ROWS], schema=schema_from_arrow(ROWS.schema), mode="append")
+
+
+def _rows(lake: NessieCatalog, ref: str) -> list[int]:
+    return sorted(lake.load("raw.a", lake.pointers(ref)["raw.a"]).scan().to_arrow()["id"].to_pylist())
+
+
+# --- who we are -------------------------------------------------------------------------------------------
+
+
+def test_a_bearer_token_opens_the_catalog(way: Proxy, open_by: Open) -> None:
+    way.token = "right"
+    lake = open_by(nessie_token="right")
+    lake.create("dev")
+    _put(lake)
+    assert _rows(lake, "dev") == [1, 2]
+
+
+@pytest.mark.parametrize("given", [{}, {"nessie_token": "expired-token"}])
+def test_a_missing_or_expired_token_is_named_by_its_setting_and_not_shown(
+    way: Proxy, open_by: Open, given: dict[str, str]
+) -> None:
+    way.token = "right"
+    with pytest.raises(ServiceError, match="Nessie refuses access") as caught:
+        open_by(**given)
+    assert "nessie_url" in caught.value.where
+    assert "CASCADE_NESSIE_TOKEN" in caught.value.fix
+    assert "expired-token" not in str(caught.value)
+
+
+def test_client_credentials_become_a_token_that_is_renewed_when_it_is_refused(way: Proxy, open_by: Open) -> None:
+    way.token = "nobody has this one"
+    client, secret = CLIENT
+    lake = open_by(nessie_token_url=f"{way.url}/token", nessie_client_id=client, nessie_client_secret=secret)
+    lake.create("dev")
+    assert way.issued == 1
+    way.token = "the first one has expired"
+    _put(lake)
+    assert (way.issued, _rows(lake, "dev")) == (2, [1, 2])
+
+
+def test_wrong_client_credentials_are_named_and_not_shown(way: Proxy, open_by: Open) -> None:
+    way.token = "x"
+    with pytest.raises(ServiceError, match="No token for Nessie") as caught:
+        open_by(nessie_token_url=f"{way.url}/token", nessie_client_id="cascade", nessie_client_secret="wr0ng")
+    assert "nessie_token_url" in caught.value.where
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_a_private_authority_is_trusted_when_it_is_named(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with proxy(settings().nessie_url.removesuffix("/api/v2"), authority) as way:
+        url = f"{way.url}/api/v2"
+        with pytest.raises(ServiceError, match="certificate of Nessie is not trusted") as caught:
+            NessieCatalog(settings(nessie_url=url))
+        assert "CASCADE_CA_FILE" in caught.value.fix
+        assert NessieCatalog(settings(nessie_url=url, ca_file=tmp_path / "ca.pem")).branches()[0].name == MAIN
+
+
+# --- answers that get lost --------------------------------------------------------------------------------
+
+
+def _lose_once(*, what: str) -> Callable[[str, str], bool]:
+    """Lose the first answer to every kind of request whose method and path hold some text."""
+    lost: set[str] = set()
+
+    def lose(method: str, path: str) -> bool:
+        place = f"{method} {path}"
+        kind = f"{method} {path.rpartition('/')[2]} {path.partition('@')[0]}"
+        if what not in place or kind in lost:
+            return False
+        lost.add(kind)
+        return True
+
+    return lose
+
+
+@pytest.mark.parametrize("what", ["GET", "POST", "PUT", "DELETE", ""])
+def test_a_lost_answer_never_makes_a_second_commit(way: Proxy, open_by: Open, what: str) -> None:
+    lake = open_by()
+    way.lose = _lose_once(what=what)
+    lake.create("run-1")
+    lake.create("dev")
+    _put(lake, "run-1")
+    _put(lake, "run-1")
+    entry = lake.merge("run-1")
+    lake.delete("run-1")
+    assert entry is not None
+    assert _rows(lake, MAIN) == _rows(lake, "dev") == [1, 1, 2, 2]
+    assert len(lake.load("raw.a", lake.pointers(MAIN)["raw.a"]).snapshots()) == 2
+    assert [e.source for e in lake.log()] == ["run-1"]
+    assert [b.name for b in lake.branches()] == [MAIN, "dev"]
+    lake.restore(0)
+    assert (lake.pointers(MAIN), [e.kind for e in lake.log()]) == ({}, ["restore", "promote"])
+
+
+def test_a_commit_whose_answer_stays_lost_is_reported_and_its_files_are_kept(
+    way: Proxy, open_by: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = open_by()
+    lake.create("dev")
+    monkeypatch.setattr(lake._client, "_patience", 0.5)
+    way.lose = lambda method, path: method == "POST" or "history" in path
+    with pytest.raises(ServiceError, match="Nessie does not answer") as caught:
+        _put(lake)
+    assert "CASCADE_NESSIE_URL" in caught.value.fix
+    way.lose = lambda method, path: False
+    assert _rows(lake, "dev") == [1, 2]  # it had landed, and nobody deleted its files
+
+
+def test_a_server_that_restarts_is_waited_for(way: Proxy, open_by: Open) -> None:
+    lake = open_by()
+    lake.create("dev")
+    way.unready = 4
+    _put(lake)
+    assert _rows(lake, "dev") == [1, 2]
+
+
+# --- servers that are not what they should be -------------------------------------------------------------
+
+
+def _closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _unready(way: Proxy) -> None:
+    way.unready = 10_000
+
+
+def _old(way: Proxy) -> None:
+    way.documents["/api/v2/config"] = {"defaultBranch": "main", "maxSupportedApiVersion": 1}
+
+
+STATES: dict[str, tuple[Callable[[Proxy], None], str]] = {"half_up": (_unready, "HTTP 503"), "old": (_old, "version 1")}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_server_that_is_half_up_or_too_old_is_named(way: Proxy, open_by: Open, state: str) -> None:
+    behave, said = STATES[state]
+    behave(way)
+    with pytest.raises(ServiceError, match=said) as caught:
+        open_by()
+    assert "nessie_url" in caught.value.where
+
+
+@pytest.mark.parametrize("path", ["/api/v2", ""])
+def test_a_server_that_was_never_there_is_given_up_soon(open_by: Open, path: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(ServiceError, match="does not answer") as caught:
+        open_by(nessie_url=f"http://127.0.0.1:{_closed_port()}{path}")
+    assert "nessie_url" in caught.value.where
+    assert time.monotonic() - begin < 30  # a restart is waited for twice as long
+
+
+def test_another_service_at_the_address_is_told_from_nessie(settings: Callable[..., Settings]) -> None:
+    with pytest.raises(ServiceError, match="does not expect") as caught:
+        NessieCatalog(settings(nessie_url=settings().nessie_url.removesuffix("/api/v2")))
+    assert "/api/v2" in caught.value.fix
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "missing_bucket": ({"warehouse": "s3://no-such-bucket"}, "there is no such bucket", "`warehouse`"),
+    "wrong_secret": ({"s3_secret_key": "wr0ng-secret"}, "refuses", "`s3_secret_key`"),
+    "wrong_key": ({"s3_access_key": "nobody"}, "refuses", "`s3_access_key`"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_s3_refuses_names_the_setting_and_leaves_the_branch_alone(
+    settings: Callable[..., Settings], case: str
+) -> None:
+    changed, said, setting = WRONG[case]
+    lake = NessieCatalog(settings(**changed))
+    lake.create("dev")
+    with pytest.raises(CascadeError, match=said) as caught:
+        _put(lake)
+    assert setting in str(caught.value)
+    assert "wr0ng-secret" not in str(caught.value)
+    assert lake.pointers("dev") == {}
