@@ -146,9 +146,10 @@ class Lakehouse:
     def row_count(self, name: str) -> int | None:
         """Return how many rows a table has, from its newest snapshot; `None` as for `head`."""
         pointers = self.lake.pointers(self.ref)
+        from cascade.iceberg.read import row_count
+
         snapshot = self.lake.load(name, pointers[name]).current_snapshot() if name in pointers else None
-        total = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
-        return None if total is None else int(total)
+        return None if snapshot is None else row_count(snapshot)
 
     def query(
         self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None

@@ -54,7 +54,9 @@ def create(name: str, source: str, tag: bool, as_json: bool) -> None:
 @json_option
 def delete(name: str, as_json: bool) -> None:
     """Drop branch or tag NAME."""
-    _lake().delete(name)
+    from cascade.engine import delete_branch
+
+    delete_branch(_lake(), name)
     _answer(as_json, {"name": name, "deleted": True}, f"Deleted {name}.")
 
 
@@ -165,10 +167,12 @@ def _change(lake: BranchingCatalog, change: TableChange) -> dict[str, Any]:
 
 
 def _head(lake: BranchingCatalog, table: str, location: str | None) -> tuple[int | None, int | None]:
+    from cascade.iceberg.read import row_count
+
     snapshot = lake.load(table, location).current_snapshot() if location else None
-    if snapshot is None or snapshot.summary is None:
+    if snapshot is None:
         return None, None
-    return int(snapshot.summary["total-records"] or 0), snapshot.snapshot_id
+    return row_count(snapshot), snapshot.snapshot_id
 
 
 def _entry(entry: LogEntry) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
+from cascade.engine import delete_branch
 from cascade.errors import UsageError
 from cascade.framework.definitions import build_definitions
 from cascade.framework.progress import Listener, Outcome, Watcher
@@ -160,7 +161,7 @@ def _keep_if_written(lakehouse: Lakehouse) -> bool:
         return False
     if lakehouse.lake.changes(lakehouse.branch):
         return True
-    lakehouse.lake.delete(lakehouse.branch)
+    delete_branch(lakehouse.lake, lakehouse.branch)
     return False
 
 

@@ -12,11 +12,12 @@ from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "duckdb_type", "files_sql", "quote", "reach", "spill", "text", "view_sql"]
+__all__ = ["connect", "duckdb_type", "files_sql", "quote", "reach", "row_count", "spill", "text", "view_sql"]
 
 _PRIMITIVES: dict[type[t.IcebergType], str] = {
     t.BooleanType: "BOOLEAN",
@@ -78,6 +79,20 @@ def reach(connection: duckdb.DuckDBPyConnection, io: FileIO) -> None:
 
     if "s3" not in connection.list_filesystems():
         connection.register_filesystem(S3(io.fs_by_scheme("s3", None)))
+
+
+def row_count(snapshot: Snapshot) -> int | None:
+    """Return how many rows a snapshot has, by its own account; `None` when it gives none.
+
+    Trino marks rows as deleted rather than rewrite their files; they are counted apart.
+
+    Args:
+        snapshot: The snapshot.
+    """
+    summary = snapshot.summary
+    if summary is None or (total := summary["total-records"]) is None or int(summary["total-equality-deletes"] or 0):
+        return None
+    return int(total) - int(summary["total-position-deletes"] or 0)
 
 
 def quote(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange
 from cascade.config import Settings
+from cascade.engine import delete_branch
 from cascade.errors import PromotionRefusedError
 from cascade.lakehouse import SNAPSHOT_METADATA, branch_of_run, is_run_branch
 
@@ -64,7 +65,7 @@ def promote_branch(
         )
     entry = lake.merge(branch, MAIN, expected=changes) if changes else None
     if is_run_branch(branch):
-        lake.delete(branch)
+        delete_branch(lake, branch)
     return entry
 
 

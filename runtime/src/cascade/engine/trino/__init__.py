@@ -103,8 +103,9 @@ def _catalog_with(
     if not lost:
         yield ref
         return
-    # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes.
-    past = f"run-query-{secrets.token_hex(6)}"
+    # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes. The
+    # janitor takes it for one of a run, should this process be killed.
+    past = f"run-{secrets.token_hex(4)}"
     lake.create(past, ref)
     try:
         catalog = lake.catalog(past)
