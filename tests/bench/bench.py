@@ -88,7 +88,7 @@ def startup() -> Iterator[dict[str, Any]]:
         ("import cascade", [sys.executable, "-c", "import cascade"]),
         ("cascade --help", [str(BIN / "cascade"), "--help"]),
     ):
-        yield min((_child(what, command) for _ in range(5)), key=lambda row: row["cpu"])
+        yield min((child(what, command) for _ in range(5)), key=lambda row: row["cpu"])
 
 
 def definitions() -> Iterator[dict[str, Any]]:
@@ -104,7 +104,7 @@ def definitions() -> Iterator[dict[str, Any]]:
                 (f"Cascade, {count} assets", _OURS),
             ):
                 command = [sys.executable, "-W", "ignore", "-c", code]
-                yield min((_child(what, command, cwd=root) for _ in range(3)), key=lambda row: row["cpu"])
+                yield min((child(what, command, cwd=root) for _ in range(3)), key=lambda row: row["cpu"])
 
 
 def demo() -> Iterator[dict[str, Any]]:
@@ -112,7 +112,7 @@ def demo() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "demo"
         copy = ["copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(REPOSITORY), str(project)]
-        yield _child("demo: copier copy", [str(BIN / "copier"), *copy])
+        yield child("demo: copier copy", [str(BIN / "copier"), *copy])
         gold = "select count(*) as days from gold.weather_daily"
         for what, arguments in (
             ("demo: cascade run, 364 days", ["run"]),
@@ -121,20 +121,20 @@ def demo() -> Iterator[dict[str, Any]]:
             ("demo: cascade query", ["query", gold]),
             ("demo: cascade branch list", ["branch", "list"]),
         ):
-            yield _child(what, [str(BIN / "cascade"), *arguments], cwd=project)
+            yield child(what, [str(BIN / "cascade"), *arguments], cwd=project)
 
 
 def load_dicts() -> Iterator[dict[str, Any]]:
     """First load and re-run of a million rows of ten columns, as pages of dicts."""
-    yield from _million("dicts", lambda: ([_row(i) for i in range(at, at + 1000)] for at in range(0, ROWS, 1000)))
+    yield from million("dicts", lambda: ([row_of(i) for i in range(at, at + 1000)] for at in range(0, ROWS, 1000)))
 
 
 def load_arrow() -> Iterator[dict[str, Any]]:
     """First load and re-run of a million rows of ten columns, as Arrow; then 10,000 rows of them."""
     import pyarrow as pa
 
-    pages = [pa.Table.from_pylist([_row(i) for i in range(at, at + 100_000)]) for at in range(0, ROWS, 100_000)]
-    yield from _million("Arrow", lambda: iter(pages), merge=pages[3].slice(0, 10_000))
+    pages = [pa.Table.from_pylist([row_of(i) for i in range(at, at + 100_000)]) for at in range(0, ROWS, 100_000)]
+    yield from million("Arrow", lambda: iter(pages), merge=pages[3].slice(0, 10_000))
 
 
 def branches() -> Iterator[dict[str, Any]]:
@@ -152,18 +152,35 @@ def branches() -> Iterator[dict[str, Any]]:
         with lake._engine.begin() as connection:
             statement = sa.text(f"insert into iceberg_tables ({', '.join(names)}) values (:{', :'.join(names)})")
             connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
-        yield _here("promote 1,000 created tables", lambda: lake.merge("seed"))
-        yield _here("make a branch of 1,000 tables", lambda: lake.create("work"))
+        yield here("promote 1,000 created tables", lambda: lake.merge("seed"))
+        yield here("make a branch of 1,000 tables", lambda: lake.create("work"))
         with lake._engine.begin() as connection:
             changed = (
                 "update iceberg_tables set metadata_location = metadata_location || 'x' where catalog_name = 'work'"
             )
             connection.execute(sa.text(changed))
-        yield _here("promote 1,000 changed tables", lambda: lake.merge("work"))
-        yield _here("drop a branch of 1,000 tables", lambda: lake.delete("work"))
+        yield here("promote 1,000 changed tables", lambda: lake.merge("work"))
+        yield here("drop a branch of 1,000 tables", lambda: lake.delete("work"))
 
 
-def _million(kind: str, fetch: Callable[[], object], merge: object = None) -> Iterator[dict[str, Any]]:
+def lakehouse() -> Iterator[dict[str, Any]]:
+    """The same on the real servers, side by side with the embedded engine: see `lakehouse.py`."""
+    import lakehouse as servers
+
+    yield from servers.measure()
+
+
+def million(
+    kind: str, fetch: Callable[[], object], merge: object = None, settings: dict[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Load a million rows through the decorator.
+
+    Args:
+        kind: What they are, for the table.
+        fetch: Makes the pages.
+        merge: Rows of theirs to load once more.
+        settings: Of the lakehouse; an embedded one in a temporary folder by default.
+    """
     import pyarrow as pa
 
     from cascade.config import Settings
@@ -174,40 +191,41 @@ def _million(kind: str, fetch: Callable[[], object], merge: object = None) -> It
 
     source: dict[str, Any] = {"fetch": fetch}
 
-    schema = schema_from_arrow(pa.Table.from_pylist([_row(1)]).schema)
+    schema = schema_from_arrow(pa.Table.from_pylist([row_of(1)]).schema)
 
     @cascade_ingestion(
         table_name="million", unique_key="id", partitions=daily(start=DAY, end=DAY), iceberg_schema=schema
     )
-    def million(partition_date: str) -> object:
+    def bench(partition_date: str) -> object:
         return source["fetch"]()
 
     with tempfile.TemporaryDirectory() as folder:
-        lakehouse = Lakehouse(Settings(project_dir=Path(folder)), "bench")
-        plan = load_plan(million.key)
+        lakehouse = Lakehouse(Settings(project_dir=Path(folder), **(settings or {})), "bench")
+        plan = load_plan(bench.key)
 
         def run() -> object:
             return load(plan, lakehouse, [DAY], missing_only=False, run_id="bench")
 
         # Imports and the first connection belong to start-up.
-        source["fetch"] = lambda: [_row(-1)]
+        source["fetch"] = lambda: [row_of(-1)]
         run()
         source["fetch"] = fetch
         if kind == "dicts":
-            yield _here("1 M rows: making the dicts alone", lambda: sum(1 for _ in fetch()))  # type: ignore[call-overload]
-        yield _here(f"1 M rows as {kind}: first load", run)
-        yield _here(f"1 M rows as {kind}: re-run of the partition", run)
+            yield here("1 M rows: making the dicts alone", lambda: sum(1 for _ in fetch()))  # type: ignore[call-overload]
+        yield here(f"1 M rows as {kind}: first load", run)
+        yield here(f"1 M rows as {kind}: re-run of the partition", run)
         if merge is not None:
             source["fetch"] = lambda: merge
-            yield _here("10,000 rows merged into that 1 M", run)
+            yield here("10,000 rows merged into that 1 M", run)
 
 
-def _row(i: int) -> dict[str, Any]:
+def row_of(i: int) -> dict[str, Any]:
+    """Return one row of ten columns."""
     words = {f"word_{k}": f"value {i * k % 997}" for k in range(1, 5)}
     return {"id": i, **{f"number_{k}": i * k * 0.5 for k in range(1, 5)}, **words, "count": i % 1000}
 
 
-def _here(what: str, work: Callable[[], object]) -> dict[str, Any]:
+def here(what: str, work: Callable[[], object]) -> dict[str, Any]:
     """Measure work in this process."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
@@ -215,10 +233,10 @@ def _here(what: str, work: Callable[[], object]) -> dict[str, Any]:
     return {"what": what, **used, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def _child(what: str, command: list[str], cwd: Path | None = None) -> dict[str, Any]:
+def child(what: str, command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> dict[str, Any]:
     """Measure a process and its children."""
     wall = time.perf_counter()
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _, said = process.communicate()
     if process.returncode:
         sys.exit(f"{what}: {' '.join(command)} failed:\n{said}")
@@ -253,6 +271,7 @@ CASES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "load_dicts": load_dicts,
     "load_arrow": load_arrow,
     "demo": demo,
+    "lakehouse": lakehouse,
 }
 
 

@@ -1,0 +1,100 @@
+"""Measure the production engine beside the embedded one, in one run: real servers, started for it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from bench import BIN, REPOSITORY, ROWS, _clean, child, here, million, row_of
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "integration"))
+
+from servers.lakes import fresh_lake
+from servers.stack import Stack
+
+from cascade.catalog import MAIN, open_catalog
+from cascade.catalog.nessie import NessieCatalog
+from cascade.catalog.nessie.reference import put, put_namespace
+from cascade.config import Settings
+from cascade.engine import delete_branch, query
+
+__all__ = ["measure"]
+
+TABLES = 1000
+
+
+def measure() -> Iterator[dict[str, Any]]:
+    """Ingestion, 1,000 tables, a run branch on Trino, and the example's whole pipeline."""
+    pages = [pa.Table.from_pylist([row_of(i) for i in range(at, at + 100_000)]) for at in range(0, ROWS, 100_000)]
+    with Stack() as stack:
+        for name, settings in (("embedded", None), ("lakehouse", _settings(stack))):
+            for row in million("Arrow", lambda: iter(pages), pages[3].slice(0, 10_000), settings):
+                yield {**row, "what": f"{name}: {row['what']}"}
+        yield from _tables(stack)
+        yield from _branch_on_trino(stack)
+        yield from _example(stack)
+
+
+def _settings(stack: Stack) -> dict[str, str]:
+    return {n.removeprefix("CASCADE_").lower(): v for n, v in fresh_lake(stack, "nessie").items()}
+
+
+def _tables(stack: Stack) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        lake = NessieCatalog(Settings(project_dir=Path(folder), **_settings(stack)))
+        lake.create("seed")
+        _move(lake, "seed", "0", [put_namespace("raw")])
+        yield here("lakehouse: promote 1,000 created tables", lambda: lake.merge("seed"))
+        yield here("lakehouse: make a branch of 1,000 tables", lambda: lake.create("work"))
+        _move(lake, "work", "1", [])
+        yield here("lakehouse: promote 1,000 changed tables", lambda: lake.merge("work"))
+        yield here("lakehouse: drop a branch of 1,000 tables", lambda: lake.delete("work"))
+
+
+def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, Any]]) -> None:
+    """Let 1,000 tables stand at a state of their own; their files need not exist to be promoted."""
+    standing = lake._contents(branch)
+    operations = [
+        put(
+            name := f"raw.t{i}",
+            {
+                "type": "ICEBERG_TABLE",
+                "metadataLocation": f"s3://warehouse/{name}/{state}.json",
+                "snapshotId": i,
+                **dict.fromkeys(("schemaId", "specId", "sortOrderId"), 0),
+                **({"id": standing[name]["id"]} if name in standing else {}),
+            },
+        )
+        for i in range(TABLES)
+    ]
+    lake._client.commit(branch, lake._client.reference(branch)["hash"], [*first, *operations], "Move")
+
+
+def _branch_on_trino(stack: Stack) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        lake = open_catalog(Settings(project_dir=Path(folder), **_settings(stack)))
+        lake.ensure("dev")
+        query(lake, MAIN, "SELECT 1")  # the first connection belongs to start-up
+
+        def use() -> None:
+            lake.create("run-bench")
+            query(lake, "run-bench", "SELECT 1")
+            delete_branch(lake, "run-bench")
+
+        use()
+        yield here("lakehouse: a run branch on Trino, made, read, dropped", use)
+
+
+def _example(stack: Stack) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, environment in (("embedded", {}), ("lakehouse", fresh_lake(stack, "nessie"))):
+            project = Path(folder) / name
+            copy = ["copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(REPOSITORY), str(project)]
+            child("copy", [str(BIN / "copier"), *copy])
+            for what in ("run, 364 days", "run again, nothing to ingest"):
+                env = _clean() | environment
+                yield child(f"{name}: the example, cascade {what}", [str(BIN / "cascade"), "run"], project, env)
