@@ -145,19 +145,28 @@ def test_the_age_is_that_of_the_last_write(janitor: Janitor, monkeypatch: pytest
     assert "24 hours ago" in janitor.clean().left[branch]
 
 
-def test_what_other_servers_keep_is_released_first_and_a_refusal_keeps_the_branch(janitor: Janitor) -> None:
-    """Once the branch is gone nobody would look for the rest."""
+def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
+    janitor: Janitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that does not answer keeps nobody from dropping branches."""
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     janitor.lake.create(branch)
+    with monkeypatch.context() as patch:
+        patch.setattr("cascade.maintain.branches.drop_leftovers", lambda lake: ["catalog run_1"])
+        assert janitor.clean(dry_run=True).leftovers == []
+        assert janitor.clean(days=1).leftovers == ["catalog run_1"]
 
-    def refuse(name: str) -> None:
-        assert name in names(janitor.lake)
+    def refuse(*_: object) -> None:
         raise CatalogError("Trino does not answer.")
 
-    assert "Trino does not answer" in janitor.clean(release=refuse).left[branch]
-    released: list[str] = []
-    janitor.clean(release=released.append)
-    assert (released, names(janitor.lake)) == ([branch], {MAIN})
+    with monkeypatch.context() as patch:
+        patch.setattr("cascade.maintain.branches.delete_branch", refuse)
+        cleaning = janitor.clean()
+        assert "Trino does not answer" in cleaning.left[branch]
+        assert cleaning.problems == [f"{branch}: Trino does not answer."]
+    monkeypatch.setattr("cascade.maintain.branches.drop_leftovers", refuse)
+    cleaning = janitor.clean()
+    assert (list(cleaning.removed), cleaning.problems) == ([branch], ["Trino does not answer."])
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(janitor: Janitor) -> None:

@@ -11,8 +11,8 @@ from pyiceberg.table import Table
 from pyiceberg.table.statistics import StatisticsFile
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.errors import CatalogError
-from cascade.maintain import Collection, collect_files
+from cascade.errors import CatalogError, UsageError
+from cascade.maintain import Collection, collect_files, parse_age
 from cascade.maintain.warehouse import Warehouse, open_warehouse
 
 NOW = dt.timedelta(0)
@@ -447,3 +447,18 @@ def test_rows_are_as_before_when_everything_happened(lake: BranchingCatalog) -> 
     lake.merge("fix")
     collect(lake)
     assert [row["id"] for row in read(lake, MAIN, "raw.a")] == [1, 2, 9]
+
+
+# --- ages ---------------------------------------------------------------------------------------------------
+
+
+def test_ages_are_days_hours_or_minutes() -> None:
+    ages = [parse_age(value) for value in ("7d", "12h", "30m", "0d")]
+    assert ages == [dt.timedelta(days=7), dt.timedelta(hours=12), dt.timedelta(minutes=30), NOW]
+
+
+@pytest.mark.parametrize("age", ["soon", "7", "-1d", "", "1d12h", "9999999d"])
+def test_an_age_that_is_none_is_refused_with_an_example(age: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration") as caught:
+        parse_age(age)
+    assert "7d, 12h, 30m" in caught.value.fix

@@ -55,17 +55,20 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
                     close_killed_runs(instance)
             done = clean_branches(lake, settings, instance, older_than=age, dry_run=dry_run)
     if as_json:
-        print_json({"dry_run": dry_run, "removed": done.removed, "left": done.left, "leftovers": done.leftovers})
-        return
-    verb = "would be dropped" if dry_run else "dropped"
-    rows = [[name, verb, why] for name, why in done.removed.items()]
-    rows += [[name, "stays", why] for name, why in done.left.items()]
-    if rows:
-        print_table(["branch", "", "why"], rows)
+        print_json({"dry_run": dry_run, **vars(done)})
     else:
-        say("There are no branches of runs.")
-    for path in done.leftovers:
-        say(f"{'Would remove' if dry_run else 'Removed'} {settings.data_path / path}")
+        verb = "would be dropped" if dry_run else "dropped"
+        rows = [[name, verb, why] for name, why in done.removed.items()]
+        rows += [[name, "stays", why] for name, why in done.left.items()]
+        if rows:
+            print_table(["branch", "", "why"], rows)
+        else:
+            say("There are no branches of runs.")
+        for what in done.leftovers:
+            say(f"{'Would remove' if dry_run else 'Removed'} {what}, left over")
+        for problem in done.problems:
+            click.echo(f"problem: {problem}", err=True)
+    sys.exit(1 if done.problems else 0)
 
 
 @maintain.command()

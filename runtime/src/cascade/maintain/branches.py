@@ -6,13 +6,14 @@ import contextlib
 import datetime as dt
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
+from cascade.engine import delete_branch, drop_leftovers
 from cascade.errors import BranchNotFoundError, CascadeError
 from cascade.lakehouse import branch_of_run, is_run_branch
 
@@ -40,12 +41,15 @@ class Cleaning:
     Attributes:
         removed: Branches, with the reason.
         left: Branches of runs that stay, with the reason.
-        leftovers: Files and folders of dead processes, below the data folder.
+        leftovers: Files and folders of dead processes, below the data folder; what the engine kept for branches
+            that are no more.
+        problems: What could not be done.
     """
 
     removed: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def clean_branches(
@@ -56,7 +60,6 @@ def clean_branches(
     older_than: dt.timedelta,
     dry_run: bool = False,
     now: dt.datetime | None = None,
-    release: Callable[[str], None] = lambda branch: None,
 ) -> Cleaning:
     """Drop the branches of runs that have all ended, when nothing has happened on them for long.
 
@@ -70,7 +73,6 @@ def clean_branches(
         older_than: How long ago the last thing must have happened.
         dry_run: Whether to remove nothing, and say what would be removed.
         now: The time that ages are counted from.
-        release: Called before a branch is dropped, to drop what other servers keep for it.
     """
     cleaning = Cleaning()
     now = now or dt.datetime.now(dt.UTC)
@@ -81,17 +83,22 @@ def clean_branches(
         reason, stays = _judge(lake, branch, runs, now, older_than)
         if not stays and not dry_run:
             try:
-                release(branch.name)
-                lake.delete(branch.name)
+                delete_branch(lake, branch.name)
             except BranchNotFoundError:
                 continue  # its promotion dropped it at this moment
             except CascadeError as error:
-                reason, stays = f"it cannot be dropped: {error.what}", True
+                reason, stays = f"it could not be dropped: {error.what}", True
+                cleaning.problems.append(f"{branch.name}: {error.what}")
         (cleaning.left if stays else cleaning.removed)[branch.name] = reason
     for path in _leftovers(settings.data_path, runs, now, older_than):
         cleaning.leftovers.append(str(path.relative_to(settings.data_path)))
         if not dry_run:
             _discard(path)
+    if not dry_run:
+        try:
+            cleaning.leftovers += drop_leftovers(lake)
+        except CascadeError as error:
+            cleaning.problems.append(error.what)
     return cleaning
 
 

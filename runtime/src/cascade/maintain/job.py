@@ -59,9 +59,9 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
         )
         size = sum(file.size for file in done.removed)
         context.log.info(f"Removed {len(done.removed):,} files, {size / 1e6:,.1f} MB; {done.needed:,} are needed")
-        if done.failed:
-            path, problem = next(iter(done.failed.items()))
-            raise dg.Failure(f"{len(done.failed):,} files could not be removed: {path}: {problem}")
+        failed = [f"{path}: {problem}" for path, problem in done.failed.items()]
+        if problems := cleaned.problems + failed:
+            raise dg.Failure(f"{len(problems):,} problems, such as {problems[0]}", allow_retries=False)
 
     @dg.job(name="cascade_maintenance", description="Keeps the lakehouse from growing for ever.")
     def cascade_maintenance() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import abc
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
+from pyiceberg.avro.decoder import new_decoder
 from pyiceberg.avro.file import AvroFile
 from pyiceberg.avro.reader import Reader, StructReader
+from pyiceberg.avro.resolver import construct_reader
 from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.typedef import EMPTY_DICT, Record
+from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 from cascade.maintain.warehouse import Warehouse
 
@@ -120,22 +125,52 @@ class Marks:
         )
 
     def _manifests(self, location: str) -> list[str]:
-        with AvroFile[Record](self.warehouse.io.new_input(location)) as entries:
-            entries.reader = _only(entries.reader, {_MANIFEST_PATH: 0})
+        with _Manifests(self.warehouse.io.new_input(location)) as entries:
             return [entry[0] for entry in entries]
 
     def _data_files(self, location: str) -> list[str]:
-        with AvroFile[Record](self.warehouse.io.new_input(location)) as entries:
-            path = {_FILE_PATH: 0}
-            entries.reader = _only(entries.reader, {_STATUS: 0, _DATA_FILE: 1}, {_DATA_FILE: path})
+        with _DataFiles(self.warehouse.io.new_input(location)) as entries:
             return [entry[1][0] for entry in entries if entry[0] != ManifestEntryStatus.DELETED.value]
 
 
-def _only(reader: Reader, wanted: Mapping[int, int], inner: Mapping[int, Mapping[int, int]] = EMPTY_DICT) -> Reader:
-    """Return a reader of a few fields, given with their places in the result, which skips all others.
+class _Paths(AvroFile[Record], abc.ABC):
+    """An Avro file of Iceberg of which only some fields are decoded; how, is found out once for each schema.
 
     Statistics are most of a manifest, and PyIceberg's own projection cannot leave out lists and maps.
     """
+
+    def __enter__(self) -> Self:
+        with self.input_file.open() as file:
+            self.decoder = new_decoder(file.read())
+        self.header = self._read_header()
+        self.reader = self._reader_of(self.header.meta["avro.schema"])
+        return self
+
+    @staticmethod
+    @abc.abstractmethod
+    def _reader_of(schema: str) -> Reader: ...
+
+
+class _Manifests(_Paths):
+    @staticmethod
+    @lru_cache(256)
+    def _reader_of(schema: str) -> Reader:
+        return _only(_whole(schema), {_MANIFEST_PATH: 0})
+
+
+class _DataFiles(_Paths):
+    @staticmethod
+    @lru_cache(256)
+    def _reader_of(schema: str) -> Reader:
+        return _only(_whole(schema), {_STATUS: 0, _DATA_FILE: 1}, {_DATA_FILE: {_FILE_PATH: 0}})
+
+
+def _whole(schema: str) -> Reader:
+    return construct_reader(AvroSchemaConversion().avro_to_iceberg(json.loads(schema)))
+
+
+def _only(reader: Reader, wanted: Mapping[int, int], inner: Mapping[int, Mapping[int, int]] = EMPTY_DICT) -> Reader:
+    """Return a reader of a few fields, given with their places in the result, which skips all others."""
     assert isinstance(reader, StructReader)
     fields = {field.field_id: read for field, (_, read) in zip(reader.struct.fields, reader.field_readers, strict=True)}
     if missing := wanted.keys() - fields.keys():

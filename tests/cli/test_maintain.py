@@ -1,0 +1,111 @@
+"""`cascade maintain`: what it prints, what it removes, what bad input gets."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generated import Project
+
+from cascade.catalog import open_catalog
+from cascade.config import load_settings
+
+COMMANDS = ("maintain branches", "maintain files")
+
+
+def files_of(project: Project) -> set[Path]:
+    return {path for path in (project.root / ".cascade" / "warehouse").rglob("*") if path.is_file()}
+
+
+def failed_run(project: Project) -> str:
+    """Let a run fail that had written before, and return its branch."""
+    lake = open_catalog(load_settings(project.root))
+    before = {branch.name for branch in lake.branches()}
+    done = project.cascade("run", "--select", "newcomers", "--select", "grim_guests")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (branch,) = {branch.name for branch in lake.branches()} - before
+    return branch
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_explains_itself_outside_a_project(command: str, fresh: Project, tmp_path: Path) -> None:
+    done = fresh.cascade(*command.split(), "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--older-than" in done.stdout
+    assert "--dry-run" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_age_that_is_none_is_refused_with_an_example(command: str, project: Project) -> None:
+    done = project.cascade(*command.split(), "--older-than=7")
+    assert done.returncode == 2
+    assert "is not a duration" in done.stderr
+    assert "7d, 12h, 30m" in done.stderr
+
+
+def test_a_failed_run_is_cleaned_up_and_main_reads_as_before(project: Project) -> None:
+    """Nothing goes before its time; a dry run says what goes; then it goes, and the files with it."""
+    rows = project.json("query", "select * from raw.guests order by id")
+    branch = failed_run(project)
+    assert branch in project.json("maintain", "branches")["left"]
+    dry = project.json("maintain", "branches", "--older-than", "0d", "--dry-run")
+    assert branch in dry["removed"]
+    done = project.json("maintain", "branches", "--older-than", "0d")
+    assert (done["removed"].keys(), done["problems"]) == (dry["removed"].keys(), [])
+
+    before = files_of(project)
+    assert project.json("maintain", "files")["removed"] == []
+    _age(before)
+    planned = project.json("maintain", "files", "--older-than", "1h", "--dry-run")
+    assert files_of(project) >= before
+    collected = project.json("maintain", "files", "--older-than", "1h")
+    assert collected["removed"] == planned["removed"] != []
+    assert collected["failed"] == {}
+    assert len(before - files_of(project)) == len(collected["removed"])
+    assert project.json("query", "select * from raw.guests order by id") == rows
+    done_again = project.cascade("maintain", "files", "--older-than", "1h")
+    assert "Removed 0 files" in done_again.stdout
+
+
+def test_history_that_was_not_kept_is_refused_in_words(project: Project) -> None:
+    """A table of `main` that is dropped and made anew forgets its first rows."""
+    lake = open_catalog(load_settings(project.root))
+    first = lake.log()[0]
+    lake.create("without")
+    lake.catalog("without").drop_table("raw.guests")
+    lake.merge("without")
+    assert project.cascade("run", "--select", "raw/guests").returncode == 0
+    project.json("maintain", "files", "--older-than", "0d", "--keep-history", "0d")
+    done = project.cascade("branch", "restore", str(first.id))
+    assert done.returncode == 1
+    assert f"Entry {first.id} of the log is too old" in done.stderr
+    assert "--keep-history" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(project.json("query", "select * from raw.guests")) == 2
+
+
+def test_an_unreadable_table_stops_it_in_words(project: Project) -> None:
+    lake = open_catalog(load_settings(project.root))
+    location = Path(lake.pointers("main")["raw.guests"])
+    content = location.read_bytes()
+    location.write_text("{}")
+    try:
+        before = files_of(project)
+        done = project.cascade("maintain", "files", "--older-than", "0d")
+        assert done.returncode == 1
+        assert "nothing was removed" in done.stderr
+        assert str(location) in done.stderr
+        assert "Traceback" not in done.stderr
+        assert files_of(project) >= before
+    finally:
+        location.write_bytes(content)
+
+
+def _age(files: set[Path]) -> Any:
+    """Let files be a month old."""
+    then = time.time() - 30 * 86_400
+    for path in files:
+        os.utime(path, (then, then))
