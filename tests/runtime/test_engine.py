@@ -29,12 +29,11 @@ def lake(lake: BranchingCatalog) -> BranchingCatalog:
 # --- reading ----------------------------------------------------------------------------------------------
 
 STATEMENTS = {
-    "join": "SELECT a.id FROM raw.a AS a JOIN raw.b AS b USING (id)",
+    "join": "SELECT a.id FROM raw.a AS a JOIN raw.b AS b ON b.id = a.id",
     "with": "WITH x AS (SELECT * FROM raw.a) SELECT id FROM x WHERE id IN (SELECT id FROM raw.b)",
     "quoted": 'SELECT id FROM "raw"."a" WHERE id = 2',
     "upper": "select ID from RAW.A where Id = 2",
     "comment": "-- which\nSELECT id FROM raw.a WHERE id = 2;",
-    "from_first": "FROM raw.a SELECT id WHERE id = 2",
     "union": "SELECT id FROM raw.b UNION SELECT id FROM raw.a WHERE id = 2",
 }
 
@@ -45,6 +44,16 @@ def test_tables_are_named_by_namespace_and_name(lake: BranchingCatalog, sql: str
     assert [list(row.values()) for row in query(lake, MAIN, sql).to_pylist()] == [[2]]
 
 
+OWN_SQL = {
+    "embedded": "FROM raw.a SELECT id WHERE id = 2",
+    "lakehouse": "SELECT id FROM raw.a WHERE id = 2 FETCH FIRST ROW ONLY",
+}
+
+
+def test_an_engine_s_own_sql_is_understood(lake: BranchingCatalog) -> None:
+    assert query(lake, MAIN, OWN_SQL[lake.settings.engine]).to_pylist() == [{"id": 2}]
+
+
 def test_tables_of_one_name_in_two_namespaces_are_told_apart(lake: BranchingCatalog) -> None:
     promoted(lake, "bronze.a", numbers(7, 7))
     sql = "SELECT (SELECT max(id) FROM raw.a) AS raw, (SELECT max(id) FROM bronze.a) AS bronze"
@@ -52,7 +61,7 @@ def test_tables_of_one_name_in_two_namespaces_are_told_apart(lake: BranchingCata
 
 
 def test_the_tables_can_be_listed(lake: BranchingCatalog) -> None:
-    sql = "SELECT table_schema, table_name FROM information_schema.tables"
+    sql = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'raw'"
     assert query(lake, MAIN, sql).to_pylist() == [{"table_schema": "raw", "table_name": "a"}]
 
 
@@ -63,9 +72,9 @@ def test_a_statement_without_a_table_is_answered(lake: BranchingCatalog) -> None
 def test_times_are_utc(lake: BranchingCatalog) -> None:
     noon = dt.datetime(2013, 7, 1, 12, tzinfo=dt.UTC)
     put(lake, "dev", "raw.t", pa.table({"seen": [noon]}))
-    assert query(lake, "dev", "SELECT seen, seen::VARCHAR AS words FROM raw.t").to_pylist() == [
-        {"seen": noon, "words": "2013-07-01 12:00:00+00"}
-    ]
+    (row,) = query(lake, "dev", "SELECT seen, CAST(seen AS VARCHAR) AS words FROM raw.t").to_pylist()
+    assert row["seen"] == noon
+    assert row["words"] in ("2013-07-01 12:00:00+00", "2013-07-01 12:00:00.000000 UTC")
 
 
 def test_values_are_given_as_parameters(lake: BranchingCatalog) -> None:
@@ -158,17 +167,10 @@ WRITES = [
     "INSERT INTO raw.a VALUES (9)",
     "UPDATE raw.a SET id = 1",
     "DELETE FROM raw.a",
+    "MERGE INTO raw.a USING raw.b ON a.id = b.id WHEN MATCHED THEN DELETE",
     "DROP VIEW raw.a",
     "CREATE TABLE x AS SELECT 1",
     "CREATE VIEW x AS SELECT 1",
-    "COPY raw.a TO 'x.csv'",
-    "COPY (SELECT 1) TO 'x.csv'",
-    "EXPORT DATABASE 'x'",
-    "ATTACH 'x.db'",
-    "INSTALL httpfs",
-    "LOAD httpfs",
-    "SET enable_external_access=true",
-    "PRAGMA database_list",
     "CALL pragma_version()",
     "SELECT 1; DROP VIEW raw.a",
     "SELECT 1; SELECT 2",
@@ -176,6 +178,28 @@ WRITES = [
     "",
     "-- nothing",
 ]
+OWN_WRITES = {
+    "embedded": [
+        "COPY raw.a TO 'x.csv'",
+        "COPY (SELECT 1) TO 'x.csv'",
+        "EXPORT DATABASE 'x'",
+        "ATTACH 'x.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access=true",
+        "PRAGMA database_list",
+    ],
+    "lakehouse": [
+        "ALTER TABLE raw.a EXECUTE optimize",
+        "CREATE CATALOG x USING iceberg",
+        "DROP CATALOG main",
+        "EXECUTE IMMEDIATE 'DROP TABLE raw.a'",
+        "EXPLAIN ANALYZE DELETE FROM raw.a",
+        "SET SESSION query_max_run_time = '1s'",
+        "USE main.raw",
+        "COMMENT ON TABLE raw.a IS 'x'",
+    ],
+}
 
 
 @pytest.mark.parametrize("sql", WRITES)
@@ -184,20 +208,36 @@ def test_everything_but_one_statement_that_reads_is_refused(lake: BranchingCatal
     with pytest.raises(QueryError, match="Only one statement that reads is allowed"):
         query(lake, MAIN, sql)
     assert lake.pointers(MAIN) == before
+
+
+def test_neither_is_what_only_one_engine_knows(lake: BranchingCatalog) -> None:
+    for sql in OWN_WRITES[lake.settings.engine]:
+        with pytest.raises(QueryError, match="Only one statement that reads is allowed"):
+            query(lake, MAIN, sql)
     assert list(Path.cwd().glob("x*")) == []
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["read_csv('{}')", "'{}'", "read_text('{}')", "read_blob('{}')", "glob('{}/../*')", "read_json('{}')"],
-)
-def test_files_of_this_machine_are_out_of_reach(lake: BranchingCatalog, source: str, tmp_path: Path) -> None:
+OUTSIDE = {
+    "embedded": [
+        "read_csv('{}')",
+        "'{}'",
+        "read_text('{}')",
+        "read_blob('{}')",
+        "glob('{}/../*')",
+        "read_json('{}')",
+    ],
+    "lakehouse": ["system.runtime.queries", "main.raw.a", "TABLE(other.system.query(query => 'DROP TABLE raw.a'))"],
+}
+
+
+def test_what_is_outside_the_lakehouse_is_out_of_reach(lake: BranchingCatalog, tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("password\nhunter2\n")
-    with pytest.raises(QueryError) as caught:
-        query(lake, MAIN, f"SELECT * FROM {source.format(secret)}, raw.a")
-    assert "hunter2" not in str(caught.value)
-    assert "tables of the lakehouse only" in caught.value.fix
+    for source in OUTSIDE[lake.settings.engine]:
+        with pytest.raises(QueryError) as caught:
+            query(lake, MAIN, f"SELECT * FROM {source.format(secret)}, raw.a")
+        assert "hunter2" not in str(caught.value)
+        assert "tables of the lakehouse only" in caught.value.fix or "another catalog" in caught.value.what
 
 
 def test_a_table_that_does_not_exist_is_answered_with_those_that_do(lake: BranchingCatalog) -> None:
@@ -214,8 +254,8 @@ def test_an_empty_branch_says_that_the_pipeline_has_not_run(lake: BranchingCatal
 
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT * FROM", "SELECT nope FROM raw.a", "SELECT 1/'x'"])
-def test_wrong_sql_is_a_query_error_in_duckdb_s_words(lake: BranchingCatalog, sql: str) -> None:
-    with pytest.raises(QueryError, match="Error") as caught:
+def test_wrong_sql_is_a_query_error_in_the_engine_s_words(lake: BranchingCatalog, sql: str) -> None:
+    with pytest.raises(QueryError, match=r"Error|SYNTAX_ERROR|COLUMN_NOT_FOUND|TYPE_MISMATCH") as caught:
         query(lake, MAIN, sql)
     assert caught.value.fix
 

@@ -37,8 +37,14 @@ def query(
     for attempt in range(_ATTEMPTS):
         tables = states(lake, ref, at, statement.mentioned)
         try:
+            text = statement.at(tables)
+        except LookupError as error:
+            raise QueryError(
+                f"Table {error.args[0]} does not exist.", where=f"branch {ref}", fix=explain_missing(lake, ref)
+            ) from None
+        try:
             with _catalog_with(lake, ref, at, tables) as catalog_ref:
-                answer = _run(lake, catalog_ref, statement.at(tables), parameters)
+                answer = _run(lake, catalog_ref, text, parameters)
         except Refused as error:
             if error.name in _MOVED and attempt < _ATTEMPTS - 1 and _moved(lake, ref, at, tables):
                 continue

@@ -42,12 +42,18 @@ _PRIMITIVES: dict[type[t.IcebergType], str] = {
 
 @dataclass(frozen=True)
 class _Named:
-    """A table that a statement names: the name, where it stands in the text, and whether it has an alias."""
+    """A table that a statement names: where in the text, whether with an alias, and with a snapshot of its own."""
 
     name: str
     begin: int
     end: int
     aliased: bool
+    pinned: bool
+
+
+def _is_of_trino(name: str) -> bool:
+    """Say whether a table is one that Trino makes up: of the catalog, or of what Iceberg knows about a table."""
+    return name.startswith(("information_schema.", "system.")) or "$" in name
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,18 @@ class Statement:
         return [name for name in names if name.lower() in wanted]
 
     def at(self, tables: Mapping[str, State]) -> str:
-        """Return the statement reading each table in a state; the rest of its text stays as it is."""
+        """Return the statement reading each table in a state; the rest of its text stays as it is.
+
+        Raises:
+            LookupError: It names a table that has no state.
+        """
         by_name = {name.lower(): state for name, state in tables.items()}
         sql = self.sql
         for table in sorted(self.tables, key=lambda table: -table.begin):
-            if state := by_name.get(table.name):
+            state = by_name.get(table.name)
+            if state is None and not _is_of_trino(table.name):
+                raise LookupError(table.name)
+            if state is not None and not table.pinned:
                 sql = sql[: table.begin] + _reading(sql[table.begin : table.end], state, table) + sql[table.end :]
         return sql
 
@@ -90,18 +103,24 @@ def parse(sql: str) -> Statement:
     named = []
     for table in statement.find_all(exp.Table):
         parts = [part for part in table.parts if isinstance(part, exp.Identifier)]
-        if len(parts) > 2:
+        if len(parts) > 2 or _is_function_elsewhere(table):
             raise QueryError(
-                f"{table.sql(dialect='trino')} has too many parts.",
+                f"{table.sql(dialect='trino')} is in another catalog.",
                 where="the statement",
                 fix="name tables `namespace.table`; another branch is read by asking for that branch.",
             )
-        pinned = table.args.get("version") is not None or table.args.get("when") is not None
-        if len(parts) == 2 and not pinned:
+        if len(parts) == 2:
             name = ".".join(part.name for part in parts).lower()
-            named.append(_Named(name, parts[0].meta["start"], parts[1].meta["end"] + 1, bool(table.alias)))
+            begin, end = parts[0].meta["start"], parts[1].meta["end"] + 1
+            named.append(_Named(name, begin, end, bool(table.alias), table.args.get("version") is not None))
     # Trino's protocol takes no semicolon; one may also end a last comment, which does no harm.
     return Statement(sql.rstrip().rstrip(";"), tuple(named))
+
+
+def _is_function_elsewhere(table: exp.Table) -> bool:
+    """Say whether a table is a function of another catalog, such as one that passes SQL on to its database."""
+    call = table.this.expressions[0] if isinstance(table.this, exp.Anonymous) and table.this.expressions else None
+    return isinstance(call, exp.Dot) and isinstance(call.this, exp.Dot)
 
 
 def _kind(statement: exp.Expr) -> str:
