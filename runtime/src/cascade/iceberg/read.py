@@ -71,14 +71,10 @@ def reach(connection: duckdb.DuckDBPyConnection, io: FileIO) -> None:
     """
     if not isinstance(io, PyArrowFileIO) or "s3.region" not in io.properties:
         return
-    from fsspec.implementations.arrow import ArrowFSWrapper
-
-    class S3(ArrowFSWrapper):  # type: ignore[misc]  # fsspec ships no types
-        protocol = "s3"
-        cachable = False
+    from cascade.iceberg.s3 import S3FileSystem
 
     if "s3" not in connection.list_filesystems():
-        connection.register_filesystem(S3(io.fs_by_scheme("s3", None)))
+        connection.register_filesystem(S3FileSystem(io.fs_by_scheme("s3", None)))
 
 
 def row_count(snapshot: Snapshot) -> int | None:
