@@ -5,38 +5,76 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.cli.output import json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
 from cascade.config import PROJECT_DIR_VARIABLE, Settings, load_settings, setting_sources
 
+if TYPE_CHECKING:
+    from cascade.framework.validate import Inspection
+    from cascade.transform.portability import Finding
+
 __all__ = ["config", "dev", "validate"]
 
 
 @click.command()
+@click.option("--all-engines", is_flag=True, help="Fail also for SQL that only breaks on the engine that is not set.")
 @json_option
-def validate(as_json: bool) -> None:
-    """Load everything that users write: workflows, contracts, dbt models. Names all problems."""
+def validate(all_engines: bool, as_json: bool) -> None:
+    """Load everything that users write: workflows, contracts, dbt models. Names all problems.
+
+    The SQL of models, tests and checks is read for both engines, DuckDB (embedded) and Trino (lakehouse). What breaks
+    on the engine that is set is a problem: exit code 1. What breaks on the other one, or means something else there, is
+    listed apart, and the exit code stays 0; with --all-engines it is 1. A model that is for one engine on purpose says
+    so in its config, or for a folder in dbt_project.yml: +meta: {cascade: {engines: [embedded]}}.
+    """
     settings = load_settings()
     with progress("cascade validate") as tell:
         tell("loading", "workflows and models")
         from cascade.framework.validate import inspect_project
 
         found = inspect_project(settings)
+    elsewhere = [finding for finding in found.sql if finding.engine != settings.engine]
+    failed = bool(found.problems) or (all_engines and bool(elsewhere))
     if as_json:
-        print_json({"problems": found.problems, "assets": found.assets, "checks": found.checks})
+        print_json(
+            {
+                "problems": found.problems,
+                "assets": found.assets,
+                "checks": found.checks,
+                "sql": [asdict(finding) for finding in found.sql],
+                "skipped": found.skipped,
+            }
+        )
     else:
         say(f"{len(found.assets)} assets: {', '.join(found.assets)}")
         say(f"{len(found.checks)} checks, {sum(check['blocking'] for check in found.checks)} of them blocking")
-        if found.problems:
-            click.echo(click.style(f"\n{len(found.problems)} problems:", fg="red", bold=True), err=True)
-            for problem in found.problems:
-                click.echo(f"  {problem}", err=True)
-        else:
-            say("No problems.")
-    sys.exit(1 if found.problems else 0)
+        _print_inspection(found, elsewhere, strict=all_engines)
+    sys.exit(1 if failed else 0)
+
+
+def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bool) -> None:
+    from cascade.framework.validate import problem_text
+
+    if found.skipped:
+        say(f"\n{len(found.skipped)} models whose SQL only dbt can write, not looked at:")
+        for skipped in found.skipped:
+            say(f"  {skipped}")
+    if elsewhere:
+        engine = {"embedded": "DuckDB (embedded)", "lakehouse": "Trino (lakehouse)"}[elsewhere[0].engine]
+        places = "1 place" if len(elsewhere) == 1 else f"{len(elsewhere)} places"
+        click.echo(click.style(f"\n{places} not the same on {engine}:", fg="red" if strict else "yellow"), err=strict)
+        for finding in elsewhere:
+            click.echo(f"  {problem_text(finding)}", err=strict)
+    if found.problems:
+        click.echo(click.style(f"\n{len(found.problems)} problems:", fg="red", bold=True), err=True)
+        for problem in found.problems:
+            click.echo(f"  {problem}", err=True)
+    elif not (elsewhere and strict):
+        say("No problems.")
 
 
 @click.command()

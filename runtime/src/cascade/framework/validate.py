@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from cascade.config import Settings
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions
 from cascade.framework.discovery import broken_files
 from cascade.ingestion import TABLE_METADATA, load_plan
+from cascade.quality.model import SQL_METADATA
+from cascade.transform.parse import start_parsing
 
-__all__ = ["Inspection", "inspect_project"]
+if TYPE_CHECKING:
+    from pyiceberg.schema import Schema
+
+    from cascade.transform.portability import Columns, Finding
+
+__all__ = ["Inspection", "inspect_project", "problem_text"]
 
 
 @dataclass
@@ -24,15 +31,23 @@ class Inspection:
         problems: Everything that is wrong, in words.
         assets: Keys of all assets.
         checks: Name, asset and whether it blocks, of all checks.
+        sql: Places in models, tests and checks that are not the same to both engines.
+        skipped: What could not be looked at, and why.
     """
 
     problems: list[str] = field(default_factory=list)
     assets: list[str] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
+    sql: list[Finding] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def breaking(self, engine: str) -> list[Finding]:
+        """Return the places that break on an engine, or mean something else there."""
+        return [finding for finding in self.sql if finding.engine == engine]
 
 
 def inspect_project(settings: Settings) -> Inspection:
-    """Load a project's definitions, and derive each table's schema from its contract.
+    """Load a project's definitions, derive each table's schema from its contract, and read all SQL for both engines.
 
     Args:
         settings: The project's settings.
@@ -46,15 +61,57 @@ def inspect_project(settings: Settings) -> Inspection:
         found.problems.append(str(error))
         return found
     found.assets = sorted(key.to_user_string() for key in graph.executable_asset_keys)
+    statements: dict[str, str] = {}
     for check in sorted(graph.asset_check_keys):
         spec, asset = graph.get_check_spec(check), check.asset_key.to_user_string()
         found.checks.append({"name": check.name, "asset": asset, "blocking": spec.blocking})
         if check.asset_key not in graph.get_all_asset_keys():
             found.problems.append(f"check `{check.name}`: there is no asset {asset}")
+        if SQL_METADATA in spec.metadata:
+            statements[f"check {check.name} of {asset}"] = str(spec.metadata[SQL_METADATA])
+    columns: Columns = {}
     for key in graph.executable_asset_keys:
         if TABLE_METADATA in graph.get(key).metadata:
             try:
-                load_plan(key)
+                plan = load_plan(key)
             except CascadeError as error:
                 found.problems.append(f"{key.to_user_string()}: {error}")
+                continue
+            if plan.schema is not None:
+                namespace, table = plan.table.split(".")
+                columns.setdefault(namespace, {})[table] = _sql_types(plan.schema)
+    _read_sql(settings, found, statements, columns)
     return found
+
+
+def _read_sql(settings: Settings, found: Inspection, statements: dict[str, str], columns: Columns) -> None:
+    """Look at the SQL of models, tests and checks."""
+    try:
+        manifest = start_parsing(settings)()
+    except TransformError:
+        manifest = None  # it is among the problems already
+    if manifest is None and not statements:
+        return
+    # Here: it brings sqlglot, which nothing but this needs.
+    from cascade.transform.portability import check_project, check_statement
+
+    if manifest is not None:
+        report = check_project(manifest, settings.dbt_path, engine=settings.engine, columns=columns)
+        found.sql, found.skipped = report.findings, report.skipped
+        found.problems += report.problems
+    for name, sql in statements.items():
+        found.sql += check_statement(sql, name=name, file=name, engine=settings.engine, columns=columns)
+    found.problems += [problem_text(finding) for finding in found.breaking(settings.engine)]
+
+
+def problem_text(finding: Finding) -> str:
+    """Return a finding as one line: where, what, remedy."""
+    place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part is not None)
+    return f"{place}: {finding.finding}; {finding.remedy}"
+
+
+def _sql_types(schema: Schema) -> dict[str, str]:
+    """Return a table's columns with DuckDB's words for their types."""
+    words = {"long": "bigint", "int": "integer", "string": "varchar", "timestamptz": "timestamp with time zone"}
+    types = {field.name.lower(): str(field.field_type) for field in schema.fields}
+    return {name: words.get(kind, kind if "<" not in kind else "unknown") for name, kind in types.items()}

@@ -11,7 +11,16 @@ from dagster_shared.utils.warnings import disable_dagster_warnings
 from cascade.errors import CascadeError, DefinitionError
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
 from cascade.quality.checks import accepted_values, custom_sql, in_range, matches, not_null, unique
-from cascade.quality.model import Check, Outcome, Partition, Scope, known_options, table_name, wrong_option
+from cascade.quality.model import (
+    SQL_METADATA,
+    Check,
+    Outcome,
+    Partition,
+    Scope,
+    known_options,
+    table_name,
+    wrong_option,
+)
 from cascade.quality.table_checks import freshness, reconciles, row_count
 
 __all__ = [
@@ -107,6 +116,7 @@ def _build(
                 description=check.description or None,
                 blocking=blocking if check.blocking is None else check.blocking,
                 additional_deps=[dg.AssetKey(other.split(".")) for other in check.others],
+                metadata={SQL_METADATA: check.sql} if check.sql else None,
             )
             for check in group
         ]

@@ -42,7 +42,7 @@ def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blo
         blocking: Whether a failure blocks the promotion; as the group says by default.
     """
     require_columns("not_null", columns)
-    failing = lambda: " OR ".join(f"{quoted(c)} IS NULL" for c in columns)  # noqa: E731
+    failing = lambda _: " OR ".join(f"{quoted(c)} IS NULL" for c in columns)  # noqa: E731
     return _row_check(
         "not_null",
         columns,
@@ -123,7 +123,7 @@ def in_range(
             )
     require_order(f"in_range({column!r})", minimum, maximum)
 
-    def failing() -> str:
+    def failing(_: Scope) -> str:
         value, conditions = quoted(column), []
         if minimum is not None:
             conditions.append(f"{value} >= {literal(minimum)}")
@@ -181,7 +181,7 @@ def accepted_values(
     return _row_check(
         "accepted_values",
         [column],
-        lambda: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})",
+        lambda _: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})",
         f"have {a_column(column)} other than {shown}",
         f"`{column}` is one of {shown}",
         tolerance=tolerance,
@@ -222,9 +222,9 @@ def matches(
             "do without look-around, back references and possessive or atomic groups, or use custom_sql.",
         )
 
-    def failing() -> str:
+    def failing(scope: Scope) -> str:
         value, whole = f"CAST({quoted(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
-        return f"NOT {matches_sql(value, whole)}"
+        return f"NOT {matches_sql(scope, value, whole)}"
 
     return _row_check(
         "matches",
@@ -265,13 +265,14 @@ def custom_sql(
         )
         return count_rows(scope, counts, f"SELECT * FROM {failing}", f"fail `{name}`", tolerance)
 
-    return Check(check_name("custom_sql", name), description or f"`{name}` selects no rows.", evaluate, blocking)
+    demand = description or f"`{name}` selects no rows."
+    return Check(check_name("custom_sql", name), demand, evaluate, blocking, sql=statement)
 
 
 def _row_check(
     kind: str,
     columns: Sequence[str],
-    failing: Callable[[], str],
+    failing: Callable[[Scope], str],
     problem: str,
     demand: str,
     *,
@@ -283,7 +284,7 @@ def _row_check(
     require_tolerance(kind, tolerance)
 
     def evaluate(scope: Scope) -> Outcome:
-        table, condition = table_sql(scope.table), failing()
+        table, condition = table_sql(scope.table), failing(scope)
         counts = f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows FROM {table}"
         return count_rows(scope, counts, f"SELECT * FROM {table} WHERE {condition}", problem, tolerance)
 

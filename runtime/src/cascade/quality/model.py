@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
+    "SQL_METADATA",
     "Bound",
     "Check",
     "Outcome",
@@ -38,6 +39,9 @@ __all__ = [
     "table_name",
     "wrong_option",
 ]
+
+#: Metadata of a check that holds a user's statement, for `cascade validate`.
+SQL_METADATA = "cascade/sql"
 
 Bound = int | float | Decimal | dt.date | dt.datetime
 Value = str | bool | Bound
@@ -101,6 +105,7 @@ class Check:
         evaluate: Runs it.
         blocking: Whether its failure keeps a run from being promoted; `None`: as its group says.
         others: Further tables it reads, `namespace.table`; it runs after them.
+        sql: The statement that a user wrote; empty for what is built in.
     """
 
     name: str
@@ -108,6 +113,7 @@ class Check:
     evaluate: Callable[[Scope], Outcome]
     blocking: bool | None = None
     others: tuple[str, ...] = ()
+    sql: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.blocking, bool | None):

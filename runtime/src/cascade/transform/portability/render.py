@@ -224,9 +224,23 @@ class Project:
         model = self._manifest["nodes"].get(node.get("attached_node") or "")
         arguments["model"] = _relation(model, model.get("alias") or model["name"]) if model else f"{PLACEHOLDER}model"
         for name, value in arguments.items():
-            if isinstance(value, str) and (called := re.fullmatch(r"\s*ref\(['\"](\w+)['\"]\)\s*", value)):
+            if not isinstance(value, str):
+                continue
+            if called := re.fullmatch(r"\s*ref\(['\"](\w+)['\"]\)\s*", value):
                 arguments[name] = self._ref(called[1])
+            elif name != "model" and re.search(r"\W", value):
+                file, line, column = self.place_of(node, value)
+                self._files.append((file, 0))
+                arguments[name] = f"\ue000{len(self._files) - 1},{line},{column}\ue001{value}"
         return arguments
+
+    def place_of(self, node: Mapping[str, Any], text: str) -> tuple[str, int, int]:
+        """Return file, line and column of a text in the file of a node; an empty file if it is not found."""
+        path = self._root / node["original_file_path"]
+        for number, line in enumerate(path.read_text("utf-8").splitlines() if path.is_file() else (), 1):
+            if text in line:
+                return node["original_file_path"], number, line.index(text) + 1
+        return "", 0, 0
 
     def _load_macros(self, own: Path) -> None:
         """Make the macros of the project callable; those of the runtime and of packages stay placeholders."""

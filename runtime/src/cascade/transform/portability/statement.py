@@ -142,6 +142,10 @@ def _line_start(sql: str, line: int) -> int:
 
 def parse(sql: str) -> exp.Expr | None:
     """Return the parsed query, `None` if it is none."""
+    try:
+        sql, _ = _with_queries(sql, _tokens(sql))
+    except TokenError:
+        return None
     for dialect in ("duckdb", "trino"):
         try:
             tree = parse_one(sql, dialect=dialect, error_level=ErrorLevel.IMMEDIATE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from sqlglot import exp
@@ -14,6 +15,9 @@ __all__ = ["RULES", "UNTYPED", "Columns", "annotate", "output_columns"]
 
 #: Schema to table to column to type; what is not known is not in it.
 Columns = dict[str, dict[str, dict[str, str]]]
+
+# It logs what it cannot know; for us that is everyday.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _INTEGERS = exp.DataType.INTEGER_TYPES
 _DECIMALS = {exp.DType.DECIMAL}
