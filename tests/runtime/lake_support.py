@@ -1,6 +1,7 @@
 """What the tests of the lakehouse share: rows in, rows out, and processes that use it at the same time."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +25,13 @@ _PROCESSES.set_forkserver_preload(
 )
 
 Rows = list[dict[str, Any]]
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    """Return the settings of a project in a folder, on the servers that the environment names if it names any."""
+    prefix = "CASCADE_"
+    given = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
+    return Settings(project_dir=folder, **{**given, **more})
 
 
 def open_with(settings: dict[str, str], folder: Path) -> BranchingCatalog:
@@ -114,3 +122,8 @@ def barrier(parties: int) -> Any:
 def event() -> Any:
     """Return what one process can tell another."""
     return _PROCESSES.Event()
+
+
+def counter() -> Any:
+    """Return what several processes count up and another counts down."""
+    return _PROCESSES.Semaphore(0)

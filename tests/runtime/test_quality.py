@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
+from lake_support import settings_in
 from quality_support import WEATHER, run_check, run_checks, values_of, write_rows
 
 from cascade.config import Settings
@@ -24,10 +25,12 @@ from cascade.quality import (
     unique,
 )
 
+pytestmark = pytest.mark.on_servers("nessie")
+
 
 @pytest.fixture
 def weather(tmp_path: Path) -> Lakehouse:
-    lakehouse = Lakehouse(Settings(project_dir=tmp_path), "dev")
+    lakehouse = Lakehouse(settings_in(tmp_path), "dev")
     write_rows(lakehouse, "raw.weather", WEATHER)
     return lakehouse
 

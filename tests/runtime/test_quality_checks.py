@@ -10,9 +10,9 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 from dagster_shared.utils.warnings import disable_dagster_warnings
+from lake_support import settings_in
 from quality_support import WEATHER, run_check, run_checks, values_of, write_rows
 
-from cascade.config import Settings
 from cascade.lakehouse import Lakehouse
 from cascade.quality import (
     Check,
@@ -28,12 +28,15 @@ from cascade.quality import (
     unique,
 )
 
+# What a check asks, Trino answers as DuckDB does.
+pytestmark = pytest.mark.on_servers("nessie")
+
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
 @pytest.fixture
 def lakehouse(tmp_path: Path) -> Lakehouse:
-    return Lakehouse(Settings(project_dir=tmp_path), "dev")
+    return Lakehouse(settings_in(tmp_path), "dev")
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ ROW_CHECKS: dict[str, tuple[Check, int]] = {
 
 @pytest.fixture(scope="module")
 def row_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dg.AssetCheckEvaluation]:
-    lakehouse = Lakehouse(Settings(project_dir=tmp_path_factory.mktemp("project")), "dev")
+    lakehouse = Lakehouse(settings_in(tmp_path_factory.mktemp("project")), "dev")
     write_rows(lakehouse, "raw.weather", WEATHER)
     checks = [replace(check, name=f"check_{i}") for i, (check, _) in enumerate(ROW_CHECKS.values())]
 

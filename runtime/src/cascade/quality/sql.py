@@ -28,9 +28,11 @@ __all__ = [
 #: So many failing rows are shown.
 SAMPLE_ROWS = 5
 
-# What the engines do not share, by the name of the engine.
-_DIALECTS = {"duckdb": {"matches": "regexp_matches({value}, {pattern})"}}
-_ENGINE = "duckdb"
+# What the engines do not share, by the setting `engine`.
+_DIALECTS = {
+    "embedded": {"matches": "regexp_matches({value}, {pattern})"},
+    "lakehouse": {"matches": "regexp_like({value}, {pattern})"},
+}
 
 
 def quoted(name: str) -> str:
@@ -56,15 +58,16 @@ def literal(value: Value) -> str:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
             return f"TIMESTAMP {text(value.isoformat(' '))}"
-        return f"CAST({text(value.astimezone(dt.UTC).isoformat(' '))} AS timestamp with time zone)"
+        # In UTC, which is the session's zone on both engines; a cast would round to milliseconds on Trino.
+        return f"(TIMESTAMP {text(value.astimezone(dt.UTC).replace(tzinfo=None).isoformat(' '))} AT TIME ZONE 'UTC')"
     if isinstance(value, dt.date):
         return f"DATE {text(value.isoformat())}"
     return format(value, "f") if isinstance(value, Decimal) else repr(value)
 
 
-def matches_sql(value: str, pattern: str) -> str:
+def matches_sql(scope: Scope, value: str, pattern: str) -> str:
     """Return the condition that a text holds a match of a regular expression."""
-    return _DIALECTS[_ENGINE]["matches"].format(value=value, pattern=pattern)
+    return _DIALECTS[scope.lakehouse.settings.engine]["matches"].format(value=value, pattern=pattern)
 
 
 def one_row(scope: Scope, sql: str) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def partition_counts(scope: Scope, column: str, partitions: Sequence[Partition])
         condition = f"{value} IN ({', '.join(literal(key) for key in counts)})"
         group = value
     else:
-        value = f"CAST({quoted(column)} AS timestamp)"
+        value = f"CAST({quoted(column)} AS timestamp(6))"
         condition = f"{value} >= {literal(windows[0][0])} AND {value} < {literal(max(end for _, end, _ in windows))}"
         group = f"date_trunc('{_unit(windows)}', {value})"
     sql = f"SELECT {group} AS part, count(*) AS n FROM {table_sql(scope.table)} WHERE {condition} GROUP BY 1"

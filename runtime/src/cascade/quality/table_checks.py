@@ -113,7 +113,7 @@ def freshness(
     limits = {k: v for k, v in (("warn_hours", warn_hours), ("fail_hours", fail_hours)) if v is not None}
 
     def evaluate(scope: Scope) -> Outcome:
-        newest = f"CAST(max({quoted(column)}) AS timestamp)"
+        newest = f"CAST(max({quoted(column)}) AS timestamp(6))"
         sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
         row = one_row(scope, sql)
         figures: dict[str, int | float | str] = {
