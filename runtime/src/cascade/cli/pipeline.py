@@ -51,7 +51,9 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_jso
     else:
         _print(outcome)
         if outcome.success:
-            _print_end(outcome, promote=not no_promote, marts=str(settings.marts_path))
+            from cascade.publish.marts import marts_location
+
+            _print_end(outcome, promote=not no_promote, marts=marts_location(settings))
     _exit(outcome)
 
 
