@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,13 @@ NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"
 
 def pages() -> dict[str, str]:
     """Return every reference page: file name to text."""
-    return {"cli.md": _cli(), "settings.md": _settings(), "ingestion.md": _ingestion(), "quality.md": _quality()}
+    return {
+        "cli.md": _cli(),
+        "settings.md": _settings(),
+        "ingestion.md": _ingestion(),
+        "quality.md": _quality(),
+        "sql.md": _sql(),
+    }
 
 
 def _cli() -> str:
@@ -86,6 +94,48 @@ def _quality() -> str:
         if inspect.isfunction(function):
             parts.append(f"- `{name}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}")
     return "\n".join(parts) + "\n" + NEXT
+
+
+def _sql() -> str:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from portable.cases import CASES
+    from portable.macros import macros
+
+    from cascade.transform.portability.differences import differences
+
+    parts = [
+        "# SQL for both engines\n",
+        "DuckDB and Trino give the same values for everything on this page; tests compare them.\n",
+        "## Macros of Cascade\n",
+        "| macro | gives | example |\n|---|---|---|",
+    ]
+    parts += [f"| `{m.name}({m.arguments})` | {_cell(m.description)} | {_cell(m.example)} |" for m in macros()]
+    own = sorted({name for case in CASES for name in re.findall(r"\bdbt\.(\w+)\(", case.sql)})
+    parts += [
+        "\n## Macros of dbt\n",
+        "These are the same on both engines; where an adapter disagreed, the runtime replaces its part.\n",
+        ", ".join(f"`dbt.{name}`" for name in own) + ".\n",
+        "`dbt.dateadd` and `dbt.date_trunc` of a date are a timestamp on DuckDB: cast the result to `date`. `dbt.hash`"
+        " is for texts and integers; cast other values to text in your own way first.\n",
+        "## What differs\n",
+        "What `cascade validate` knows, beside the grammar and the functions of each engine.\n",
+    ]
+    titles = {
+        "trino": "Only DuckDB has it",
+        "duckdb": "Only Trino has it",
+        "both": "Both run it, and mean something else",
+    }
+    for engine, title in titles.items():
+        parts.append(f"### {title}\n\n| finding | example | remedy |\n|---|---|---|")
+        for entry in (entry for entry in differences() if entry.engine == engine):
+            says = entry.says.replace("`{}`", ", ".join(f"`{name}`" for name in entry.functions))
+            parts.append(f"| {_cell(says)} | `{_cell(entry.bad)}` | {_cell(entry.remedy)} |")
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n" + NEXT
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _docstring(function: object) -> Iterator[str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import duckdb
 import trino
 
+from cascade.engine.trino import CATALOG_VARIABLE
 from cascade.transform import parse
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
@@ -52,7 +53,7 @@ def render(folder: Path, dialect: str, statements: Mapping[str, str], trino_url:
     done = subprocess.run(
         [parse.dbt_executable(), "--quiet", "--no-populate-cache", "compile", "--target", dialect],
         cwd=folder,
-        env={**os.environ, "DBT_PROFILES_DIR": str(folder), "DO_NOT_TRACK": "1"},
+        env={**os.environ, "DBT_PROFILES_DIR": str(folder), "DO_NOT_TRACK": "1", CATALOG_VARIABLE: "system"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
