@@ -12,7 +12,9 @@ __all__ = ["make_bucket", "s3"]
 REGION = "us-east-1"
 
 
-def s3(folder: Path, *, program: Path, port: int, access_key: str, secret_key: str) -> Server:
+def s3(
+    folder: Path, *, program: Path, port: int, access_key: str, secret_key: str, megabytes: int | None = None
+) -> Server:
     """Return the server, not started.
 
     Args:
@@ -21,12 +23,18 @@ def s3(folder: Path, *, program: Path, port: int, access_key: str, secret_key: s
         port: On loopback.
         access_key: Of its only user.
         secret_key: Of its only user.
+        megabytes: The size of its disk, which then is in memory and is gone with the server; by default the folder's.
     """
     data = folder / "data"
     data.mkdir(exist_ok=True)
+    command: list[str | Path] = [program, "posix", data]
+    if megabytes is not None:
+        # Mounted in a name space of its own: no right is needed for it, and nobody has to unmount it.
+        mount = f'mount -t tmpfs -o size={megabytes}m tmpfs "$0" && exec "$@"'
+        command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, data, *command]
     return Server(
         "versitygw (S3)",
-        [program, "posix", data],
+        command,
         ready=answers(f"http://127.0.0.1:{port}/health"),
         log=folder / "versitygw.log",
         environment={

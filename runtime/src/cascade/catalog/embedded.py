@@ -63,7 +63,7 @@ class EmbeddedCatalog(BranchingCatalog):
             self._engine = open_sqlite(data_path / "catalog.db")
         else:
             self._engine = open_postgres(self._url)
-            self._locks = PostgresLocks(self._engine)
+            self._locks = PostgresLocks(self._engine, self._url)
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words

@@ -8,20 +8,28 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from cascade.errors import LeaseHeldError
+from cascade.postgres import explain_postgres, is_restarting
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 __all__ = ["WAIT_SECONDS", "FileLocks", "Locks", "PostgresLocks"]
 
 #: So long a writer waits for its turn.
 WAIT_SECONDS = 600
+# So long a restart of PostgreSQL may take.
+_PATIENCE_SECONDS = 60
 
 
 class Locks(abc.ABC):
@@ -72,9 +80,11 @@ class PostgresLocks(Locks):
     they replace, and a writer that was overtaken is refused.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, url: SecretStr) -> None:
         self._engine = engine
+        self._url = url
         self._mine = threading.local()
+        self._reached = False
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[None]:
@@ -83,35 +93,53 @@ class PostgresLocks(Locks):
         if name in held:
             yield
             return
-        with self._session(f"cascade {name}") as connection:
+
+        def take(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"SET lock_timeout = '{WAIT_SECONDS}s'")
             connection.execute(sa.select(sa.func.pg_advisory_lock(_key(name))))
+
+        with self._session(f"cascade {name}", take):
             held.add(name)
             try:
                 yield
             finally:
                 held.discard(name)
-                with contextlib.suppress(sa.exc.DBAPIError):  # the server is gone, and the lock with it
-                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_key(name))))
 
     @contextlib.contextmanager
     def lease(self, target: str, holder: str) -> Iterator[None]:
         """Hold the right to work towards a branch."""
         key = _key(f"lease-{target}")
-        with self._session(_described(holder)) as connection:
+
+        def take(connection: sa.Connection) -> None:
             if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
                 raise _held(target, self._who(connection, key), f"PostgreSQL at {self._engine.url.host}")
+
+        with self._session(_described(holder), take):
             yield
 
-    @contextlib.contextmanager
-    def _session(self, name: str) -> Iterator[sa.Connection]:
-        """Open a connection of its own, which shows in PostgreSQL what it is for; closing it frees its locks."""
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.select(sa.func.set_config("application_name", name[:63], False)))
+    def _session(self, name: str, take: Callable[[sa.Connection], None]) -> contextlib.ExitStack:
+        """Take a lock in a connection of its own, which shows in PostgreSQL what it is for; closing it frees the lock.
+
+        That is repeated for as long as a restart of the server takes, once the server was there.
+        """
+        until = 0.0
+        while True:
+            connected = False
             try:
-                yield connection
-            finally:
-                connection.invalidate()
+                with contextlib.ExitStack() as session:
+                    connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                    session.callback(connection.close)
+                    session.callback(connection.invalidate)  # before it is closed, so that nobody gets it again
+                    self._reached = connected = True
+                    connection.execute(sa.select(sa.func.set_config("application_name", name[:63], False)))
+                    take(connection)
+                    return session.pop_all()
+            except sa.exc.DBAPIError as error:
+                gone = is_restarting(error) or (self._reached and not connected)
+                until = until or time.monotonic() + _PATIENCE_SECONDS
+                if not gone or time.monotonic() > until:
+                    raise explain_postgres(error, self._url, "catalog_url") from error
+            time.sleep(0.5)
 
     def _who(self, connection: sa.Connection, key: int) -> str:
         return (

@@ -57,7 +57,7 @@ class NessieCatalog(BranchingCatalog):
         if settings.catalog_url is None:
             self._locks = FileLocks(settings.data_path / "locks")
         else:
-            self._locks = PostgresLocks(open_postgres(settings.catalog_url))
+            self._locks = PostgresLocks(open_postgres(settings.catalog_url), settings.catalog_url)
 
     def catalog(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
