@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.statistics import StatisticsFile
 
 from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog.files import sign_warehouse
 from cascade.errors import CatalogError, UsageError
 from cascade.maintain import Collection, collect_files, parse_age
 from cascade.maintain.warehouse import Warehouse, open_warehouse
@@ -435,7 +436,8 @@ def test_files_that_are_no_tables_are_none_of_our_business(lake: BranchingCatalo
 def test_a_warehouse_of_two_catalogs_is_left_alone(lake: BranchingCatalog) -> None:
     """To each of them the files of the other are garbage."""
     abandoned(lake)
-    open_warehouse(lake).sign_in("2026-01-01T00:00:00+00:00")
+    warehouse = open_warehouse(lake)
+    sign_warehouse({**warehouse.io.properties, "warehouse": warehouse.place}, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     refused(lake, "Another catalog", "catalog-20260101")
 
 

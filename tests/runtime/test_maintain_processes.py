@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from lake_support import event, finish, ids, numbers, open_embedded, promoted, put, start
 
-from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog import MAIN, BranchingCatalog, open_catalog
+from cascade.config import Settings
 from cascade.errors import CatalogError
 from cascade.maintain import collect_files
 from cascade.maintain.warehouse import open_warehouse
@@ -42,7 +43,7 @@ def test_writers_lose_nothing_while_files_are_collected(open_lake: OpenLake) -> 
         promoted(lake, table, numbers(50, 59))
         put(lake, "run-1a2b3c4d", table, numbers(90, 99))
     lake.delete("run-1a2b3c4d")
-    begun = open_warehouse(lake).sign_in(lake.branches()[0].created_at.isoformat())
+    begun = open_warehouse(lake).sign_in(lake.branches()[0].created_at)
     over = event()
     collector = start(_collect_until, open_lake, begun, over)
     assert finish([start(_work, open_lake, table, 5) for table in ("raw.a", "raw.b")], seconds=300) == [0, 0]
@@ -157,3 +158,17 @@ def test_a_warehouse_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="warehouse cannot be written") as caught:
         collect_files(lake, older_than=NOW, keep_history=NOW)
     assert caught.value.where == str(tmp_path / "warehouse")
+
+
+def test_a_catalog_that_is_given_a_warehouse_signs_it_at_once(tmp_path: Path) -> None:
+    """Before the first of two that share it collects."""
+    shared = str(tmp_path / "shared")
+    lakes = [
+        open_catalog(Settings(project_dir=tmp_path / name, data_dir=tmp_path / name, warehouse=shared))
+        for name in ("staging", "production")
+    ]
+    promoted(lakes[1], "raw.a", numbers(1, 2))
+    for lake in lakes:
+        with pytest.raises(CatalogError, match="Another catalog keeps its files in the same warehouse"):
+            collect_files(lake, older_than=NOW, keep_history=NOW)
+    assert ids(lakes[1], MAIN, "raw.a") == [1, 2]

@@ -26,7 +26,7 @@ from cascade.catalog import (
     compare,
 )
 from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, open_sqlite
-from cascade.catalog.files import warehouse_properties
+from cascade.catalog.files import sign_warehouse, warehouse_properties
 from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
 from cascade.catalog.reference import SqlReference
 from cascade.config import Settings
@@ -257,7 +257,10 @@ class EmbeddedCatalog(BranchingCatalog):
         recorded = connection.execute(sa.select(PROPERTIES.c.value).where(PROPERTIES.c.name == "place")).scalar()
         if recorded is None:
             connection.execute(PROPERTIES.insert().values(name="place", value=here))
-            connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=_now()))
+            made_at = _now()
+            connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=made_at))
+            if here == self._properties["warehouse"]:  # one that other catalogs may be given, too
+                sign_warehouse(self._properties, dt.datetime.fromisoformat(made_at))
         elif recorded != here and (here.startswith("s3://") or Path(recorded).resolve() != Path(here).resolve()):
             raise CatalogError(
                 "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",

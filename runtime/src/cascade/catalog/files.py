@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
+import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -18,8 +21,10 @@ from cascade.errors import ServiceError
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["WarehouseIO", "open_durable", "storage_errors", "warehouse_properties"]
+__all__ = ["NOTES", "WarehouseIO", "open_durable", "sign_warehouse", "storage_errors", "warehouse_properties"]
 
+#: Folder of the warehouse with a note of every catalog that keeps files there.
+NOTES = "_cascade"
 _CA_FILE = "cascade.ca-file"
 _ATTEMPTS = 5
 
@@ -84,6 +89,30 @@ def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
             where=f"{location}, setting {names}",
             fix=f"see that the service runs and correct {names}; then run again. It said: {said.splitlines()[0]}",
         ) from error
+
+
+def sign_warehouse(properties: Mapping[str, str], made_at: dt.datetime) -> str:
+    """Note in the warehouse that a catalog keeps its files there: to another one they would all be garbage.
+
+    Args:
+        properties: See `warehouse_properties`.
+        made_at: When the catalog was made, which tells it from every other one.
+
+    Returns:
+        The note's path below the warehouse.
+
+    Raises:
+        ServiceError: S3 cannot be used.
+    """
+    path = f"{NOTES}/catalog-{made_at.astimezone(dt.UTC):%Y%m%d%H%M%S%f}.json"
+    note = {"catalog_made_at": made_at.isoformat(), "from": socket.gethostname()}
+    place = properties["warehouse"]
+    with (
+        storage_errors(place),
+        WarehouseIO(dict(properties)).new_output(f"{place}/{path}").create(overwrite=True) as file,
+    ):
+        file.write(json.dumps(note).encode())
+    return path
 
 
 class _SyncedFile(io.FileIO):

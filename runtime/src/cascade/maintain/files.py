@@ -70,7 +70,7 @@ def collect_files(
             catalog keeps files there. Nothing was removed.
     """
     warehouse = open_warehouse(lake)
-    now = warehouse.sign_in(lake.branches()[0].created_at.isoformat())
+    now = warehouse.sign_in(lake.branches()[0].created_at)
     cutoff = min(now - older_than, unfinished_since or now)
     found = Collection(cutoff=cutoff, since=min(now - keep_history, cutoff))
     marks = Marks(warehouse)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import datetime as dt
-import json
 import os
-import re
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog.files import NOTES, sign_warehouse
 from cascade.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ _THREADS = 16
 _BATCH = 1000
 # Only here do tables keep files: namespace/table/data/… and namespace/table/metadata/…
 _PARTS = ("data", "metadata")
-_OURS = "_cascade"
 _S3 = ("s3", "s3a", "s3n")
 
 
@@ -90,7 +87,7 @@ class Warehouse(abc.ABC):
 
     @abc.abstractmethod
     def _notes(self) -> list[str]:
-        """Return the names of the files that catalogs have left in our own folder."""
+        """Return the notes of all catalogs that keep files here."""
 
     def files(self) -> Iterator[StoredFile]:
         """Return the files of all tables. Whatever else lies in the warehouse is none of our business."""
@@ -120,31 +117,29 @@ class Warehouse(abc.ABC):
                 batch = paths[begin : begin + _BATCH]
                 yield from zip(batch, threads.map(self._attempt, batch), strict=True)
 
-    def sign_in(self, catalog: str) -> dt.datetime:
+    def sign_in(self, made_at: dt.datetime) -> dt.datetime:
         """Note which catalog the files belong to, and return the time by the storage's own clock.
 
         Args:
-            catalog: What tells the catalog from every other one.
+            made_at: When the catalog was made, which tells it from every other one.
 
         Raises:
-            CatalogError: Another catalog keeps its files here; to it they are all garbage.
+            CatalogError: The warehouse cannot be written, or another catalog keeps its files here: to it they
+                are all garbage.
         """
-        mine = f"catalog-{re.sub('[^0-9]', '', catalog)}.json"
-        note = {"catalog": catalog, "collected_from": socket.gethostname(), "at": dt.datetime.now(dt.UTC).isoformat()}
         try:
-            with self.io.new_output(f"{self.place}/{_OURS}/{mine}").create(overwrite=True) as file:
-                file.write(json.dumps(note).encode())
-            notes, now = self._notes(), self._modified(f"{_OURS}/{mine}")
+            mine = sign_warehouse({**self.io.properties, "warehouse": self.place}, made_at)
+            notes, now = self._notes(), self._modified(mine)
         except OSError as error:
             raise CatalogError(
                 f"The warehouse cannot be written: {error.strerror or error}",
                 where=self.place,
-                fix="see that the storage runs, and that the settings beginning with `s3_` and `warehouse` are right.",
+                fix="see that the storage is there, and that the setting `warehouse` is right.",
             ) from error
         if others := [name for name in notes if name != mine]:
             raise CatalogError(
                 "Another catalog keeps its files in the same warehouse; nothing was removed.",
-                where=", ".join(f"{self.place}/{_OURS}/{name}" for name in others),
+                where=", ".join(f"{self.place}/{name}" for name in others),
                 fix="give each project a `warehouse` of its own, such as s3://bucket/project. "
                 "When that catalog is gone for good, delete the file named above.",
             )
@@ -200,7 +195,7 @@ class _Folder(Warehouse):
                 _remove_if_empty(folder)
             _remove_if_empty(f"{self._root}/{table}")
         for namespace in _folders(self._root):
-            if namespace.name != _OURS:
+            if namespace.name != NOTES:
                 _remove_if_empty(namespace.path)
 
     def _folders_of(self, table: str) -> Iterator[str]:
@@ -218,7 +213,7 @@ class _Folder(Warehouse):
             os.unlink(f"{self._root}/{folder}/{name}")
 
     def _notes(self) -> list[str]:
-        return os.listdir(f"{self._root}/{_OURS}")
+        return [f"{NOTES}/{name}" for name in os.listdir(f"{self._root}/{NOTES}")]
 
     def _modified(self, path: str) -> dt.datetime:
         return _utc(os.stat(f"{self._root}/{path}").st_mtime)
@@ -255,7 +250,7 @@ class _Bucket(Warehouse):
         self._fs.delete_file(f"{self._root}/{path}")
 
     def _notes(self) -> list[str]:
-        return [info.base_name for info in self._list(f"{self._root}/{_OURS}")]
+        return [f"{NOTES}/{info.base_name}" for info in self._list(f"{self._root}/{NOTES}")]
 
     def _modified(self, path: str) -> dt.datetime:
         found: dt.datetime = self._fs.get_file_info(f"{self._root}/{path}").mtime

@@ -20,7 +20,7 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
-from cascade.catalog.files import warehouse_properties
+from cascade.catalog.files import sign_warehouse, warehouse_properties
 from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
 from cascade.catalog.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade.catalog.nessie.records import Records
@@ -273,6 +273,7 @@ class NessieCatalog(BranchingCatalog):
         """Make a reference unless there is one of this name; say whether it was made."""
         reference = self._find(source)
         if reference["hash"] == NO_ANCESTOR:
+            sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
             nothing = {"type": "UNCHANGED", "key": {"elements": ["cascade"]}}
             with suppress(Conflict):  # another process was first
