@@ -6,10 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
-import sqlalchemy as sa
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
@@ -18,7 +16,7 @@ from dagster._core.utils import make_new_run_id
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import delete_branch
-from cascade.errors import UsageError
+from cascade.errors import ConfigurationError, UsageError
 from cascade.framework.definitions import build_definitions
 from cascade.framework.progress import Listener, Outcome, Watcher
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
@@ -27,14 +25,18 @@ from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
 
 __all__ = ["close_killed_runs", "materialize", "open_instance", "run_pipeline"]
 
-_BUSY_SECONDS = 60
 # Tag of the runs of `cascade run`.
 _COMMAND_TAG = "cascade/command"
 
 
 @contextlib.contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Open the project's Dagster storage: `DAGSTER_HOME`, else what `dagster.yaml` of the project names."""
+    """Open the project's Dagster storage: `DAGSTER_HOME`, else what `dagster.yaml` of the project names.
+
+    Raises:
+        ConfigurationError: `dagster.yaml` names a storage that is not the one of the settings.
+        ServiceError: PostgreSQL cannot be used.
+    """
     # Paths in `dagster.yaml` are relative to the project.
     os.chdir(settings.project_dir)
     if home := os.environ.get("DAGSTER_HOME"):
@@ -44,7 +46,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         storage.mkdir(exist_ok=True)
         ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
     with dg.DagsterInstance.from_ref(ref) as instance:
-        _keep_connections(instance.event_log_storage)
+        _require_postgres(instance, settings)
         _limit_promotions(instance.event_log_storage)
         yield instance
 
@@ -55,35 +57,15 @@ def _limit_promotions(storage: EventLogStorage) -> None:
         storage.set_concurrency_slots(PROMOTE_POOL, 1)
 
 
-def _sync_at_checkpoints(connection: Any, _record: object) -> None:
-    # The log is in WAL mode: a power cut may cost it the last events, never its order. Data is synced elsewhere.
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _keep_connections(storage: EventLogStorage) -> None:
-    """Let SQLite's event log keep its connections.
-
-    Dagster makes a new engine for every event, and a run over a range of days writes thousands: 364 days of
-    seven assets take 8.1 CPU-s that way, and 2.7 with connections that are kept.
-    """
-    if type(storage) is not SqliteEventLogStorage:
-        return
-    engines: dict[str, sa.Engine] = {}
-
-    @contextlib.contextmanager
-    def connect(shard: str) -> Iterator[sa.Connection]:
-        with storage._db_lock:
-            if shard not in engines:
-                url = storage.conn_string_for_shard(shard)
-                engines[shard] = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-                sa.event.listen(engines[shard], "connect", _sync_at_checkpoints)
-            if shard not in storage._initialized_dbs:
-                storage._initdb(engines[shard])
-                storage._initialized_dbs.add(shard)
-            with engines[shard].begin() as connection:
-                yield connection
-
-    storage._connect = connect  # type: ignore[method-assign]
+def _require_postgres(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Refuse a `dagster.yaml` that does not look at the settings: the UI would show other runs than these."""
+    if settings.dagster_url is not None and isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        raise ConfigurationError(
+            "`dagster_url` is set, but dagster.yaml names another storage.",
+            where=str(settings.project_dir / "dagster.yaml"),
+            fix="let `storage` be `custom: {module: cascade.framework.storage, class: ProjectStorage, "
+            "config: {base_dir: .dagster}}`, as in a new project.",
+        )
 
 
 def run_pipeline(
