@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -118,7 +120,12 @@ def containers(
             log = ended.enter_context((project / f"{name}.log").open("w"))
             tool, *arguments = command
             process = subprocess.Popen(
-                [str(BIN / tool), *arguments], cwd=project, env=variables, stdout=log, stderr=subprocess.STDOUT
+                [str(BIN / tool), *arguments],
+                cwd=project,
+                env=variables,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             ended.callback(_end, process)
             check = [str(BIN / checks[name][1]), *checks[name][2:]]
@@ -167,5 +174,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(timeout=30)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # with the process that it serves the code from
         process.wait()
