@@ -26,6 +26,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("server closed the connection", "the server went away"),
     ("terminating connection", "the server ended the connection"),
     ("connection refused", "nobody listens there"),
+    ("lock timeout", "somebody holds what must change"),
     ("timeout", "it does not answer"),
     ("could not translate host name", "there is no such host"),
     ("failed to resolve host", "there is no such host"),
