@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -75,18 +76,19 @@ def parse_at(value: str) -> int | dt.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
-def branch_environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+def branch_environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
     """Return the variables by which a dbt process reaches a branch through the engine, which is made ready for it.
 
     Args:
         lake: The catalog.
         ref: The branch.
+        namespaces: Where dbt will write.
 
     Raises:
         QueryError: The engine cannot show the branch.
         ServiceError: The engine is a server that cannot be used.
     """
-    found: dict[str, str] = _engine(lake).environment(lake, ref)
+    found: dict[str, str] = _engine(lake).environment(lake, ref, namespaces)
     return found
 
 

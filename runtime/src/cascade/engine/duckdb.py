@@ -33,7 +33,7 @@ def query(
             raise _explain(error, lake, ref) from error
 
 
-def environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
     """Return nothing: the plugin in the dbt process finds the branch by itself."""
     return {}
 

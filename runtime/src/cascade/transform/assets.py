@@ -59,7 +59,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         One definition that holds all of them; `None` when there is nothing to build.
     """
     nodes = json.loads(manifest.read_text("utf-8"))["nodes"].values()
-    if not any(node["resource_type"] in ("model", "seed") for node in nodes):
+    namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
+    if not namespaces:
         return None
     dbt = _Dbt(
         project_dir=str(settings.dbt_path),
@@ -80,7 +81,10 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
         try:
-            with dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch)), _log(context, settings):
+            with (
+                dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, namespaces)),
+                _log(context, settings),
+            ):
                 invocation = dbt.cli(["build"], context=context, target_path=target)
                 for event in invocation.stream():
                     yield _with_evidence(context, event, lakehouse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog
@@ -53,8 +53,12 @@ def query(
     raise AssertionError("unreachable")
 
 
-def environment(lake: BranchingCatalog, ref: str) -> dict[str, str]:
+def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
     """Make the catalog of a branch, and return what `transform/macros/trino.sql` reads."""
+    # Not left to Trino: it makes a namespace in the state of the branch that it saw last, which may be gone.
+    catalog = lake.catalog(ref)
+    for name in sorted(set(namespaces) - {".".join(known) for known in catalog.list_namespaces()}):
+        catalog.create_namespace_if_not_exists(name)
     return {CATALOG_VARIABLE: ensure_catalog(lake.settings, ref)}
 
 
