@@ -1,0 +1,122 @@
+"""Trino's catalogs: one for each branch, made when needed, dropped with the branch, and no secret anywhere."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from lake_support import numbers, put, settings_in
+from servers.lakes import fresh_lake
+from servers.stack import Stack
+
+from cascade.catalog import MAIN, BranchingCatalog, open_catalog
+from cascade.engine import delete_branch, drop_leftovers, query
+from cascade.engine.trino.catalogs import catalog_name, ensure_catalog
+from cascade.engine.trino.server import server_of
+
+COUNT = "SELECT count(*) AS n FROM raw.a"
+
+
+@pytest.fixture
+def lake(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BranchingCatalog:
+    """A lakehouse on the servers with nothing in it, nor in Trino."""
+    for name, value in fresh_lake(stack, "nessie").items():
+        monkeypatch.setenv(name, value)
+    opened = open_catalog(settings_in(tmp_path))
+    drop_leftovers(opened)
+    return opened
+
+
+def catalogs(lake: BranchingCatalog) -> set[str]:
+    return {row[0] for row in server_of(lake.settings).read("SELECT catalog_name FROM system.metadata.catalogs").rows}
+
+
+def n(lake: BranchingCatalog, ref: str) -> int:
+    (row,) = query(lake, ref, COUNT).to_pylist()
+    return int(row["n"])
+
+
+def test_each_reference_is_read_through_a_catalog_of_its_own_which_is_made_when_needed(lake: BranchingCatalog) -> None:
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    put(lake, "Fix-July.2", "raw.a", numbers(1, 2))
+    lake.tag("v1", "Fix-July.2")
+    put(lake, "Fix-July.2", "raw.a", numbers(3, 3))
+    assert [n(lake, ref) for ref in ("dev", "Fix-July.2", "v1")] == [1, 3, 2]
+    assert {catalog_name(ref) for ref in ("dev", "Fix-July.2", "v1")} <= catalogs(lake)
+
+
+def test_commits_of_others_are_seen_at_once(lake: BranchingCatalog) -> None:
+    for count in range(1, 4):
+        put(lake, "fix", "raw.a", numbers(count, count))
+        assert n(lake, "fix") == count
+
+
+def test_a_branch_that_was_dropped_and_made_again_is_the_new_one(lake: BranchingCatalog) -> None:
+    put(lake, "dev", "raw.a", numbers(1, 3))
+    assert n(lake, "dev") == 3
+    lake.delete("dev")
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    assert n(lake, "dev") == 1
+
+
+def test_processes_may_make_the_same_catalog_at_the_same_time(lake: BranchingCatalog) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        made = set(threads.map(lambda _: ensure_catalog(lake.settings, "run-same"), range(12)))
+    assert made == {catalog_name("run-same")}
+
+
+def test_the_catalog_ends_with_the_branch(lake: BranchingCatalog) -> None:
+    put(lake, "fix", "raw.a", numbers(1, 1))
+    n(lake, "fix")
+    delete_branch(lake, "fix")
+    assert catalog_name("fix") not in catalogs(lake)
+
+
+def test_leftovers_are_found_and_nothing_else_is_dropped(lake: BranchingCatalog) -> None:
+    put(lake, "fix", "raw.a", numbers(1, 1))
+    put(lake, "kept", "raw.a", numbers(1, 1))
+    for ref in ("fix", "kept"):
+        n(lake, ref)
+    lake.delete("fix")
+    server = server_of(lake.settings)
+    server.read(
+        "CREATE CATALOG IF NOT EXISTS of_somebody_else USING iceberg WITH (\"iceberg.catalog.type\" = 'nessie',"
+        " \"iceberg.nessie-catalog.uri\" = 'http://127.0.0.1:9', \"iceberg.nessie-catalog.default-warehouse-dir\" = 's3://x')"
+    )
+    try:
+        assert drop_leftovers(lake) == [catalog_name("fix")]
+        assert {MAIN, "dev", "of_somebody_else", catalog_name("kept")} <= catalogs(lake)
+    finally:
+        server.read("DROP CATALOG of_somebody_else")
+
+
+def test_no_secret_is_in_the_history_of_queries_or_in_files(lake: BranchingCatalog, stack: Stack) -> None:
+    put(lake, "fix", "raw.a", numbers(1, 1))
+    n(lake, "fix")
+    secrets = [stack.environment[f"CASCADE_S3_{name}_KEY"] for name in ("ACCESS", "SECRET")]
+    history = server_of(lake.settings).read("SELECT query FROM system.runtime.queries").rows
+    assert any("CREATE CATALOG" in row[0] for row in history)
+    assert not [row[0] for row in history if any(secret in row[0] for secret in secrets)]
+    texts = [
+        path.read_bytes()
+        for path in (stack.folder / "trino").rglob("*")
+        if path.is_file() and path.stat().st_size < 1 << 22
+    ]
+    assert texts
+    assert not [text for text in texts for secret in secrets if secret.encode() in text]
+
+
+def test_a_run_s_branch_costs_little(lake: BranchingCatalog) -> None:
+    """Make, read and drop; the aim is half a second on a quiet machine, `nox -s bench` measures it."""
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    n(lake, "dev")
+    times = []
+    for number in range(3):
+        ref = f"run-{number:08x}"
+        lake.create(ref, "dev")
+        began = time.perf_counter()
+        ensure_catalog(lake.settings, ref)
+        n(lake, ref)
+        delete_branch(lake, ref)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 5
