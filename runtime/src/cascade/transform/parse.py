@@ -110,8 +110,10 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
         try:
             said, _ = process.communicate()
             if process.returncode:
+                # What a library of dbt-trino says whenever it is imported helps nobody.
+                words = [line for line in said.splitlines() if not line.startswith("INFO:trino")]
                 raise TransformError(
-                    "dbt cannot parse the project: " + said.strip(),
+                    "dbt cannot parse the project: " + "\n".join(words).strip(),
                     where=str(settings.dbt_path),
                     fix="correct the file that dbt names.",
                 )
@@ -182,7 +184,7 @@ def _outputs(settings: Settings) -> dict[str, dict[str, Any]]:
         "settings": {"TimeZone": "UTC"},
         "plugins": [{"module": "cascade.transform.duckdb_plugin", "alias": "cascade"}],
     }
-    outputs = {"embedded": embedded, "lakehouse": lakehouse}
+    outputs: dict[str, dict[str, Any]] = {"embedded": embedded, "lakehouse": lakehouse}
     return {settings.engine: outputs[settings.engine]}
 
 
