@@ -21,12 +21,12 @@ _NO_FUNCTIONS = frozenset(
     re.findall(
         r"\w+",
         """
-        all and any array as asc between by case cast char coalesce cross cube current_date current_time
+        all and any array as asc bernoulli between by case cast char coalesce cross cube current_date current_time
         current_timestamp date decimal desc descriptor distinct double else end escape except exclude exists extract
         fetch filter first following from full group grouping having if in inner integer intersect interval into is
         join lateral left like limit localtime localtimestamp map materialized natural not null nullif nulls numeric
         offset on only or order outer over overlay partition pivot position preceding range recursive replace right
-        rollup row rows select sets some struct substring table tablesample then time timestamp trim try try_cast
+        rollup row rows select sets some struct substring system table tablesample then time timestamp trim try try_cast
         union unnest unpivot using values varbinary varchar when where window with within
         """,
     )

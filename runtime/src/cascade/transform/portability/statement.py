@@ -140,6 +140,7 @@ def _line_start(sql: str, line: int) -> int:
     return sum(len(text) + 1 for text in sql.split("\n")[: line - 1])
 
 
+@functools.lru_cache(maxsize=4)  # most SQL is the same text for both engines
 def parse(sql: str) -> exp.Expr | None:
     """Return the parsed query, `None` if it is none."""
     try:
@@ -170,6 +171,7 @@ def _functions(dialect: str) -> frozenset[str]:
     return frozenset(name.lower() for (name,) in rows)
 
 
+@functools.lru_cache(maxsize=4)
 def _tokens(sql: str) -> list[Token]:
     tokens = []
     for token in tokenize(sql, dialect="duckdb"):

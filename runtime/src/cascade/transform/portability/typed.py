@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -27,7 +28,21 @@ _NUMBERS = {*_INTEGERS, *_DECIMALS, *_DOUBLES}
 
 
 def annotate(tree: exp.Expr, columns: Columns) -> exp.Expr:
-    """Return a copy of a query whose expressions know their types, as far as they can be known."""
+    """Return a copy of a query whose expressions know their types, as far as they can be known.
+
+    The last one is kept: it is asked for by both engines, and by the models behind it.
+    """
+    known = sum(map(len, columns.values()))
+    if not (_last and _last[0] is tree and _last[1] == known):
+        _last[:] = [tree, known, _annotate(tree, columns)]
+    annotated: exp.Expr = _last[2]
+    return annotated
+
+
+_last: list[Any] = []
+
+
+def _annotate(tree: exp.Expr, columns: Columns) -> exp.Expr:
     schema = MappingSchema(dict(columns), dialect="duckdb")
     try:
         tree = qualify(
