@@ -99,6 +99,51 @@ COLUMNS = {
     }
 }
 
+# Everyday SQL that both engines understand alike.
+COMMON = r"""
+select a, b from t where a like 'x%' escape '\'
+select count(*) filter (where x > 1) as n from t
+select case when a in (1,2) then 'x' else 'y' end as k, coalesce(a, 0) as c from t left join u using (id)
+with a as (select 1 as x), b(y) as (select x from a) select y from b union all select 2
+select row_number() over (partition by a order by b desc nulls last) as rn from t
+select sum(x) over (order by d rows between unbounded preceding and current row) as v from t
+select cast(a as decimal(10, 2)) as a, cast(b as varchar) as b, try_cast(c as date) as c from t
+select extract(year from d) as y, year(d) as y2, date_trunc('day', ts) as dd from t
+select t.a, u.x from t cross join unnest(t.arr) as u(x)
+select t.a, u.x, u.n from t cross join unnest(t.arr) with ordinality as u(x, n)
+select a from t where exists (select 1 from u where u.id = t.id) and a is not distinct from 3
+select a, count(*) as n from t group by a having count(*) > 1 order by n desc
+select a, sum(cast(x as double)) / nullif(count(*), 0) as avg_x from t group by grouping sets ((a), ())
+select a, b, count(*) as n from t group by rollup (a, b)
+select substr(a, 1, 3) as p, upper(a) as u, trim(a) as t, replace(a, 'x', 'y') as r from t
+select length(a) as l, lower(a) || '-' || b as c from t
+select max_by(a, ts) as last_a, min_by(a, ts) as first_a, any_value(b) as b, bool_or(c) as c from t group by k
+select lag(a, 1) over (order by b) as p, first_value(a) over w as f from t window w as (order by b)
+select a from t order by b offset 5 limit 10
+select a from t fetch first 3 rows only
+select timestamp '2024-01-01 00:00:00' as a, date '2024-01-01' as b, interval '1' day as c
+select x.a from (values (1, 'a'), (2, 'b')) as x(a, b) where x.b <> 'a'
+select a as "order", "group" from "schema"."table"
+select a from t where d between date '2024-01-01' and current_date - interval '7' day
+select current_timestamp as now, now() as n2
+select round(x, 2) as r, abs(x) as a, floor(x) as f, ceil(x) as c, power(x, 2) as p from t
+select sqrt(x) as s, mod(x, 3) as m, x % 3 as m2 from t
+select array[1, 2] as a, cardinality(array[1]) as n
+select concat_ws('-', a, b) as k, strpos(a, 'x') as p, starts_with(a, 'x') as s, split(a, ',') as parts from t
+select if(a > 1, 'x', 'y') as v, nullif(a, 0) as n from t
+select a from t where a = any (select b from u)
+select a, 'it''s -- no comment // :: qualify' as b /* x::int */ from t -- y::int
+select distinct a from t intersect select b from u except select c from v
+select cast(row(1, 'x') as row(a integer, b varchar)).a as v
+select count(distinct a) as n, cast(count(*) as bigint) * 100 as k from t
+select greatest(a, coalesce(b, a)) as g from t
+with recursive r(n) as (select 1 union all select n + 1 from r where n < 5) select n from r
+select a from lateral_table
+select t.left_at, t.right_at, t.range_id, t.first from t
+select sum(a) filter (where b) as x, avg(a) as y, stddev(a) as z, corr(a, b) as c, approx from t
+select (select max(x) from u where u.id = t.id) as m from t
+"""
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -202,6 +247,11 @@ def test_what_needs_dbt_is_said_to_be_left_out(report: Report) -> None:
     assert len(report.skipped) == 1
     assert report.skipped[0].startswith("models/skipped.sql: skipped: ZeroDivisionError")
     assert places(report, "models/dynamic.sql") == [(2, 42, "lakehouse", "Trino has no `::`")]
+
+
+@pytest.mark.parametrize("sql", COMMON.strip().splitlines())
+def test_everyday_sql_has_no_findings(sql: str) -> None:
+    assert check_statement(sql) == []
 
 
 @pytest.mark.parametrize("name", ENTRIES)
