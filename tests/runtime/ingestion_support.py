@@ -1,20 +1,27 @@
 """What the tests of ingestion share: a lakehouse to run assets in, and what they left there."""
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from lake_support import Rows
+from lake_support import Rows, settings_in
 
 from cascade.ingestion import load_plan
 from cascade.ingestion.load import LoadResult, load, loaded_partitions
+from cascade.lakehouse import Lakehouse
 from cascade.testing import RunResult, TestLakehouse
 
 DAY, NEXT, THIRD = "2013-07-01", "2013-07-02", "2013-07-03"
 
 
 class Lake(TestLakehouse):
-    """A lakehouse of a test, with a look behind the scenes."""
+    """A lakehouse of a test, with a look behind the scenes; on servers when the test runs on servers."""
+
+    def __init__(self, folder: Path, *, project_dir: Path) -> None:
+        super().__init__(folder, project_dir=project_dir)
+        self.settings = settings_in(project_dir, data_dir=folder / "lake", branch="test")
+        self.lakehouse = Lakehouse(self.settings, "test")
 
     def succeed(self, asset: dg.AssetsDefinition, *partitions: str, **options: Any) -> dict[str, Any]:
         """Materialize an asset, which must succeed, and return the metadata as plain values."""

@@ -21,6 +21,8 @@ from pyiceberg.types import DecimalType, DoubleType, ListType, LongType, NestedF
 from cascade.ingestion import cascade_ingestion, daily
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA
 
+pytestmark = pytest.mark.on_servers("nessie")
+
 HOURS = Schema(
     NestedField(1, "id", StringType()), NestedField(2, "at", TimestamptzType()), NestedField(3, "n", LongType())
 )

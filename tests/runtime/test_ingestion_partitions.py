@@ -19,6 +19,8 @@ from cascade.catalog import MAIN
 from cascade.ingestion import cascade_ingestion, daily, hourly, monthly, static
 from cascade.ingestion.partitions import Partitions, time_ranges
 
+pytestmark = pytest.mark.on_servers("nessie")
+
 DAILY = daily(start=DAY, end="2013-07-05")
 
 

@@ -14,6 +14,8 @@ from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.ingestion import cascade_ingestion
 from cascade.ingestion.runtime import is_transient, time_limit
 
+pytestmark = pytest.mark.on_servers("nessie")
+
 
 def wait_for_ever() -> None:
     """As for a server that does not answer."""

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from lake_support import numbers, promoted, put
+from lake_support import numbers, promoted, put, settings_in
 from pyiceberg.exceptions import NoSuchTableError
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
+
+pytestmark = pytest.mark.on_servers("nessie")
 
 RUN = "0a1b2c3d-4444-4555-8666-777788889999"
 ROOT = "9f8e7d6c-4444-4555-8666-777788889999"
@@ -19,7 +21,7 @@ BACKFILL = "dagster/backfill"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(project_dir=tmp_path)
+    return settings_in(tmp_path)
 
 
 def _run(job: str, root: str | None, **tags: str) -> dg.DagsterRun:

@@ -5,13 +5,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from lake_support import ids, numbers, promoted, put
+from lake_support import ids, numbers, promoted, put, settings_in
 
 from cascade.catalog import MAIN, LogEntry
-from cascade.config import Settings
 from cascade.errors import PromotionConflictError, PromotionRefusedError
 from cascade.lakehouse import BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing, promote_branch
+
+pytestmark = pytest.mark.on_servers("nessie")
 
 TABLE = dg.AssetKey(["raw", "a"])
 GUARDS = Guards({TABLE: [dg.AssetCheckKey(TABLE, "good")]})
@@ -21,7 +22,7 @@ class Gate:
     """A lakehouse with Dagster beside it: runs that write and check, and promotions."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings(project_dir=folder)
+        self.settings = settings_in(folder)
         self.lake = Lakehouse(self.settings, "dev").lake
         self._files = folder / "dagster"
         self._files.mkdir()
