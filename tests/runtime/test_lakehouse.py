@@ -11,6 +11,7 @@ from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
+from cascade.testing import TestLakehouse
 
 pytestmark = pytest.mark.on_servers("nessie")
 
@@ -130,3 +131,19 @@ def test_a_branch_that_ended_with_its_promotion_is_read_on_main(settings: Settin
     lakehouse.lake.delete("run-1a2b3c4d")
     lakehouse.forget_branch()
     assert (lakehouse.ref, lakehouse.tables()) == (MAIN, ["raw.a"])
+
+
+def test_a_users_test_stays_in_its_folder_whatever_the_project_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "ENGINE": "lakehouse",
+        "WAREHOUSE": "s3://everybody/s",
+        "CATALOG_URL": "postgresql://ada:guess@nowhere.invalid/cascade",
+        "MARTS_URL": "postgresql://ada:guess@nowhere.invalid/marts",
+    }.items():
+        monkeypatch.setenv(f"CASCADE_{name}", value)
+    lake = TestLakehouse(tmp_path, project_dir=tmp_path)
+    put(lake.lakehouse.lake, "test", "raw.a", [{"id": 1}])
+    assert lake.query("SELECT id FROM raw.a") == [{"id": 1}]
+    assert list((tmp_path / "lake").rglob("*.parquet"))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["RunResult", "TestLakehouse"]
 
 _BRANCH = "test"
+# Whatever the project runs on: a test must not write to servers that others use.
+_OWN: dict[str, Any] = {"engine": "embedded", "warehouse": "", "catalog_url": None, "marts_url": None}
 
 
 class TestLakehouse:
@@ -32,7 +34,7 @@ class TestLakehouse:
 
     def __init__(self, folder: Path, *, project_dir: Path | None = None) -> None:
         self.settings = Settings(
-            project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH
+            project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH, **_OWN
         )
         self.lakehouse = Lakehouse(self.settings, _BRANCH)
         files = folder / "dagster"
