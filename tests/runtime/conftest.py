@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from lake_support import open_with
@@ -98,7 +99,8 @@ def _closed_connections() -> Iterator[None]:
     opened: list[DBAPIConnection] = []
 
     def remember(connection: DBAPIConnection, _record: object) -> None:
-        opened.append(connection)
+        if isinstance(connection, psycopg.Connection):  # not Dagster's SQLite, which belongs to its threads
+            opened.append(connection)
 
     sa.event.listen(sa.Pool, "connect", remember)
     yield

@@ -120,8 +120,8 @@ def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if definition is None:
             return dg.RunRequest()
-        last = definition.get_last_partition_key(context.scheduled_execution_time)  # type: ignore[call-arg]
-        return dg.RunRequest(partition_key=last) if last else dg.SkipReason("There is no partition yet.")
+        keys = definition.get_partition_keys(context.scheduled_execution_time)
+        return dg.RunRequest(partition_key=keys[-1]) if keys else dg.SkipReason("There is no partition yet.")
 
     return tick
 
