@@ -1,5 +1,6 @@
 """The promises of `cascade.quality`: what becomes of checks, and of functions that are checks."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,8 +60,8 @@ def test_a_write_during_a_check_leaves_the_older_snapshot_as_the_evidence(weathe
 
 
 def _answers() -> Iterator[Any]:
-    def no_warm_days() -> str:
-        return "select * from raw.weather where temp > 100"
+    def no_second_order() -> str:
+        return 'select * from raw.weather where "order" = 2'
 
     def no_negative_days() -> str:
         """No day is negative."""
@@ -83,7 +84,7 @@ def _answers() -> Iterator[Any]:
         raise ValueError("no such\nluck")
 
     yield from (
-        (no_warm_days, False, "2 of 4 rows of raw.weather fail `no_warm_days` (50 %, allowed 0 %)"),
+        (no_second_order, False, "2 of 4 rows of raw.weather fail `no_second_order` (50 %, allowed 0 %)"),
         (no_negative_days, True, "0 of 4 rows of raw.weather fail `no_negative_days` (0 %, allowed 0 %)"),
         (small, False, "`small` does not hold for raw.weather"),
         (numpys, True, "`numpys` holds for raw.weather"),
@@ -184,9 +185,9 @@ def test_one_check_of_a_group_can_run_alone(weather: Lakehouse) -> None:
 UNCHECKABLE = {
     "column": (
         not_null("tmp"),
-        'could not run on raw.weather: Binder Error: Referenced column "tmp" not found',
+        'could not run on raw.weather: (Binder Error: Referenced column "tmp" not found|COLUMN_NOT_FOUND)',
     ),
-    "type": (in_range("origin", 1), "Cannot compare values of type VARCHAR"),
+    "type": (in_range("origin", 1), "Cannot compare values of type VARCHAR|TYPE_MISMATCH"),
     "other table": (reconciles("bronze.weather"), "the tables of `dev` are raw.weather"),
     "statement": (custom_sql("mine", "delete from raw.weather"), "could not run on raw.weather"),
     "two statements": (custom_sql("mine", "select 1) as x; select (2"), "could not run on raw.weather"),
@@ -207,7 +208,7 @@ def test_what_cannot_be_checked_fails_and_says_why(weather: Lakehouse, check: Ch
         "not_null_origin": False,
         "not_null_day": True,
     }
-    assert said in (found[check.name].description or "")
+    assert re.search(said, found[check.name].description or "")
     assert "Traceback" not in (found[check.name].description or "")
 
 

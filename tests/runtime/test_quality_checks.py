@@ -75,7 +75,7 @@ ROW_CHECKS: dict[str, tuple[Check, int]] = {
     "matches alternatives as a whole": (matches("origin", "EWR|JF"), 1),
     "matches no trailing newline": (matches('what\'s "this"', r"a|b|é|it's"), 1),
     "matches numbers as text": (matches("order", r"\d"), 0),
-    "custom_sql": (custom_sql("mine", "select * from raw.weather where temp > 100;"), 2),
+    "custom_sql": (custom_sql("mine", 'select * from raw.weather where "order" = 2;'), 2),
     "custom_sql with a comment": (custom_sql("mine", "select 1 from raw.weather -- all"), 4),
     "custom_sql with a with": (
         custom_sql("mine", "with w as (select * from raw.weather) select * from w"),
