@@ -15,6 +15,11 @@ from cascade.testing import RunResult, TestLakehouse
 DAY, NEXT, THIRD = "2013-07-01", "2013-07-02", "2013-07-03"
 
 
+def _by_all(row: dict[str, Any]) -> list[tuple[bool, Any]]:
+    """Sort by all columns, nulls last; not every engine knows ORDER BY ALL."""
+    return [(value is None, str(value) if isinstance(value, dict | list) else value) for value in row.values()]
+
+
 class Lake(TestLakehouse):
     """A lakehouse of a test, with a look behind the scenes; on servers when the test runs on servers."""
 
@@ -42,9 +47,11 @@ class Lake(TestLakehouse):
         assert record.asset_materialization is not None
         return {name: value.value for name, value in record.asset_materialization.metadata.items()}
 
-    def rows(self, table: str, *, order: str = "ALL", ours: bool = False) -> Rows:
-        """Return the rows of a table, without the columns that Cascade adds unless they are asked for."""
-        rows = self.query(f"SELECT * FROM {table} ORDER BY {order}")
+    def rows(self, table: str, *, order: str = "", ours: bool = False) -> Rows:
+        """Return the rows of a table, sorted, without the columns that Cascade adds unless they are asked for."""
+        rows = self.query(f"SELECT * FROM {table}" + (f" ORDER BY {order}" if order else ""))
+        if not order:
+            rows.sort(key=_by_all)
         return [{k: v for k, v in row.items() if ours or not k.startswith("_cascade_")} for row in rows]
 
     def snapshots(self, table: str) -> int:

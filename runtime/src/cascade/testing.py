@@ -57,6 +57,7 @@ class TestLakehouse:
         Returns:
             What happened; a failure does not raise.
         """
+        self.lakehouse.forget_branch()  # each run is one of its own: the branch may have been dropped since the last
         keys = [partitions] if isinstance(partitions, str) else list(partitions or ())
         tags = {BRANCH_TAG: _BRANCH}
         if keys:
