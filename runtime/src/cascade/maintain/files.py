@@ -79,12 +79,12 @@ def collect_files(
     candidates = _candidates(warehouse, marks, found)
     tell("listed", f"{len(candidates):,} files that nothing needs")
     if dry_run:
-        found.removed = [file for file in candidates if file.path not in marks.paths]
+        found.removed = _garbage(candidates, marks)
         return found
     # An old state is restored before its metadata goes, and is marked; or afterwards, and is refused.
     with lake.history_lock():
         _mark(lake, marks, found.since)
-        garbage = [file for file in candidates if file.path not in marks.paths]
+        garbage = _garbage(candidates, marks)
         _remove(warehouse, [file for file in garbage if file.path.endswith(_METADATA)], found, tell)
     # Whatever happens now: a state whose metadata is there is whole.
     if not found.failed:
@@ -117,6 +117,12 @@ def _candidates(warehouse: Warehouse, marks: Marks, found: Collection) -> list[S
     marks.add((f"{warehouse.place}/{f.path}" for f in young if f.path.endswith(_METADATA)), lenient=True)
     marks.problems.clear()
     return candidates
+
+
+def _garbage(candidates: list[StoredFile], marks: Marks) -> list[StoredFile]:
+    """Return what is to be removed, in that order: the metadata first, then what it names."""
+    unmarked = (file for file in candidates if file.path not in marks.paths)
+    return sorted(unmarked, key=lambda file: (not file.path.endswith(_METADATA), file.path))
 
 
 def _look_for(unseen: set[str], warehouse: Warehouse, found: Collection) -> None:
