@@ -181,7 +181,8 @@ def test_a_load_on_another_thread_is_stopped_too(lake: Lake) -> None:
 def test_an_attempt_that_was_stopped_is_repeated(lake: Lake) -> None:
     calls: list[int] = []
 
-    @cascade_ingestion(table_name="t", partitions="none", max_runtime_seconds=1, max_retries=1, retry_delay_seconds=0)
+    # Long enough for the second attempt, on servers too.
+    @cascade_ingestion(table_name="t", partitions="none", max_runtime_seconds=5, max_retries=1, retry_delay_seconds=0)
     def fetch() -> Any:
         calls.append(1)
         if len(calls) == 1:
