@@ -121,7 +121,10 @@ def test_the_servers_to_look_around_are_used_by_a_file_and_end_with_nothing_left
         answers(f"{nessie_url}/config", containing='"defaultBranch" : "main"')()
         pids = descendants(owner.pid)
         owner.send_signal(how)
-        assert owner.wait(SECONDS) == 0
+        try:
+            assert owner.wait(SECONDS) == 0
+        finally:
+            owner.kill()
     assert ended(pids)
     assert not file.parent.exists()
 

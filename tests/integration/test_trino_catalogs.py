@@ -1,6 +1,5 @@
 """Trino's catalogs: one for each branch, made when needed, dropped with the branch, and no secret anywhere."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,19 +103,3 @@ def test_no_secret_is_in_the_history_of_queries_or_in_files(lake: BranchingCatal
     ]
     assert texts
     assert not [text for text in texts for secret in secrets if secret.encode() in text]
-
-
-def test_a_run_s_branch_costs_little(lake: BranchingCatalog) -> None:
-    """Make, read and drop; the aim is half a second on a quiet machine, `nox -s bench` measures it."""
-    put(lake, "dev", "raw.a", numbers(1, 1))
-    n(lake, "dev")
-    times = []
-    for number in range(3):
-        ref = f"run-{number:08x}"
-        lake.create(ref, "dev")
-        began = time.perf_counter()
-        ensure_catalog(lake.settings, ref)
-        n(lake, ref)
-        delete_branch(lake, ref)
-        times.append(time.perf_counter() - began)
-    assert min(times) < 5

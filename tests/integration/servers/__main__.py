@@ -11,8 +11,10 @@ from .stack import Stack
 
 
 def main() -> None:
-    # A polite kill ends the servers in order, as Ctrl+C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # A polite kill ends the servers in order, as Ctrl+C does; also where a shell started this in the background,
+    # with Ctrl+C ignored.
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.default_int_handler)
     print("Starting PostgreSQL, versitygw, Nessie and Trino …", flush=True)
     try:
         with Stack() as stack:
