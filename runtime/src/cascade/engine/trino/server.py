@@ -47,6 +47,8 @@ _NOT_NOW = (
     "TOO_MANY_REQUESTS_FAILED",
 )
 
+_CAUSE = re.compile(r"^Caused by: (.+)$", re.MULTILINE)
+
 _Found = TypeVar("_Found")
 
 
@@ -158,7 +160,7 @@ class Server:
         except said.TrinoQueryError as error:
             if error.error_name in _NOT_NOW:
                 raise _Lost(error.message) from None
-            raise Refused(error.error_name or "", error.message) from None
+            raise Refused(error.error_name or "", _without_stack(error.message)) from None
         except said.TrinoConnectionError as error:
             raise self._unreachable(error) from None
         except (said.HttpError, said.OperationalError) as error:
@@ -255,3 +257,9 @@ def _short(words: str) -> str:
     ):
         return found[1]
     return words.splitlines()[0][:300]
+
+
+def _without_stack(message: str) -> str:
+    """Return what an answer says. One of Guice's holds the same stack of calls many times, around its causes."""
+    causes: list[str] = _CAUSE.findall(message)
+    return causes[0] if causes else message
