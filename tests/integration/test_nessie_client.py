@@ -1,13 +1,17 @@
 """The promises of the catalog on Nessie when the way there is bad: logins, certificates, lost answers."""
 
+import datetime as dt
+import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from lake_support import before_each_step
 from servers.lakes import fresh_lake
 from servers.proxy import CLIENT, Proxy, proxy
 from servers.stack import Stack
@@ -45,12 +49,12 @@ def open_by(way: Proxy, settings: Callable[..., Settings]) -> Open:
     return lambda **changed: NessieCatalog(settings(**{"nessie_url": f"{way.url}/api/v2", **changed}))
 
 
-def _put(lake: NessieCatalog, branch: str = "dev") -> None:
-    write(lake, branch, "raw.a", [ROWS], schema=schema_from_arrow(ROWS.schema), mode="append")
+def _put(lake: NessieCatalog, branch: str = "dev", table: str = "raw.a") -> None:
+    write(lake, branch, table, [ROWS], schema=schema_from_arrow(ROWS.schema), mode="append")
 
 
-def _rows(lake: NessieCatalog, ref: str) -> list[int]:
-    return sorted(lake.load("raw.a", lake.pointers(ref)["raw.a"]).scan().to_arrow()["id"].to_pylist())
+def _rows(lake: NessieCatalog, ref: str, table: str = "raw.a") -> list[int]:
+    return sorted(lake.load(table, lake.pointers(ref)[table]).scan().to_arrow()["id"].to_pylist())
 
 
 # --- who we are -------------------------------------------------------------------------------------------
@@ -157,6 +161,65 @@ def test_a_commit_whose_answer_stays_lost_is_reported_and_its_files_are_kept(
     assert _rows(lake, "dev") == [1, 2]  # it had landed, and nobody deleted its files
 
 
+# --- a promotion in between, which brings the branch to where `main` stands --------------------------------
+
+DURING: dict[str, Callable[[NessieCatalog, int], object]] = {
+    "write": lambda lake, step: _put(lake),
+    "write_a_new_table": lambda lake, step: _put(lake, table=f"raw.t{step}"),
+    "pointers": lambda lake, step: lake.pointers("dev"),
+    "pointers_then": lambda lake, step: lake.pointers("dev", at=dt.datetime.now(dt.UTC)),
+    "diff": lambda lake, step: lake.diff("dev", MAIN),
+    "branches": lambda lake, step: lake.branches(),
+    "create": lambda lake, step: lake.create(f"of-dev-{step}", "dev"),
+    "log": lambda lake, step: lake.log("dev"),
+}
+
+
+@pytest.mark.parametrize("what", DURING)
+def test_a_promotion_between_any_two_requests_loses_nothing(settings: Callable[..., Settings], what: str) -> None:
+    promoter = NessieCatalog(settings())
+    promoter.create("dev")
+    rows: list[int] = []
+    for step in itertools.count(1):
+        _put(promoter)
+        lake, left = NessieCatalog(settings()), itertools.count(step - 1, -1)
+        before_each_step(lake, partial(_promote_at_zero, promoter, left))
+        DURING[what](lake, step)
+        rows += ROWS["id"].to_pylist() * (2 if what == "write" else 1)
+        assert _rows(promoter, "dev") == sorted(rows)
+        if next(left) >= 0:  # it sends no more requests than these
+            break
+    assert step > 1
+    promoter.merge("dev")
+    assert _rows(promoter, MAIN) == sorted(rows)
+
+
+def _promote_at_zero(lake: NessieCatalog, left: Iterator[int]) -> None:
+    if next(left) == 0:
+        lake.merge("dev")
+
+
+@pytest.mark.parametrize("table", ["raw.a", "raw.new"])
+def test_a_commit_whose_answer_is_lost_and_that_is_promoted_is_recognized(
+    way: Proxy, open_by: Open, settings: Callable[..., Settings], table: str
+) -> None:
+    """Its files stay, for `main` holds them."""
+    lake, promoter = open_by(), NessieCatalog(settings())
+    lake.create("dev")
+    _put(lake)
+
+    def lose(method: str, path: str) -> bool:
+        if method == "POST" and path.endswith("history/commit"):
+            way.lose = lambda method, path: False
+            promoter.merge("dev")
+            return True
+        return False
+
+    way.lose = lose
+    _put(lake, table=table)
+    assert _rows(lake, MAIN, table) == _rows(lake, "dev", table) == sorted([1, 2] * (1 + (table == "raw.a")))
+
+
 def test_a_server_that_restarts_is_waited_for(way: Proxy, open_by: Open) -> None:
     lake = open_by()
     lake.create("dev")
@@ -219,14 +282,13 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_s3_refuses_names_the_setting_and_leaves_the_branch_alone(
+def test_what_s3_refuses_names_the_setting_and_leaves_nothing_half_made(
     settings: Callable[..., Settings], case: str
 ) -> None:
     changed, said, setting = WRONG[case]
     lake = NessieCatalog(settings(**changed))
-    lake.create("dev")
     with pytest.raises(CascadeError, match=said) as caught:
-        _put(lake)
+        lake.create("dev")  # the first branch signs the warehouse
     assert setting in str(caught.value)
     assert "wr0ng-secret" not in str(caught.value)
-    assert lake.pointers("dev") == {}
+    assert [branch.name for branch in lake.branches()] == [MAIN]

@@ -107,11 +107,11 @@ class NessieCatalog(BranchingCatalog):
         """Return where every table of a reference stands."""
         reference = self._find(ref)
         if at is None:
-            return self._pointers(f"{ref}@{reference['hash']}")
+            return self._pointers(reference["hash"])
         # Not Nessie's own lookup by time: it knows nothing before the repository's first commit.
         for commit in self._history(reference):
             if _moment(commit["commitTime"]) <= at:
-                return self._pointers(f"{ref}@{commit['hash']}")
+                return self._pointers(commit["hash"])
         return {}
 
     def load(self, table: str, location: str) -> Table:
@@ -120,8 +120,7 @@ class NessieCatalog(BranchingCatalog):
 
     def diff(self, before: str, after: str) -> list[TableChange]:
         """Return the tables that differ between two references."""
-        one, other = self._find(before), self._find(after)
-        return self._diff(f"{before}@{one['hash']}", f"{after}@{other['hash']}")
+        return self._diff(self._find(before)["hash"], self._find(after)["hash"])
 
     def changes(self, name: str) -> list[TableChange]:
         """Return what a branch holds unpromoted."""
@@ -135,12 +134,8 @@ class NessieCatalog(BranchingCatalog):
         applied, onto = self._find(source), self._require_branch(target)
         changes = self._changes(applied, self._records.get(source))
         if checked is not None and changes != checked:
-            raise PromotionConflictError(
-                f"Branch `{source}` was written while it was being promoted; nothing was merged.",
-                where=f"{source} -> {target}",
-                fix="let the writing run end, then promote again.",
-            )
-        standing = self._contents(f"{target}@{onto['hash']}") if changes else {}
+            raise _changed_meanwhile(source, target)
+        standing = self._contents(onto["hash"]) if changes else {}
         where = _locations(standing)
         moved = [c for c in changes if where.get(c.table) != c.after]
         conflicts = [c.table for c in moved if where.get(c.table) != c.before]
@@ -161,6 +156,9 @@ class NessieCatalog(BranchingCatalog):
                 )
             except Conflict as conflict:
                 conflicts = sorted({c.table for c in moved} & set(conflict.keys)) or [str(conflict)]
+            except BranchNotFoundError:
+                self._find(source)  # gone, or
+                raise _changed_meanwhile(source, target) from None  # another promotion let it stand elsewhere
         if conflicts:
             raise PromotionConflictError(
                 f"`{target}` moved since branch `{source}` was made; nothing was merged.",
@@ -194,7 +192,7 @@ class NessieCatalog(BranchingCatalog):
         if not moves:
             return None
         past = moves[entry]["hash"] if entry else moves[min(moves)]["parentCommitHashes"][0]
-        standing, wanted = (self._contents(f"{target}@{hash_}") for hash_ in (reference["hash"], past))
+        standing, wanted = (self._contents(hash_) for hash_ in (reference["hash"], past))
         operations: list[Json] = []
         for name in sorted(standing.keys() | wanted.keys()):
             now, then = standing.get(name), wanted.get(name)
@@ -271,20 +269,23 @@ class NessieCatalog(BranchingCatalog):
 
     def _make(self, name: str, source: str, kind: str) -> bool:
         """Make a reference unless there is one of this name; say whether it was made."""
-        reference = self._find(source)
-        if reference["hash"] == NO_ANCESTOR:
+        if self._find(source)["hash"] == NO_ANCESTOR:
             sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
             nothing = {"type": "UNCHANGED", "key": {"elements": ["cascade"]}}
             with suppress(Conflict):  # another process was first
                 self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
+        while True:
             reference = self._find(source)
-        try:
-            self._client.create(name, kind, reference)
-        except Conflict as conflict:
-            if conflict.exists:
-                return False
-            raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
+            try:
+                self._client.create(name, kind, reference)
+            except BranchNotFoundError:
+                continue  # a promotion let the source stand elsewhere in between
+            except Conflict as conflict:
+                if conflict.exists:
+                    return False
+                raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
+            break
         now = dt.datetime.now(dt.UTC).isoformat()
         self._records.put({name: {"source": source, "created_at": now, "base": reference["hash"]}})
         return True
@@ -314,11 +315,12 @@ class NessieCatalog(BranchingCatalog):
         if name == MAIN:
             return []
         base = record.get("base") or self._detail(name).get("commonAncestorHash") or NO_ANCESTOR
-        return [] if base == reference["hash"] else self._diff(f"@{base}", f"{name}@{reference['hash']}")
+        return [] if base == reference["hash"] else self._diff(base, reference["hash"])
 
     def _diff(self, before: str, after: str) -> list[TableChange]:
+        """Return the tables that differ between two states; a state is not asked for by a branch, which may move."""
         sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        for difference in self._client.pages("trees", before, "diff", after, items="diffs"):
+        for difference in self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs"):
             for content, side in zip((difference.get("from"), difference.get("to")), sides, strict=True):
                 if content is not None and is_table(content):
                     side[key_name(difference["key"])] = content["metadataLocation"]
@@ -326,9 +328,9 @@ class NessieCatalog(BranchingCatalog):
 
     def _contents(self, state: str) -> dict[str, Json]:
         """Return all contents of a state by `namespace.table`; namespaces by their name."""
-        if state.endswith(NO_ANCESTOR):
+        if state == NO_ANCESTOR:
             return {}
-        entries = self._client.pages("trees", state, "entries", items="entries", content="true")
+        entries = self._client.pages("trees", f"@{state}", "entries", items="entries", content="true")
         return {key_name(entry["name"]): entry["content"] for entry in entries}
 
     def _pointers(self, state: str) -> dict[str, str]:
@@ -336,7 +338,7 @@ class NessieCatalog(BranchingCatalog):
 
     def _history(self, reference: Json) -> Iterator[Json]:
         """Return the commits of a branch, newest first."""
-        state = f"{reference['name']}@{reference['hash']}"
+        state = f"@{reference['hash']}"  # whatever branch it belongs to by now
         for entry in self._client.pages("trees", state, "history", items="logEntries"):
             yield entry["commitMeta"]
 
@@ -361,7 +363,7 @@ class NessieCatalog(BranchingCatalog):
             kind=properties["cascade.kind"][0],
             source=properties["cascade.source"][0],
             target=target,
-            changes=tuple(self._diff(f"@{commit['parentCommitHashes'][0]}", f"@{commit['hash']}")),
+            changes=tuple(self._diff(commit["parentCommitHashes"][0], commit["hash"])),
         )
 
     def _follow(self, target: str) -> None:
@@ -381,6 +383,14 @@ class NessieCatalog(BranchingCatalog):
                 self._client.assign(reference, onto)
                 followed[name] = {"base": onto["hash"]}
         self._records.put(followed)
+
+
+def _changed_meanwhile(source: str, target: str) -> PromotionConflictError:
+    return PromotionConflictError(
+        f"Branch `{source}` was written while it was being promoted; nothing was merged.",
+        where=f"{source} -> {target}",
+        fix="let the writing run end, then promote again.",
+    )
 
 
 def _locations(contents: dict[str, Json]) -> dict[str, str]:

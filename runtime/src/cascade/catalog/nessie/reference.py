@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from pyiceberg.catalog import MetastoreCatalog, PropertiesUpdateSummary
@@ -21,11 +21,15 @@ from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from cascade.catalog.nessie.client import Conflict, Json, NessieClient, NotThere
 from cascade.catalog.reference import ReferenceCatalog, TableLock
+from cascade.errors import BranchNotFoundError
 
 __all__ = ["NessieReference", "delete", "is_table", "key_name", "put", "put_namespace"]
 
 _TABLE = "ICEBERG_TABLE"
-_ATTEMPTS = 3
+_ATTEMPTS = 5
+
+# A state of the branch, and the operations that were planned on it.
+Plan = tuple[str, list[Json]]
 
 
 class NessieReference(ReferenceCatalog):
@@ -63,7 +67,7 @@ class NessieReference(ReferenceCatalog):
             if content is None:
                 self._add(name, after)
             else:
-                self._commit(hash_, [put(name, {**after, "id": content["id"]})], f"Write {name}")
+                self._replace(name, content, hash_, after)
         return _committed(staged)
 
     def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
@@ -83,15 +87,17 @@ class NessieReference(ReferenceCatalog):
     def drop_table(self, identifier: str | Identifier) -> None:
         """Drop a table from this reference; files stay, other references read them."""
         name = self._require_writable(identifier)
-        _, hash_ = self._content(name)
-        self._commit(hash_, [delete(name)], f"Drop {name}")
+        self._commit(lambda: (self._content(name)[1], [delete(name)]), f"Drop {name}")
 
     def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
         """Rename a table on this reference."""
         old, new = self._require_writable(from_identifier), self._require_writable(to_identifier)
-        content, hash_ = self._content(old)
-        operations = [*self._namespace_of(new), delete(old), put(new, content)]
-        self._commit(hash_, operations, f"Rename {old} to {new}", taken=new)
+
+        def plan() -> Plan:
+            content, hash_ = self._content(old)
+            return hash_, [*self._namespace_of(new), delete(old), put(new, content)]
+
+        self._commit(plan, f"Rename {old} to {new}", taken=new)
         return self.load_table(new)
 
     def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
@@ -107,9 +113,14 @@ class NessieReference(ReferenceCatalog):
     def create_namespace(self, namespace: str | Identifier, properties: Properties = EMPTY_DICT) -> None:
         """Create a namespace."""
         name = self.namespace_to_string(namespace)
-        if not (operations := self._namespace_of(f"{name}._")):
-            raise NamespaceAlreadyExistsError(f"Namespace {name} already exists")
-        self._commit(self._client.reference(self.name)["hash"], operations, f"Create namespace {name}")
+
+        def plan() -> Plan:
+            hash_ = self._client.reference(self.name)["hash"]
+            if not (operations := self._namespace_of(f"{name}._")):
+                raise NamespaceAlreadyExistsError(f"Namespace {name} already exists")
+            return hash_, operations
+
+        self._commit(plan, f"Create namespace {name}")
 
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
         """Return a namespace's properties."""
@@ -178,26 +189,64 @@ class NessieReference(ReferenceCatalog):
 
     def _add(self, name: str, content: Json) -> None:
         """Put a table that is new to the reference."""
-        for attempt in range(_ATTEMPTS):
+
+        def plan() -> Plan:
             hash_ = self._client.reference(self.name)["hash"]
-            operations = [*self._namespace_of(name), put(name, content)]
             try:
-                self._client.commit(self.name, hash_, operations, f"Create {name}")
+                standing, _ = self._content(name)
+            except NoSuchTableError:
+                return hash_, [*self._namespace_of(name), put(name, content)]
+            if self._has_landed(name, standing, content):
+                return hash_, []
+            raise TableAlreadyExistsError(f"Table {name} already exists")
+
+        self._commit(plan, f"Create {name}", taken=name)
+
+    def _replace(self, name: str, before: Json, hash_: str, after: Json) -> None:
+        """Put a table in its next state."""
+        known = [(before, hash_)]  # the first time, what the new state was planned on
+
+        def plan() -> Plan:
+            standing, now = known.pop() if known else self._content(name)
+            if standing["metadataLocation"] == before["metadataLocation"]:
+                return now, [put(name, {**after, "id": standing["id"]})]
+            if self._has_landed(name, standing, after):
+                return now, []
+            raise CommitFailedException(f"{name} on branch {self.name} was written by somebody else")
+
+        self._commit(plan, f"Write {name}")
+
+    def _has_landed(self, name: str, standing: Json, content: Json) -> bool:
+        """Say whether a table stands at a state or has left it behind: only the answer of a request was lost."""
+        place, wanted = standing["metadataLocation"], content["metadataLocation"]
+        return place == wanted or wanted in (e.metadata_file for e in self.at(name, place).metadata.metadata_log)
+
+    def _commit(self, plan: Callable[[], Plan], message: str, *, taken: str = "") -> None:
+        """Commit what a function plans on the state that it read.
+
+        It plans again where another writer made the namespace in between, or where a promotion let the branch stand
+        elsewhere: the state that was read is then none of this branch, which Nessie calls a reference not found.
+        """
+        for _ in range(_ATTEMPTS):
+            hash_, operations = plan()
+            try:
+                if operations:
+                    self._client.commit(self.name, hash_, operations, message)
+            except BranchNotFoundError as error:
+                problem = str(error)
             except Conflict as conflict:
-                if name in conflict.keys:
-                    raise TableAlreadyExistsError(f"Table {name} already exists") from None
-                if attempt == _ATTEMPTS - 1:  # another writer made the namespace in between, again and again
-                    raise CommitFailedException(f"{name} on branch {self.name}: {conflict}") from None
+                problem = str(conflict)
+                if taken and taken in conflict.keys:
+                    raise TableAlreadyExistsError(f"Table {taken} already exists") from None
+                if not set(conflict.keys) <= {key_name(o["key"]) for o in operations if _is_namespace(o)}:
+                    break
             else:
                 return
+        raise CommitFailedException(f"{message} on branch {self.name}: {problem}")
 
-    def _commit(self, hash_: str, operations: list[Json], message: str, *, taken: str = "") -> None:
-        try:
-            self._client.commit(self.name, hash_, operations, message)
-        except Conflict as conflict:
-            if taken and taken in conflict.keys:
-                raise TableAlreadyExistsError(f"Table {taken} already exists") from None
-            raise CommitFailedException(f"{message} on branch {self.name}: {conflict}") from None
+
+def _is_namespace(operation: Json) -> bool:
+    return bool(operation.get("content", {}).get("type") == "NAMESPACE")
 
 
 def put(name: str, content: Json) -> Json:
