@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import IcebergType, NestedField
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
-from cascade.errors import CatalogError, ContractError, SchemaMismatchError
+from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.files import FileWriter, Staged, discard
 from cascade.iceberg.filters import between
 from cascade.iceberg.read import connect, files_sql, quote
@@ -37,6 +37,7 @@ __all__ = ["Staged", "WriteResult", "stage", "write"]
 Mode = Literal["append", "merge", "replace"]
 
 _READ_ROWS = 100_000
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -168,27 +169,40 @@ def write(
             with connect(spill_to, staged.io) as connection:
                 duplicates = _deduplicate(connection, staged, key, order_by)
                 _require_unique(connection, staged, unique)
-                # Planned and committed under one lock: writers of one table take turns instead of losing a race.
-                with lake.table_lock(table):
-                    transaction, metadata = _again(lake, branch, staged, spec, exact)
-                    incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
-                    settings = properties(metadata.properties) if callable(properties) else properties
-                    empty = metadata.current_snapshot() is None
-                    replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
-                    if settings:
-                        transaction.set_properties(dict(settings))
-                    snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
-                    # Where nothing makes room, what the table has need not be looked through.
-                    with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
-                        for file in replaced_files:
-                            update.delete_data_file(file)
-                        for file in itertools.chain(kept.files, staged.files):
-                            update.append_data_file(file)
-                    committing = True
-                    committed = transaction.commit_transaction()
+                incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
+                for attempt in itertools.count(1):
+                    # Planned and committed under one lock: writers of one table take turns instead of losing a race.
+                    with lake.table_lock(table):
+                        transaction, metadata = _again(lake, branch, staged, spec, exact)
+                        _commit_once(transaction)
+                        settings = properties(metadata.properties) if callable(properties) else properties
+                        empty = metadata.current_snapshot() is None
+                        replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
+                        if settings:
+                            transaction.set_properties(dict(settings))
+                        snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
+                        # Where nothing makes room, what the table has need not be looked through.
+                        with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
+                            for file in replaced_files:
+                                update.delete_data_file(file)
+                            for file in itertools.chain(kept.files, staged.files):
+                                update.append_data_file(file)
+                        committing = True
+                        try:
+                            committed = transaction.commit_transaction()
+                            break
+                        except (CommitFailedException, TableAlreadyExistsError):
+                            # The turn was lost: the server that keeps the locks restarted.
+                            committing = False
+                            if attempt == _ATTEMPTS:
+                                raise
+                            discard(kept)
+                            kept = staged.anew()
         except BaseException as error:
-            # Once the commit has begun, only its refusal proves that no snapshot holds the files.
-            if not committing or isinstance(error, CommitFailedException | CatalogError):
+            # Once the commit has begun, only its refusal proves that no snapshot holds the files; a branch that is gone
+            # by now may have been promoted.
+            refused = isinstance(error, CatalogError) and not isinstance(error, BranchNotFoundError)
+            if refused or not committing:
                 discard(staged)
                 discard(kept)
             raise
@@ -300,6 +314,13 @@ def _again(
             fix="run again.",
         )
     return transaction, metadata
+
+
+def _commit_once(transaction: Transaction) -> None:
+    """Let PyIceberg not repeat a commit that was refused: it would not look again at which rows make room."""
+    metadata = transaction._table.metadata  # a copy in memory; what is committed starts from the catalog's
+    properties = {**metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
+    transaction._table.metadata = metadata.model_copy(update={"properties": properties})
 
 
 def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schema) -> bool:

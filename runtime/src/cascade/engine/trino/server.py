@@ -47,6 +47,8 @@ _NOT_NOW = (
     "TOO_MANY_REQUESTS_FAILED",
 )
 
+# What the client of Nessie in Trino says of an answer 5xx, and of none.
+_NESSIE_IS_DOWN = re.compile(r"\(HTTP/5\d\d\)|Failed to execute \w+ request against '[^']*/api/v\d")
 _CAUSE = re.compile(r"^Caused by: (.+)$", re.MULTILINE)
 
 _Found = TypeVar("_Found")
@@ -160,6 +162,8 @@ class Server:
         except said.TrinoQueryError as error:
             if error.error_name in _NOT_NOW:
                 raise _Lost(error.message) from None
+            if _NESSIE_IS_DOWN.search(error.message):
+                raise _Lost(f"its Nessie does not: {_without_stack(error.message).splitlines()[0]}") from None
             raise Refused(error.error_name or "", _without_stack(error.message)) from None
         except said.TrinoConnectionError as error:
             raise self._unreachable(error) from None
