@@ -65,13 +65,13 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Test the runtime."""
-    _environment(session)("pytest", "tests/runtime", *_CONFIG, *session.posargs)
+    _environment(session)("pytest", "tests/runtime", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def cli(session: nox.Session) -> None:
     """Call every command in a generated project, with good input and bad."""
-    _environment(session)("pytest", "tests/cli", *_CONFIG, *session.posargs)
+    _environment(session)("pytest", "tests/cli", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -83,8 +83,7 @@ def triggers(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def template(session: nox.Session) -> None:
     """Generate projects, test them, and update them from one release to the next."""
-    # Installing waits for the disk while generating needs the processor: two at a time.
-    _environment(session)("pytest", "tests/template", "-n2", "--dist=loadfile", *_CONFIG, *session.posargs)
+    _environment(session)("pytest", "tests/template", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -163,6 +162,9 @@ and then http://127.0.0.1:3000 in a browser.""")
 
 # The checks of the whole repository read one configuration.
 _CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
+
+# Files of tests, two at a time: a machine has two processors at least.
+_TWO_AT_A_TIME = ("-n2", "--dist=loadfile")
 
 
 def _environment(session: nox.Session, *more: str) -> Callable[..., None]:

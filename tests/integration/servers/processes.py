@@ -9,14 +9,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 __all__ = ["Server", "ServerError", "answers", "direct", "free_ports"]
-
-# The kernel ends a server when the *thread* that started it ends. All are started by this one, which lives as long as
-# the process does.
-_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="servers")
 
 
 class ServerError(Exception):
@@ -81,7 +76,7 @@ class Server:
         launcher = Path(__file__).with_name("launch.py")
         user = self._user if os.geteuid() == 0 else ""
         command = [sys.executable, "-I", "-S", str(launcher), str(os.getpid()), user, *self._command]
-        self._process = _STARTER.submit(self._popen, command).result()
+        self._process = self._popen(command)
 
     def wait(self) -> None:
         """Wait until the server answers.
