@@ -102,7 +102,8 @@ def browser(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Test on the real servers: PostgreSQL, S3, Nessie and Trino, started natively."""
     run = _environment(session, *SERVERS)
-    run("pytest", "tests/integration", "tests/runtime", "--on-servers", *_CONFIG, *session.posargs)
+    suites = ("tests/integration", "tests/runtime", "--on-servers")
+    run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)  # each of the two has servers of its own
 
 
 @nox.session(venv_backend="none")

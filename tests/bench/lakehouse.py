@@ -57,7 +57,7 @@ def _tables(stack: Stack) -> Iterator[dict[str, Any]]:
 
 def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, Any]]) -> None:
     """Let 1,000 tables stand at a state of their own; their files need not exist to be promoted."""
-    standing = lake._contents(branch)
+    standing = lake._contents(lake._client.reference(branch)["hash"])
     operations = [
         put(
             name := f"raw.t{i}",
@@ -90,8 +90,10 @@ def _branch_on_trino(stack: Stack) -> Iterator[dict[str, Any]]:
 
 
 def _example(stack: Stack) -> Iterator[dict[str, Any]]:
+    # Marts, and Dagster's runs and events, are in PostgreSQL, too.
+    databases = {name: stack.environment[name] for name in ("CASCADE_DAGSTER_URL", "CASCADE_MARTS_URL")}
     with tempfile.TemporaryDirectory() as folder:
-        for name, environment in (("embedded", {}), ("lakehouse", fresh_lake(stack, "nessie"))):
+        for name, environment in (("embedded", {}), ("lakehouse", fresh_lake(stack, "nessie") | databases)):
             project = Path(folder) / name
             copy = ["copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(REPOSITORY), str(project)]
             child("copy", [str(BIN / "copier"), *copy])

@@ -27,7 +27,7 @@ from cascade.errors import CascadeError, ServiceError
 Settings = dict[str, str]
 OpenLake = Callable[[], BranchingCatalog]
 
-KILLS, RESTARTS, WRITERS = 20, 5, 4
+KILLS, RESTARTS, WRITERS = 20, 5, 2
 #: A restart is shorter than this by far; what takes longer hangs.
 SECONDS = 600
 
@@ -104,7 +104,7 @@ def test_five_restarts_of_a_server_under_load_lose_and_double_nothing(
     writers = [start(_append, open_lake, writer, done, counted) for writer in range(WRITERS)]
     others = [start(_promote, open_lake, done), start(_count, open_lake, done)]
     for _ in range(RESTARTS):
-        for _ in range(2 * WRITERS):
+        for _ in range(4 * WRITERS):
             assert counted.acquire(timeout=SECONDS), "the writers do not go on"
             acknowledged += 1
         stack.restart(server)
