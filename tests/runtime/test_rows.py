@@ -89,7 +89,11 @@ def test_every_shape_of_rows_can_be_inferred(fetched: Any) -> None:
     assert _rows(fetched(), None) == ROWS
 
 
-@pytest.mark.parametrize("fetched", [None, [], iter(()), [[], None], TABLE.slice(0, 0), pd.DataFrame()], ids=repr)
+@pytest.mark.parametrize(
+    "fetched",
+    [None, [], iter(()), [[], None], TABLE.slice(0, 0), pd.DataFrame()],
+    ids=lambda value: type(value).__name__,
+)
 def test_nothing_gives_no_batch(fetched: object) -> None:
     assert _batches(fetched) == []
 
@@ -98,7 +102,9 @@ def test_one_dict_is_one_row() -> None:
     assert _rows(ROWS[0]) == ROWS[:1]
 
 
-@pytest.mark.parametrize("fetched", ["text", b"bytes", 3, [1], [[ROWS[0], "x"]], object()], ids=repr)
+@pytest.mark.parametrize(
+    "fetched", ["text", b"bytes", 3, [1], [[ROWS[0], "x"]], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_rows_is_refused_by_its_type(fetched: object) -> None:
     with pytest.raises(IngestionError, match=r"`builtins\.\w+`, which is no rows"):
         _batches(fetched)
