@@ -17,6 +17,7 @@ from cascade.catalog.nessie import NessieCatalog
 from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
+from cascade.maintain.warehouse import open_warehouse
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -95,9 +96,10 @@ def promoted(lake: BranchingCatalog, table: str, rows: Rows | pa.Table, **option
     lake.delete("setup")
 
 
-def data_files(folder: Path) -> set[Path]:
-    """Return the Parquet files below a folder."""
-    return set(folder.rglob("*.parquet"))
+def data_files(lake: BranchingCatalog) -> set[str]:
+    """Return where the Parquet files of the warehouse are."""
+    warehouse = open_warehouse(lake)
+    return {f"{warehouse.place}/{file.path}" for file in warehouse.files() if file.path.endswith(".parquet")}
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:

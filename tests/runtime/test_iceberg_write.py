@@ -1,7 +1,6 @@
 """The promises of `cascade.iceberg.write`: one snapshot a write, only affected files, nothing half."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -195,9 +194,9 @@ def _breaking() -> Iterator[pa.Table]:
 
 
 @pytest.mark.parametrize("mode", ["append", "merge", "replace"])
-def test_a_source_that_fails_leaves_no_files_and_no_snapshot(lake: BranchingCatalog, mode: Any, tmp_path: Path) -> None:
+def test_a_source_that_fails_leaves_no_files_and_no_snapshot(lake: BranchingCatalog, mode: Any) -> None:
     put(lake, "dev", T, numbers(1, 1))
-    pointers, files = lake.pointers("dev"), data_files(tmp_path)
+    pointers, files = lake.pointers("dev"), data_files(lake)
     with pytest.raises(ConnectionError, match="the source is gone"):
         write(
             lake,
@@ -208,29 +207,29 @@ def test_a_source_that_fails_leaves_no_files_and_no_snapshot(lake: BranchingCata
             mode=mode,
             key=["id"],
         )
-    assert (lake.pointers("dev"), data_files(tmp_path)) == (pointers, files)
+    assert (lake.pointers("dev"), data_files(lake)) == (pointers, files)
 
 
-def test_a_refused_commit_leaves_no_files(lake: BranchingCatalog, tmp_path: Path) -> None:
+def test_a_refused_commit_leaves_no_files(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, numbers(1, 1))
-    files = data_files(tmp_path)
+    files = data_files(lake)
     with pytest.raises(ContractError):
         put(lake, "dev", T, ab((1, 1), (1, 2)), unique=[["a"]])
     with pytest.raises(CatalogError, match="never written directly"):
         put(lake, "main", T, numbers(1, 1))
-    assert data_files(tmp_path) == files
+    assert data_files(lake) == files
 
 
-def test_duplicates_leave_no_files_of_their_own(lake: BranchingCatalog, tmp_path: Path) -> None:
+def test_duplicates_leave_no_files_of_their_own(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, ab((1, "x"), (1, "y")), "merge", key=["a"])
-    assert {str(path) for path in data_files(tmp_path)} == paths(lake)
+    assert data_files(lake) == paths(lake)
 
 
 @pytest.mark.parametrize("name", ["../../x", "a", "raw.a;b"])
-def test_a_name_that_is_no_table_writes_nothing(lake: BranchingCatalog, name: str, tmp_path: Path) -> None:
+def test_a_name_that_is_no_table_writes_nothing(lake: BranchingCatalog, name: str) -> None:
     with pytest.raises(CatalogError, match="is not the name of a table"):
         put(lake, "dev", name, numbers(1, 1))
-    assert data_files(tmp_path) == set()
+    assert data_files(lake) == set()
 
 
 def test_properties_travel_in_the_commit_and_are_asked_when_all_rows_are_seen(lake: BranchingCatalog) -> None:

@@ -313,15 +313,15 @@ def test_a_column_that_was_added_once_stays_when_the_source_drops_it(lake: Lake)
 # --- nothing half -----------------------------------------------------------------------------------------
 
 
-def test_a_source_that_breaks_after_some_pages_leaves_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_a_source_that_breaks_after_some_pages_leaves_nothing(lake: Lake) -> None:
     def pages() -> Iterator[Any]:
         yield ROWS
         raise ConnectionError("the source is gone")
 
     lake.succeed(everything(ROWS))
-    before, files = lake.lakehouse.head("raw.t"), data_files(tmp_path)
+    before, files = lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.lake)
     assert "the source is gone" in lake.fail(everything(pages))
-    assert (lake.lakehouse.head("raw.t"), data_files(tmp_path)) == (before, files)
+    assert (lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.lake)) == (before, files)
 
 
 def test_main_is_never_written(lake: Lake) -> None:
