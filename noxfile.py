@@ -65,7 +65,7 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Test the runtime."""
-    _environment(session)("pytest", "tests/runtime", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+    _environment(session)("pytest", "tests/runtime", *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -165,7 +165,7 @@ and then http://127.0.0.1:3000 in a browser.""")
 _CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
 
 # Files of tests, two at a time: a machine has two processors at least.
-_TWO_AT_A_TIME = ("-n2", "--dist=loadfile")
+_TWO_AT_A_TIME = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def _environment(session: nox.Session, *more: str) -> Callable[..., None]:

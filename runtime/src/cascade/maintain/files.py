@@ -71,7 +71,9 @@ def collect_files(
     """
     warehouse = open_warehouse(lake)
     now = warehouse.sign_in(lake.branches()[0].created_at)
-    cutoff = min(now - older_than, unfinished_since or now)
+    cutoff = now - older_than
+    if unfinished_since:
+        cutoff = min(cutoff, unfinished_since)
     found = Collection(cutoff=cutoff, since=min(now - keep_history, cutoff))
     marks = Marks(warehouse)
     _mark(lake, marks, found.since)
