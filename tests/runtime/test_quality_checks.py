@@ -31,8 +31,6 @@ from cascade.quality import (
 # What a check asks, Trino answers as DuckDB does.
 pytestmark = pytest.mark.on_servers("nessie")
 
-NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
-
 
 @pytest.fixture
 def lakehouse(tmp_path: Path) -> Lakehouse:
@@ -238,7 +236,8 @@ def test_checks_alone_take_the_partitions_of_their_run_for_days(weather: Lakehou
 def test_freshness_warns_and_then_fails(
     lakehouse: Lakehouse, hours_old: float, passed: bool, severity: str, zone: str | None
 ) -> None:
-    newest = pa.array([NOW - dt.timedelta(hours=hours_old), NOW - dt.timedelta(days=9)], pa.timestamp("us", zone))
+    now = dt.datetime.now(dt.UTC)
+    newest = pa.array([now - dt.timedelta(hours=hours_old), now - dt.timedelta(days=9)], pa.timestamp("us", zone))
     write_rows(lakehouse, "raw.weather", pa.table({"at": newest}))
     evaluation = run_check(lakehouse, freshness("at", 1, 24))
     assert (evaluation.passed, evaluation.severity.value) == (passed, severity), evaluation.description
