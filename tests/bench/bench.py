@@ -63,20 +63,23 @@ def main() -> None:
     if unknown := set(arguments.cases) - CASES.keys():
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     if arguments.inside:
-        print(json.dumps(list(CASES[arguments.cases[0]]())))
+        for row in CASES[arguments.cases[0]]():
+            print(json.dumps(row), flush=True)
         return
     found: list[dict[str, Any]] = []
     for case in arguments.cases or CASES:
         command = [sys.executable, __file__, "--inside", case]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_clean())
-        rows = json.loads(done.stdout.splitlines()[-1])
-        found += rows
-        if not arguments.json:
-            for row in rows:
-                print(
-                    f"{row['what']:<64} {row['cpu']:>8.2f} CPU-s {row['wall']:>8.2f} s {row['rss']:>6.0f} MB",
-                    flush=True,
-                )
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_clean()) as process:
+            for line in process.stdout or ():
+                row = json.loads(line)
+                found.append(row)
+                if not arguments.json:
+                    print(
+                        f"{row['what']:<64} {row['cpu']:>8.2f} CPU-s {row['wall']:>8.2f} s {row['rss']:>6.0f} MB",
+                        flush=True,
+                    )
+        if process.returncode:
+            sys.exit(f"The case {case} failed; what it says is above.")
     if arguments.json:
         print(json.dumps(found, indent=2))
 

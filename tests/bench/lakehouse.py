@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cascade.engine import delete_branch, query
 __all__ = ["measure"]
 
 TABLES = 1000
+WARM, TIMES = 10, 7
 
 
 def measure() -> Iterator[dict[str, Any]]:
@@ -48,11 +49,20 @@ def _tables(stack: Stack) -> Iterator[dict[str, Any]]:
         lake = NessieCatalog(Settings(project_dir=Path(folder), **_settings(stack)))
         lake.create("seed")
         _move(lake, "seed", "0", [put_namespace("raw")])
-        yield here("lakehouse: promote 1,000 created tables", lambda: lake.merge("seed"))
-        yield here("lakehouse: make a branch of 1,000 tables", lambda: lake.create("work"))
-        _move(lake, "work", "1", [])
-        yield here("lakehouse: promote 1,000 changed tables", lambda: lake.merge("work"))
-        yield here("lakehouse: drop a branch of 1,000 tables", lambda: lake.delete("work"))
+        yield here("lakehouse: promote 1,000 created tables, first use", lambda: lake.merge("seed"))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for state in range(1, 1 + WARM + TIMES):  # a server is slower while Java still compiles it
+            steps: dict[str, Callable[[], object]] = {
+                "make a branch of 1,000 tables": lambda: lake.create("work"),
+                "": lambda: _move(lake, "work", str(state), []),  # noqa: B023  # called in this turn
+                "promote 1,000 changed tables": lambda: lake.merge("work"),
+                "drop a branch of 1,000 tables": lambda: lake.delete("work"),
+            }
+            for what, step in steps.items():
+                found.setdefault(what, []).append(here(f"lakehouse: {what}, median of {TIMES}", step))
+        del found[""]
+        for rows in found.values():
+            yield sorted(rows[WARM:], key=lambda row: float(row["wall"]))[TIMES // 2]
 
 
 def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, Any]]) -> None:

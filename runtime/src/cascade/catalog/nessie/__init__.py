@@ -132,22 +132,25 @@ class NessieCatalog(BranchingCatalog):
         """Move every table that changed on the source to the target, all or none."""
         checked = None if expected is None else list(expected)
         applied, onto = self._find(source), self._require_branch(target)
-        changes = self._changes(applied, self._records.get(source))
+        base = self._base(applied, self._records.get(source))
+        ours = {} if source == MAIN else self._differences(base, applied["hash"])
+        changes = _moved_tables(ours)
         if checked is not None and changes != checked:
             raise _changed_meanwhile(source, target)
-        standing = self._contents(onto["hash"]) if changes else {}
-        where = _locations(standing)
-        moved = [c for c in changes if where.get(c.table) != c.after]
-        conflicts = [c.table for c in moved if where.get(c.table) != c.before]
+        theirs = self._differences(base, onto["hash"]) if changes else {}
+        where = {c.table: c.before for c in changes} | {c.table: c.after for c in _moved_tables(theirs)}
+        moved = [c for c in changes if where[c.table] != c.after]
+        conflicts = [c.table for c in moved if where[c.table] != c.before]
         if moved and not conflicts:
-            wanted = {c.table for c in moved} | ({c.table.split(".")[0] for c in moved} - standing.keys())
+            tables = {c.table for c in moved}
+            made = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
             body = {
                 "fromRefName": source,
                 "fromHash": applied["hash"],
                 # Namespaces that the target has, and tables that have moved already, stay as they are.
                 "defaultKeyMergeMode": "DROP",
                 "keyMergeModes": [
-                    {"key": {"elements": key.split(".")}, "mergeBehavior": "NORMAL"} for key in sorted(wanted)
+                    {"key": {"elements": key.split(".")}, "mergeBehavior": "NORMAL"} for key in sorted(tables | made)
                 ],
             }
             try:
@@ -155,7 +158,7 @@ class NessieCatalog(BranchingCatalog):
                     target, onto["hash"], body, f"Promote {source}", kind="promote", source=source, target=target
                 )
             except Conflict as conflict:
-                conflicts = sorted({c.table for c in moved} & set(conflict.keys)) or [str(conflict)]
+                conflicts = sorted(tables & set(conflict.keys)) or [str(conflict)]
             except BranchNotFoundError:
                 self._find(source)  # gone, or
                 raise _changed_meanwhile(source, target) from None  # another promotion let it stand elsewhere
@@ -166,14 +169,16 @@ class NessieCatalog(BranchingCatalog):
                 fix="run the pipeline again on a fresh branch; "
                 f"the old one is dropped by `cascade branch delete {source}`.",
             )
-        entry = self.log(target, limit=1)[0] if moved else None
-        self._records.put({source: {"base": applied["hash"]}})
-        self._follow(target)
+        entry = self._newest(target, source, moved) if moved else None
+        self._follow(target, {source: {"base": applied["hash"]}})
         return entry
 
     def log(self, target: str = MAIN, *, limit: int | None = None) -> list[LogEntry]:
         """Return the moves of a branch, newest first."""
-        return [self._entry(target, number, commit) for number, commit in self._moves(self._find(target), limit)]
+        return [
+            _entry(target, number, commit, self._diff(commit["parentCommitHashes"][0], commit["hash"]))
+            for number, commit in self._moves(self._find(target), limit)
+        ]
 
     def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
         """Put a branch back to where it stood right after an entry of its log."""
@@ -223,8 +228,9 @@ class NessieCatalog(BranchingCatalog):
                 where=str(conflict),
                 fix="look at `cascade branch log`, and restore again.",
             ) from None
-        self._follow(target)
-        return self.log(target, limit=1)[0]
+        done = self._newest(target, str(entry), changes)
+        self._follow(target, {})
+        return done
 
     def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
         """Hold the right to run a pipeline against a branch."""
@@ -310,21 +316,22 @@ class NessieCatalog(BranchingCatalog):
         found: Json = self._client.get("trees", name, fetch="ALL")["reference"].get("metadata") or {}
         return found
 
+    def _base(self, reference: Json, record: dict[str, str]) -> str:
+        """Return the state from which on a branch is unpromoted."""
+        return record.get("base") or self._detail(reference["name"]).get("commonAncestorHash") or NO_ANCESTOR
+
     def _changes(self, reference: Json, record: dict[str, str]) -> list[TableChange]:
-        name = reference["name"]
-        if name == MAIN:
-            return []
-        base = record.get("base") or self._detail(name).get("commonAncestorHash") or NO_ANCESTOR
-        return [] if base == reference["hash"] else self._diff(base, reference["hash"])
+        return [] if reference["name"] == MAIN else self._diff(self._base(reference, record), reference["hash"])
 
     def _diff(self, before: str, after: str) -> list[TableChange]:
-        """Return the tables that differ between two states; a state is not asked for by a branch, which may move."""
-        sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        for difference in self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs"):
-            for content, side in zip((difference.get("from"), difference.get("to")), sides, strict=True):
-                if content is not None and is_table(content):
-                    side[key_name(difference["key"])] = content["metadataLocation"]
-        return compare(*sides)
+        return _moved_tables(self._differences(before, after))
+
+    def _differences(self, before: str, after: str) -> dict[str, tuple[Json | None, Json | None]]:
+        """Return the contents that differ between two states; a state is not asked for by a branch, which may move."""
+        if before == after:
+            return {}
+        found = self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs")
+        return {key_name(d["key"]): (d.get("from"), d.get("to")) for d in found}
 
     def _contents(self, state: str) -> dict[str, Json]:
         """Return all contents of a state by `namespace.table`; namespaces by their name."""
@@ -355,27 +362,23 @@ class NessieCatalog(BranchingCatalog):
                 yield number, commit
             number -= 1
 
-    def _entry(self, target: str, number: int, commit: Json) -> LogEntry:
-        properties = commit["allProperties"]
-        return LogEntry(
-            id=number,
-            at=_moment(commit["commitTime"]),
-            kind=properties["cascade.kind"][0],
-            source=properties["cascade.source"][0],
-            target=target,
-            changes=tuple(self._diff(commit["parentCommitHashes"][0], commit["hash"])),
-        )
+    def _newest(self, target: str, source: str, changes: list[TableChange]) -> LogEntry:
+        """Return the log's entry of a move that was just made; others may have followed it."""
+        moves = self._moves(self._find(target), None)
+        number, commit = next(move for move in moves if move[1]["allProperties"]["cascade.source"] == [source])
+        return _entry(target, number, commit, changes)
 
-    def _follow(self, target: str) -> None:
-        """Bring branches made from the target that hold nothing unpromoted to where it stands.
+    def _follow(self, target: str, promoted: dict[str, dict[str, str]]) -> None:
+        """Record what is promoted, and let branches that hold nothing unpromoted stand where their source stands now.
 
         Not the branches of runs: a run reads one state from beginning to end.
         """
-        records, onto = self._records.all(), self._find(target)
-        followed: dict[str, dict[str, str]] = {}
-        for reference in self._references():
+        records, references = self._records.all(), self._references()
+        onto = next(r for r in references if r["name"] == target)
+        followed = dict(promoted)
+        for reference in references:
             name = reference["name"]
-            record = records.get(name, {})
+            record = records.get(name, {}) | promoted.get(name, {})
             follows = reference["type"] == "BRANCH" and name != MAIN and record.get("source") == target
             if not follows or name.startswith("run-") or self._changes(reference, record):
                 continue
@@ -390,6 +393,25 @@ def _changed_meanwhile(source: str, target: str) -> PromotionConflictError:
         f"Branch `{source}` was written while it was being promoted; nothing was merged.",
         where=f"{source} -> {target}",
         fix="let the writing run end, then promote again.",
+    )
+
+
+def _moved_tables(differences: dict[str, tuple[Json | None, Json | None]]) -> list[TableChange]:
+    before, after = (
+        {name: content for name, pair in differences.items() if (content := pair[side])} for side in (0, 1)
+    )
+    return compare(_locations(before), _locations(after))
+
+
+def _entry(target: str, number: int, commit: Json, changes: list[TableChange]) -> LogEntry:
+    properties = commit["allProperties"]
+    return LogEntry(
+        id=number,
+        at=_moment(commit["commitTime"]),
+        kind=properties["cascade.kind"][0],
+        source=properties["cascade.source"][0],
+        target=target,
+        changes=tuple(changes),
     )
 
 

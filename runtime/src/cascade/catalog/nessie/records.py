@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from cascade.catalog.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient, NotThere
+from cascade.catalog.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade.errors import BranchNotFoundError, ServiceError
 
 __all__ = ["Records"]
@@ -26,16 +26,11 @@ class Records:
 
     def all(self) -> dict[str, dict[str, str]]:
         """Return every record, by the name of its branch."""
-        try:
-            entries = list(self._client.pages("trees", self.branch, "entries", items="entries", content="true"))
-        except BranchNotFoundError:
-            return {}
-        return {entry["name"]["elements"][0]: entry["content"]["properties"] for entry in entries}
+        return {name: content["properties"] for name, content in self._contents(self.branch).items()}
 
     def get(self, name: str) -> dict[str, str]:
         """Return one record; empty where there is none."""
-        content = self._read(name)
-        return content["properties"] if content else {}
+        return self.all().get(name, {})
 
     def put(self, changes: dict[str, dict[str, str]]) -> None:
         """Change records, each made when it does not exist; values not named stay."""
@@ -49,9 +44,10 @@ class Records:
     def _commit(self, changes: dict[str, dict[str, str]] | dict[str, None], message: str) -> None:
         for _ in range(_ATTEMPTS):
             hash_ = self._hash()
+            standing = self._contents(f"@{hash_}")
             operations: list[Json] = []
             for name, values in changes.items():
-                content = self._read(name)
+                content = standing.get(name)
                 # Not the name's dots: they would part it.
                 key = {"elements": [name]}
                 if values is not None:
@@ -79,10 +75,9 @@ class Records:
                 self._client.create(self.branch, "BRANCH", {"type": "BRANCH", "name": "main", "hash": NO_ANCESTOR})
             return str(self._client.reference(self.branch)["hash"])
 
-    def _read(self, name: str) -> Json | None:
-        # A key in an address has its dots as a group separator, so that they do not part it.
-        key = name.replace(".", "\u001d")
-        with suppress(NotThere, BranchNotFoundError):
-            content: Json = self._client.get("trees", self.branch, "contents", key)["content"]
-            return content
-        return None
+    def _contents(self, state: str) -> dict[str, Json]:
+        try:
+            entries = list(self._client.pages("trees", state, "entries", items="entries", content="true"))
+        except BranchNotFoundError:
+            return {}
+        return {entry["name"]["elements"][0]: entry["content"] for entry in entries}
