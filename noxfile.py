@@ -20,7 +20,9 @@ nox.options.reuse_existing_virtualenvs = True
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo" / "my-project"
 
-# All checks share one environment: it holds the runtime, editable, and these tools.
+# What a generated project installs of this repository.
+PACKAGES = ("runtime", "extensions/lakehouse")
+# All checks share one environment: it holds these packages, editable, and these tools.
 TOOLS = (
     "check-jsonschema>=0.39,<0.40",
     "compose-lint>=0.36,<0.37",
@@ -49,23 +51,23 @@ def lint(session: nox.Session) -> None:
     ruff = ("--config", "runtime/pyproject.toml", "--exclude", "template", ".")
     run("ruff", "check", *ruff)
     run("ruff", "format", "--check", *ruff)
-    with session.chdir("runtime"):
-        run("lint-imports", "--no-cache")
+    for package in PACKAGES:
+        with session.chdir(package):
+            run("lint-imports", "--no-cache")
     run("pytest", "-q", "tests/template/test_questions.py", *_CONFIG)
 
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """Check the runtime's types, strictly."""
+    """Check types, strictly."""
     run = _environment(session)
-    with session.chdir("runtime"):
-        run("mypy", "src")
+    run("mypy", "--config-file", "runtime/pyproject.toml", *(f"{package}/src" for package in PACKAGES))
 
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Test the runtime."""
-    _environment(session)("pytest", "tests/runtime", *_CONFIG, *session.posargs)
+    """Test the runtime and the extensions."""
+    _environment(session)("pytest", "tests/runtime", "tests/extensions", *_CONFIG, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -175,7 +177,8 @@ def _environment(session: nox.Session, *more: str) -> Callable[..., None]:
     if not python.exists():
         session.run(_uv(), "venv", "-q", "--python", sys.executable, str(place), external=True)
     install = (_uv(), "pip", "install", "-q", "--python", str(python))
-    session.run(*install, "-e", str(HERE / "runtime"), *TOOLS, *more, external=True)
+    ours = (option for package in PACKAGES for option in ("-e", str(HERE / package)))
+    session.run(*install, *ours, *TOOLS, *more, external=True)
     path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
 
     def run(command: str, *arguments: str) -> None:

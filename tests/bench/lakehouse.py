@@ -17,10 +17,10 @@ from servers.lakes import fresh_lake
 from servers.stack import Stack
 
 from cascade.catalog import MAIN, open_catalog
-from cascade.catalog.nessie import NessieCatalog
-from cascade.catalog.nessie.reference import put, put_namespace
 from cascade.config import Settings
 from cascade.engine import delete_branch, query
+from cascade_lakehouse.nessie import NessieCatalog
+from cascade_lakehouse.nessie.reference import put, put_namespace
 
 __all__ = ["measure"]
 

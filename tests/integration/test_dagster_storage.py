@@ -19,7 +19,7 @@ from postgres_support import Postgres
 
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
-from cascade.framework import postgres_storage
+from cascade_lakehouse.postgres import storage as postgres_storage
 from cascade.framework.launch import open_instance
 from cascade.framework.storage import SqliteEvents
 

@@ -17,11 +17,11 @@ from servers.proxy import CLIENT, Proxy, proxy
 from servers.stack import Stack
 
 from cascade.catalog import MAIN
-from cascade.catalog.nessie import NessieCatalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, ServiceError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
+from cascade_lakehouse.nessie import NessieCatalog
 
 import pyarrow as pa  # isort: skip
 

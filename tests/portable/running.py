@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import duckdb
 import trino
 
-from cascade.engine.trino import CATALOG_VARIABLE
 from cascade.transform import parse
+from cascade_lakehouse.trino import CATALOG_VARIABLE
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
 

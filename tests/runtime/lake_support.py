@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.catalog.embedded import EmbeddedCatalog
-from cascade.catalog.nessie import NessieCatalog
 from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
 from cascade.maintain.warehouse import open_warehouse
+from cascade_lakehouse.nessie import NessieCatalog
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -49,7 +49,7 @@ def before_each_step(lake: BranchingCatalog, tell: Callable[[], None]) -> None:
     """Call a function right before every statement, commit or request that a catalog sends to whatever keeps it."""
     if isinstance(lake, EmbeddedCatalog):
         for moment in ("before_cursor_execute", "commit"):
-            sa.event.listen(lake._engine, moment, lambda *_: tell())
+            sa.event.listen(lake._database.engine, moment, lambda *_: tell())
         return
     assert isinstance(lake, NessieCatalog)
     session = lake._client._session

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,19 +20,19 @@ import yaml
 from generated import BIN, LIMIT_SECONDS
 from projects import Run
 
-# What the build does beside the runtime is `uv sync`, which other tests do; of the packages one is enough here.
+# What the build does beside our own packages is `uv sync`, which other tests do; these two are enough here.
 SYNC = "uv sync --locked --no-dev --no-install-project"
-ONLY_THE_RUNTIME = f"{SYNC} --only-install-package cascade-runtime"
+ONLY_OURS = f"{SYNC} --only-install-package cascade-runtime --only-install-package cascade-lakehouse"
 
 
-def build_step(project: Path, runtime: Path) -> str:
-    """The build's one long step; where its image has `/runtime`, we have a folder."""
+def build_step(project: Path, packages: Path) -> str:
+    """The build's one long step; where its image has `/packages`, we have a folder."""
     text = (project / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
     step = next(line for line in text.splitlines() if line.startswith("RUN --mount"))
     step = re.sub(r"--mount=\S+", "", step.removeprefix("RUN"))
-    assert "ln -s /runtime " in step
+    assert "ln -s /packages " in step
     assert SYNC in step
-    return step.replace("ln -s /runtime ", f"ln -s {runtime} ").replace(SYNC, ONLY_THE_RUNTIME)
+    return step.replace("ln -s /packages ", f"ln -s '{packages}' ").replace(SYNC, ONLY_OURS)
 
 
 @pytest.fixture(params=["a release", "a folder"])
@@ -53,25 +54,32 @@ def project(template: Path, run: Run, tmp_path: Path) -> Path:
 
 
 def test_a_runtime_of_this_machine_is_brought_in(template: Path, project: Path, run: Run, tmp_path: Path) -> None:
-    """compose names the folder that pyproject.toml is pinned to, and the build puts it in that place."""
+    """compose names the folders that pyproject.toml is pinned to, and the build puts them in their places."""
     document = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))
     build = document["services"]["code"]["build"]
-    brought, place = Path(build["additional_contexts"]["runtime"]), build["args"]["RUNTIME_FOLDER"]
-    assert str(brought) == place
-    assert brought.is_relative_to(template)
-    # From here on the template is only where the build sees it.
-    elsewhere = tmp_path / "elsewhere"
-    template.rename(elsewhere)
-    step = build_step(project, elsewhere / brought.relative_to(template))
-    run("sh", "-c", step, cwd=project, RUNTIME_FOLDER=place, UV_CACHE_DIR=str(tmp_path / "cache"))
+    place = build["args"]["PACKAGES_FOLDER"]
+    assert place == str(template)
+    # From here on the template is only where the build sees it: what compose names, where the Dockerfile mounts it.
+    packages = tmp_path / "packages"
+    mounts = dict(re.findall(r"from=(\w+),target=/packages/([^,]+),rw", (project / "Dockerfile").read_text("utf-8")))
+    assert build["additional_contexts"].keys() <= mounts.keys()
+    for name, brought in build["additional_contexts"].items():
+        shutil.copytree(brought, packages / mounts[name])
+    template.rename(tmp_path / "elsewhere")
+    run(
+        *("sh", "-c", build_step(project, packages)),
+        cwd=project,
+        PACKAGES_FOLDER=place,
+        UV_CACHE_DIR=str(tmp_path / "cache"),
+    )
     Path(place).unlink()
-    installed = "import importlib.metadata as m; m.version('cascade-runtime'); import cascade; print(cascade.__file__)"
-    assert str(project) in run(project / ".venv/bin/python", "-c", installed, cwd=tmp_path).stdout
+    installed = "import cascade, cascade_lakehouse; print(cascade.__file__, cascade_lakehouse.__file__)"
+    assert run(project / ".venv/bin/python", "-c", installed, cwd=tmp_path).stdout.count(str(project)) == 2
 
 
 def test_a_build_without_it_says_how(project: Path, run: Run, tmp_path: Path) -> None:
     """`docker build` alone sees nothing but the project."""
-    done = run("sh", "-c", build_step(project, tmp_path), cwd=project, check=False, RUNTIME_FOLDER="")
+    done = run("sh", "-c", build_step(project, tmp_path), cwd=project, check=False, PACKAGES_FOLDER="")
     assert done.returncode == 1
     assert "pins cascade-runtime to a folder of this machine" in done.stderr
     assert "docker compose build" in done.stderr
@@ -87,7 +95,7 @@ def test_a_runtime_from_a_url_needs_nothing(release: Path, run: Run, tmp_path: P
     assert "additional_contexts" not in (project / "compose.yaml").read_text("utf-8")
     run("uv", "lock", "--quiet", cwd=project, **git)
     cache = str(tmp_path / "cache")
-    run("sh", "-c", build_step(project, tmp_path), cwd=project, RUNTIME_FOLDER="", UV_CACHE_DIR=cache, **git)
+    run("sh", "-c", build_step(project, tmp_path), cwd=project, PACKAGES_FOLDER="", UV_CACHE_DIR=cache, **git)
     assert (project / ".venv/bin/cascade").exists()
 
 

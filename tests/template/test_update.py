@@ -56,8 +56,10 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     _replace(template / MODEL, "group by", "-- A later release explains more.\ngroup by")
     (template / "tests/test_later.py").write_text('"""A later seed."""\n')
     (template / "LATER.md").write_text("A later file of the framework.\n")
-    runtime = place / "runtime" / "pyproject.toml"
-    runtime.write_text(re.sub(r'^version = ".*"$', 'version = "0.2.0"', runtime.read_text("utf-8"), flags=re.MULTILINE))
+    for package in ("runtime", "extensions/lakehouse"):
+        manifest = place / package / "pyproject.toml"
+        versions = r'(^version = "|"cascade-runtime==).*?"'
+        manifest.write_text(re.sub(versions, r'\g<1>0.2.0"', manifest.read_text("utf-8"), flags=re.MULTILINE))
     commit_all(run, place, "second release")
     run("git", "tag", "v0.2.0", cwd=place)
     return place
@@ -112,6 +114,7 @@ def test_the_framework_moved(updated: Path, releases: Path) -> None:
     assert manifest["project"]["dependencies"] == [
         "anyio>=4",
         f"cascade-runtime @ git+file://localhost{releases}@v0.2.0#subdirectory=runtime",
+        f"cascade-lakehouse @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/lakehouse",
         "humanize>=4",
     ]
     assert {"pytest>=9,<11", "pluggy>=1.6"} <= set(manifest["dependency-groups"]["dev"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
+from cascade.extensions import load_extension
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -271,15 +272,15 @@ def open_catalog(settings: Settings) -> BranchingCatalog:
 
     Raises:
         CatalogError: The data folder was moved, or cannot be written.
-        ServiceError: Nessie or PostgreSQL cannot be used.
+        ConfigurationError: No installed package brings the engine.
+        ServiceError: A server that keeps it cannot be used.
     """
-    if settings.engine == "lakehouse":
-        from cascade.catalog.nessie import NessieCatalog
+    if settings.engine == "embedded":
+        from cascade.catalog.embedded import EmbeddedCatalog
 
-        return NessieCatalog(settings)
-    from cascade.catalog.embedded import EmbeddedCatalog
-
-    return EmbeddedCatalog(settings)
+        return EmbeddedCatalog(settings)
+    found: BranchingCatalog = load_extension("cascade.catalogs", settings.engine, "engine")(settings)
+    return found
 
 
 def check_reference_name(name: str) -> str:

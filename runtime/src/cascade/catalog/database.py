@@ -1,16 +1,23 @@
-"""The tables of the embedded catalog, and how its SQLite file is opened."""
+"""The tables of the embedded catalog, and the database that they are in."""
 
 from __future__ import annotations
 
+import abc
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from pyiceberg.catalog.sql import IcebergTables
 
-__all__ = ["BASES", "BRANCHES", "LOG", "PROPERTIES", "SCHEMA", "TABLES", "open_sqlite"]
+from cascade.catalog.locks import FileLocks, Locks
+
+__all__ = ["BASES", "BRANCHES", "LOG", "PROPERTIES", "SCHEMA", "TABLES", "Database", "SqliteDatabase"]
 
 _BUSY_SECONDS = 60
+_ATTEMPTS = 5
+
+T = TypeVar("T")
 
 SCHEMA = sa.MetaData()
 BRANCHES = sa.Table(
@@ -49,16 +56,48 @@ PROPERTIES = sa.Table(
 TABLES = cast(sa.Table, IcebergTables.__table__)
 
 
-def open_sqlite(file: Path) -> sa.Engine:
-    """Open a SQLite file whose writers wait for each other.
+class Database(abc.ABC):
+    """What keeps the pointers of an embedded catalog, and lets its writers take turns."""
+
+    engine: sa.Engine
+    locks: Locks
+
+    @abc.abstractmethod
+    def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        """Run inside one transaction, again while that is worth another try.
+
+        All statements of a reading one see one state; a writing one keeps other writers out from its first statement
+        on.
+
+        Raises:
+            ServiceError: The database is a server that cannot be used.
+        """
+
+
+class SqliteDatabase(Database):
+    """A SQLite file whose writers wait for each other, and locks beside it.
 
     Args:
-        file: The file; it is made when it does not exist.
+        folder: Where they are; it is made when it does not exist.
     """
-    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": _BUSY_SECONDS})
-    sa.event.listen(engine, "connect", _configure_connection)
-    sa.event.listen(engine, "begin", _begin)
-    return engine
+
+    def __init__(self, folder: Path) -> None:
+        self.locks = FileLocks(folder / "locks")
+        self.engine = sa.create_engine(f"sqlite:///{folder / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS})
+        sa.event.listen(self.engine, "connect", _configure_connection)
+        sa.event.listen(self.engine, "begin", _begin)
+
+    def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
+        """Run inside one transaction, again after SQLite has lost a lock."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                options = {"cascade_write": write}
+                with self.engine.connect().execution_options(**options) as connection, connection.begin():
+                    return work(connection)
+            except sa.exc.OperationalError as error:
+                if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
 
 def _configure_connection(connection: Any, _record: object) -> None:

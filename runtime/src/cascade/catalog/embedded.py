@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,17 +24,14 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
-from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, open_sqlite
+from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, Database, SqliteDatabase
 from cascade.catalog.files import sign_warehouse, warehouse_properties
-from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
 from cascade.catalog.reference import SqlReference
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
-from cascade.postgres import explain_postgres, is_restarting, open_postgres
+from cascade.extensions import load_extension
 
 __all__ = ["EmbeddedCatalog"]
-
-_RETRIES = 5
 
 T = TypeVar("T")
 
@@ -54,29 +50,25 @@ class EmbeddedCatalog(BranchingCatalog):
         self.settings = settings
         self._properties = warehouse_properties(settings)
         self._place = self._properties["warehouse"]
-        self._url = settings.catalog_url
-        self._locks: Locks
-        if self._url is None:
-            data_path = settings.data_path
-            self._place = str(data_path) if not settings.warehouse else self._place
-            self._locks = FileLocks(data_path / "locks")
-            self._engine = open_sqlite(data_path / "catalog.db")
+        self._database: Database
+        if settings.catalog_url is None:
+            self._place = str(settings.data_path) if not settings.warehouse else self._place
+            self._database = SqliteDatabase(settings.data_path)
         else:
-            self._engine = open_postgres(self._url)
-            self._locks = PostgresLocks(self._engine, self._url)
+            self._database = load_extension("cascade.databases", "postgresql", "catalog_url")(settings.catalog_url)
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
-        with self._locks.hold("schema"):
-            SqlCatalogBaseTable.metadata.create_all(self._engine)
-            SCHEMA.create_all(self._engine)
+        with self._database.locks.hold("schema"):
+            SqlCatalogBaseTable.metadata.create_all(self._database.engine)
+            SCHEMA.create_all(self._database.engine)
             self._write(self._found)
 
     def catalog(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
         return SqlReference(
-            self._engine, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
+            self._database.engine, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
         )
 
     def branches(self) -> list[Branch]:
@@ -241,15 +233,15 @@ class EmbeddedCatalog(BranchingCatalog):
 
     def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
         """Hold the right to run a pipeline against a branch."""
-        return self._locks.lease(check_reference_name(target), holder)
+        return self._database.locks.lease(check_reference_name(target), holder)
 
     def table_lock(self, table: str) -> AbstractContextManager[object]:
         """Hold a table while a commit is planned and made."""
-        return self._locks.hold(f"table-{check_table_name(table)}")
+        return self._database.locks.hold(f"table-{check_table_name(table)}")
 
     @property
     def _reader(self) -> SqlReference:
-        return SqlReference(self._engine, self._properties, self.table_lock, MAIN, writable=False)
+        return SqlReference(self._database.engine, self._properties, self.table_lock, MAIN, writable=False)
 
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""
@@ -400,37 +392,10 @@ class EmbeddedCatalog(BranchingCatalog):
                 self._copy(connection, target, name)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        return self._transaction(work, write=False)
+        return self._database.transaction(work, write=False)
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run inside one transaction that keeps other writers out from its first statement on."""
-        return self._transaction(work, write=True)
-
-    def _transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
-        # Statements of one read see one state; a write waits for its turn instead.
-        isolation = {} if write or self._sqlite else {"isolation_level": "REPEATABLE READ"}
-        for attempt in range(_RETRIES):
-            try:
-                with (
-                    self._engine.connect().execution_options(cascade_write=write, **isolation) as connection,
-                    connection.begin(),
-                ):
-                    if write and not self._sqlite:
-                        connection.execute(sa.text("LOCK TABLE iceberg_tables IN SHARE ROW EXCLUSIVE MODE"))
-                    return work(connection)
-            except sa.exc.DBAPIError as error:
-                again = "database is locked" in str(error) if self._sqlite else is_restarting(error)
-                if not again or attempt == _RETRIES - 1:
-                    if self._url is None:
-                        raise
-                    raise explain_postgres(error, self._url, "catalog_url") from error
-                if not self._sqlite:
-                    time.sleep(2**attempt)
-        raise AssertionError("unreachable")
-
-    @property
-    def _sqlite(self) -> bool:
-        return self._engine.dialect.name == "sqlite"
+        return self._database.transaction(work, write=True)
 
 
 def _undo(standing: dict[str, str], entries: Iterable[LogEntry]) -> dict[str, str]:

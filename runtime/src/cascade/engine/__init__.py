@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 from collections.abc import Iterable
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import BranchingCatalog
+from cascade.engine import duckdb
 from cascade.engine.duckdb import register_table, register_tables
 from cascade.errors import QueryError
+from cascade.extensions import load_extension
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,9 +24,6 @@ __all__ = [
     "register_table",
     "register_tables",
 ]
-
-# What runs SQL, by the setting `engine`. Each module has `query`, `environment`, `forget` and `leftovers`.
-_ENGINES = {"embedded": "cascade.engine.duckdb", "lakehouse": "cascade.engine.trino"}
 
 
 def query(
@@ -114,5 +111,8 @@ def drop_leftovers(lake: BranchingCatalog) -> list[str]:
     return found
 
 
-def _engine(lake: BranchingCatalog) -> ModuleType:
-    return importlib.import_module(_ENGINES[lake.settings.engine])
+def _engine(lake: BranchingCatalog) -> Any:
+    """Return the module of the engine that is set, with `query`, `environment`, `forget` and `leftovers`."""
+    if lake.settings.engine == "embedded":
+        return duckdb
+    return load_extension("cascade.engines", lake.settings.engine, "engine")

@@ -12,6 +12,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from cascade.config import load_settings
+from cascade.extensions import load_extension
 
 __all__ = ["ProjectStorage", "SqliteEvents", "SqliteStorage"]
 
@@ -37,14 +38,14 @@ class ProjectStorage(DagsterSqliteStorage):
             config_value: `base_dir`, where SQLite's files are; relative to the project.
 
         Raises:
+            ConfigurationError: No installed package brings PostgreSQL.
             ServiceError: PostgreSQL cannot be used.
         """
         url = load_settings().dagster_url
         if url is None:
             return SqliteStorage.from_local(config_value["base_dir"], inst_data)
-        from cascade.framework.postgres_storage import PostgresStorage  # 1/4 s that a laptop need not wait
-
-        return PostgresStorage.open(url)
+        storage: DagsterStorage[Any] = load_extension("cascade.storages", "postgresql", "dagster_url").open(url)
+        return storage
 
 
 class SqliteEvents(SqliteEventLogStorage):

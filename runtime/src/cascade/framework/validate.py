@@ -14,11 +14,10 @@ from cascade.framework.discovery import broken_files
 from cascade.ingestion import TABLE_METADATA, load_plan
 from cascade.quality.model import SQL_METADATA
 from cascade.transform.parse import start_parsing
+from cascade.transform.portability import Columns, Finding, check_sql
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
-
-    from cascade.transform.portability import Columns, Finding
 
 __all__ = ["Inspection", "inspect_project", "problem_text"]
 
@@ -90,18 +89,9 @@ def _read_sql(settings: Settings, found: Inspection, statements: dict[str, str],
         manifest = start_parsing(settings)()
     except TransformError:
         manifest = None  # it is among the problems already
-    if manifest is None and not statements:
-        return
-    # Here: it brings sqlglot, which nothing but this needs.
-    from cascade.transform.portability import check_project, check_statement
-
-    if manifest is not None:
-        report = check_project(manifest, settings.dbt_path, engine=settings.engine, columns=columns)
-        found.sql, found.skipped = report.findings, report.skipped
-        found.problems += report.problems
-    for name, sql in statements.items():
-        found.sql += check_statement(sql, name=name, file=name, engine=settings.engine, columns=columns)
-    found.problems += [problem_text(finding) for finding in found.breaking(settings.engine)]
+    report = check_sql(settings, manifest, statements, columns)
+    found.sql, found.skipped = report.findings, report.skipped
+    found.problems += [*report.problems, *map(problem_text, found.breaking(settings.engine))]
 
 
 def problem_text(finding: Finding) -> str:

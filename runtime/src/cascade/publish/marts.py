@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
+from cascade.extensions import load_extension
 from cascade.iceberg.read import duckdb_type, quote
 
 if TYPE_CHECKING:
@@ -97,9 +99,8 @@ def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
         }
 
     if settings.marts_url is not None:
-        from cascade.publish.postgres import publish_to_postgres
-
-        return publish_to_postgres(read, settings.marts_url)
+        rows: dict[str, int] = load_extension("cascade.marts", "postgresql", "marts_url")(read, settings.marts_url)
+        return rows
     return _publish_to_file(read, settings.marts_path)
 
 
@@ -107,10 +108,8 @@ def marts_location(settings: Settings) -> str:
     """Say where marts are published, without a password."""
     if settings.marts_url is None:
         return str(settings.marts_path)
-    from cascade.postgres import with_driver
-
-    url = with_driver(settings.marts_url)
-    return f"postgresql://{url.host or ''}:{url.port or 5432}/{url.database or ''}"
+    url = urlsplit(settings.marts_url.get_secret_value())
+    return f"postgresql://{url.hostname or ''}:{url.port or 5432}{url.path}"
 
 
 def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:

@@ -11,29 +11,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from cascade.config import PROJECT_DIR_VARIABLE, Settings
 from cascade.errors import TransformError
+from cascade.extensions import load_extension
 
-__all__ = [
-    "MACROS_VARIABLE",
-    "RUN_BRANCH_VARIABLE",
-    "dbt_environment",
-    "dbt_executable",
-    "render_profile",
-    "start_parsing",
-]
+__all__ = ["MACROS", "dbt_environment", "dbt_executable", "render_profile", "start_parsing"]
 
-#: How the dbt process learns the branch: as a variable of its own, since `--vars` would force a full parse.
-RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
-#: Where dbt finds the macros of the runtime.
-MACROS_VARIABLE = "CASCADE_DBT_MACROS"
-
-_MACROS = Path(__file__).parent / "macros"
-_PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
+#: The macros of the runtime.
+MACROS = Path(__file__).parent / "macros"
 
 
 @contextlib.contextmanager
@@ -48,14 +36,13 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
         more: What the engine adds; see `cascade.engine.branch_environment`.
     """
     values = {
-        RUN_BRANCH_VARIABLE: branch,
-        MACROS_VARIABLE: str(_MACROS),
+        "CASCADE_RUN_BRANCH": branch,  # a variable of its own, since `--vars` would force a full parse
+        "CASCADE_DBT_MACROS": str(MACROS),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
+        **_target(settings)[1],
         **(more or {}),
     }
-    if settings.trino_password is not None:
-        values[_PASSWORD_VARIABLE] = settings.trino_password.get_secret_value()
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -128,9 +115,9 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
 def _fingerprint(settings: Settings) -> str:
     """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
     dbt_path = settings.dbt_path
-    known = [sys.version, str(dbt_path), str(_MACROS), _outputs(settings)]
+    known = [sys.version, str(dbt_path), str(MACROS), _target(settings)[0]]
     seen = hashlib.sha256(json.dumps(known).encode())
-    for folder in (dbt_path, _MACROS):
+    for folder in (dbt_path, MACROS):
         for path in sorted(folder.rglob("*")):
             skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
             if path.is_file() and not skip:
@@ -145,36 +132,24 @@ def render_profile(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profiles.yml"
     # JSON is YAML too.
-    document = json.dumps({"cascade": {"target": settings.engine, "outputs": _outputs(settings)}}, indent=2)
+    outputs = {settings.engine: _target(settings)[0]}
+    document = json.dumps({"cascade": {"target": settings.engine, "outputs": outputs}}, indent=2)
     text = f"# Rendered by the Cascade runtime; changes here are overwritten.\n{document}\n"
     if not profile.is_file() or profile.read_text("utf-8") != text:
         profile.write_text(text, "utf-8")
     return folder
 
 
-def _outputs(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return dbt's targets by engine. Nothing in them changes from run to run: dbt would parse all files again."""
-    trino = urlsplit(settings.trino_url)
-    secured = settings.trino_password is not None
-    lakehouse = {
-        "type": "trino",
-        "method": "ldap" if secured else "none",
-        "host": trino.hostname,
-        "port": trino.port or (443 if trino.scheme == "https" else 80),
-        "http_scheme": trino.scheme,
-        "user": settings.trino_user,
-        # No catalog of the server: `macros/trino.sql` puts that of the run's branch in its place.
-        "database": "cascade_branch",
-        "schema": "main",
-        "threads": 4,
-        "cert": str(settings.ca_path) if settings.ca_path else True,
-        "timezone": "UTC",
-        "retries": 5,
-    }
-    if secured:
-        lakehouse["password"] = f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"
-        del lakehouse["http_scheme"]
-    embedded = {
+def _target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return dbt's target on the engine that is set, and the variables that it reads.
+
+    Nothing in it changes from run to run: dbt would parse all files again.
+    """
+    if settings.engine != "embedded":
+        found: tuple[dict[str, Any], dict[str, str]]
+        found = load_extension("cascade.engines", settings.engine, "engine").dbt_target(settings)
+        return found
+    target = {
         "type": "duckdb",
         "path": ":memory:",
         "attach": [{"path": ":memory:", "alias": "iceberg"}],
@@ -184,8 +159,7 @@ def _outputs(settings: Settings) -> dict[str, dict[str, Any]]:
         "settings": {"TimeZone": "UTC"},
         "plugins": [{"module": "cascade.transform.duckdb_plugin", "alias": "cascade"}],
     }
-    outputs: dict[str, dict[str, Any]] = {"embedded": embedded, "lakehouse": lakehouse}
-    return {settings.engine: outputs[settings.engine]}
+    return target, {}
 
 
 def dbt_executable() -> str:

@@ -1,4 +1,4 @@
-"""The promises of `cascade.engine.trino` that need no Trino: names, statements, types, what servers can do wrong."""
+"""The promises of `cascade_lakehouse.trino` that need no Trino: names, statements, types, what servers can do wrong."""
 
 import datetime as dt
 import json
@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from cascade.config import Settings
-from cascade.engine.trino import server as trino_server
-from cascade.engine.trino.arrow import to_arrow
-from cascade.engine.trino.catalogs import catalog_name
-from cascade.engine.trino.server import Refused, Server, server_of
-from cascade.engine.trino.statements import parse
 from cascade.errors import QueryError, ServiceError
+from cascade_lakehouse.trino import server as trino_server
+from cascade_lakehouse.trino.arrow import to_arrow
+from cascade_lakehouse.trino.catalogs import catalog_name
+from cascade_lakehouse.trino.server import Refused, Server, server_of
+from cascade_lakehouse.trino.statements import parse
 
 # --- names ------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,14 @@ from cascade.catalog import (
     compare,
 )
 from cascade.catalog.files import sign_warehouse, warehouse_properties
-from cascade.catalog.locks import FileLocks, Locks, PostgresLocks
-from cascade.catalog.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
-from cascade.catalog.nessie.records import Records
-from cascade.catalog.nessie.reference import NessieReference, delete, is_table, key_name, put
+from cascade.catalog.locks import FileLocks, Locks
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
-from cascade.postgres import open_postgres
+from cascade_lakehouse.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
+from cascade_lakehouse.nessie.records import Records
+from cascade_lakehouse.nessie.reference import NessieReference, delete, is_table, key_name, put
+from cascade_lakehouse.postgres.locks import PostgresLocks
+from cascade_lakehouse.postgres.server import open_postgres
 
 __all__ = ["NessieCatalog"]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from cascade.catalog.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade.errors import BranchNotFoundError, ServiceError
+from cascade_lakehouse.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 
 __all__ = ["Records"]
 

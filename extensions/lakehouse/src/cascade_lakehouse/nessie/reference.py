@@ -19,9 +19,9 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
-from cascade.catalog.nessie.client import Conflict, Json, NessieClient, NotThere
 from cascade.catalog.reference import ReferenceCatalog, TableLock
 from cascade.errors import BranchNotFoundError
+from cascade_lakehouse.nessie.client import Conflict, Json, NessieClient, NotThere
 
 __all__ = ["NessieReference", "delete", "is_table", "key_name", "put", "put_namespace"]
 

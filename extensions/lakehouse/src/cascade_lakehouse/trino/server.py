@@ -80,7 +80,7 @@ class Answer:
 
     def table(self, names: Sequence[str] | None = None) -> pa.Table:
         """Return the rows as an Arrow table, under other names if they are given."""
-        from cascade.engine.trino.arrow import to_arrow
+        from cascade_lakehouse.trino.arrow import to_arrow
 
         signatures = [column["typeSignature"] for column in self.columns]
         return to_arrow(names or [column["name"] for column in self.columns], signatures, self.rows)

@@ -6,22 +6,26 @@ import contextlib
 import datetime as dt
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cascade.catalog import MAIN, BranchingCatalog
+from cascade.config import Settings
 from cascade.engine.states import State, explain_missing, states
-from cascade.engine.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
-from cascade.engine.trino.server import Answer, Refused, server_of
-from cascade.engine.trino.statements import Statement, parse
 from cascade.errors import QueryError
+from cascade_lakehouse.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
+from cascade_lakehouse.trino.server import Answer, Refused, server_of
+from cascade_lakehouse.trino.statements import Statement, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CATALOG_VARIABLE", "environment", "forget", "leftovers", "query"]
+__all__ = ["CATALOG_VARIABLE", "dbt_target", "environment", "forget", "leftovers", "query"]
 
 #: How the dbt process learns the catalog of the run's branch.
 CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
+
+_PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
 
 # A promotion in the middle of a query may replace a table, and its snapshots with it: begin anew.
 _ATTEMPTS = 3
@@ -60,6 +64,31 @@ def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> 
     for name in sorted(set(namespaces) - {".".join(known) for known in catalog.list_namespaces()}):
         catalog.create_namespace_if_not_exists(name)
     return {CATALOG_VARIABLE: ensure_catalog(lake.settings, ref)}
+
+
+def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return dbt's target, and the variables that it reads: the password is in none of dbt's files."""
+    url = urlsplit(settings.trino_url)
+    target = {
+        "type": "trino",
+        "method": "none",
+        "host": url.hostname,
+        "port": url.port or (443 if url.scheme == "https" else 80),
+        "http_scheme": url.scheme,
+        "user": settings.trino_user,
+        # No catalog of the server: `macros/trino.sql` puts that of the run's branch in its place.
+        "database": "cascade_branch",
+        "schema": "main",
+        "threads": 4,
+        "cert": str(settings.ca_path) if settings.ca_path else True,
+        "timezone": "UTC",
+        "retries": 5,
+    }
+    if settings.trino_password is None:
+        return target, {}
+    del target["http_scheme"]
+    login = {"method": "ldap", "password": f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"}
+    return target | login, {_PASSWORD_VARIABLE: settings.trino_password.get_secret_value()}
 
 
 def forget(lake: BranchingCatalog, name: str) -> None:

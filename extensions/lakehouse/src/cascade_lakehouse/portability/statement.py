@@ -10,7 +10,8 @@ from typing import Any
 from sqlglot import ErrorLevel, exp, parse_one, tokenize
 from sqlglot.errors import ParseError, SqlglotError, TokenError
 
-from cascade.transform.portability.differences import (
+from cascade.transform.portability import Columns
+from cascade_lakehouse.portability.differences import (
     Difference,
     Token,
     differences,
@@ -18,8 +19,8 @@ from cascade.transform.portability.differences import (
     trino_functions,
     unknown_functions,
 )
-from cascade.transform.portability.render import PLACEHOLDER
-from cascade.transform.portability.typed import RULES, UNTYPED, Columns, annotate
+from cascade_lakehouse.portability.render import PLACEHOLDER
+from cascade_lakehouse.portability.typed import RULES, UNTYPED, annotate
 
 __all__ = ["Place", "parse", "places"]
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.engine.trino.server import Refused, server_of
 from cascade.errors import QueryError, ServiceError
+from cascade_lakehouse.trino.server import Refused, server_of
 
 __all__ = ["catalog_name", "drop_catalog", "drop_leftover_catalogs", "ensure_catalog"]
 

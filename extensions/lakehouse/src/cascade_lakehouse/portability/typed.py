@@ -12,10 +12,9 @@ from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
-__all__ = ["RULES", "UNTYPED", "Columns", "annotate", "output_columns"]
+from cascade.transform.portability import Columns
 
-#: Schema to table to column to type; what is not known is not in it.
-Columns = dict[str, dict[str, dict[str, str]]]
+__all__ = ["RULES", "UNTYPED", "annotate", "output_columns"]
 
 # It logs what it cannot know; for us that is everyday.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)

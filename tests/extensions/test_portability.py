@@ -11,7 +11,7 @@ from portable.table import ENTRIES, REMEDIES, check_entry
 
 from cascade.config import Settings
 from cascade.transform.parse import start_parsing
-from cascade.transform.portability import Finding, Report, check_project, check_statement
+from cascade_lakehouse.portability import Finding, Report, check_project, check_statement
 
 PROJECT = """\
 name: shop
@@ -287,6 +287,6 @@ def test_loading_a_project_does_not_import_the_parser() -> None:
     """It costs a third of a second, which only `cascade validate` pays."""
     code = (
         "import sys, cascade.framework.definitions, cascade.framework.validate, cascade.cli.project\n"
-        "sys.exit('cascade.transform.portability' in sys.modules)"
+        "sys.exit('cascade_lakehouse.portability' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,58 +11,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cascade.transform.portability.render import PLACEHOLDER, Project, Rendered, RenderError
-from cascade.transform.portability.statement import parse, places
-from cascade.transform.portability.typed import Columns, annotate, output_columns
+from cascade.transform.parse import MACROS
+from cascade.transform.portability import Columns, Engine, Finding, Report
+from cascade_lakehouse.portability.render import PLACEHOLDER, Project, Rendered, RenderError
+from cascade_lakehouse.portability.statement import parse, places
+from cascade_lakehouse.portability.typed import annotate, output_columns
 
-__all__ = ["Columns", "Finding", "Report", "check_project", "check_statement"]
-
-Engine = Literal["embedded", "lakehouse"]
+__all__ = ["check_project", "check_statement"]
 
 _ENGINES: dict[str, Engine] = {"duckdb": "embedded", "trino": "lakehouse"}
-_OWN_MACROS = Path(__file__).parents[1] / "macros"
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Finding:
-    """A place in a project's SQL that is not the same to both engines.
-
-    Attributes:
-        file: Relative to the dbt project.
-        line: From 1; `None` when it is not known: dbt does not keep the lines of YAML files.
-        column: From 1; `None` when it is not known.
-        model: Name of the model, test or check.
-        engine: Where it breaks; for what means something else, the engine that is not set.
-        kind: `breaks`, or `differs`: both run it and give other values.
-        finding: What is wrong.
-        remedy: What to do.
-    """
-
-    file: str
-    line: int | None
-    column: int | None
-    model: str
-    engine: Engine
-    kind: Literal["breaks", "differs"]
-    finding: str
-    remedy: str
-
-
-@dataclasses.dataclass
-class Report:
-    """What was found in a project.
-
-    Attributes:
-        findings: In the order of files and lines.
-        problems: What is wrong whatever the engine: a model for the other engine, a wrong word in its `meta`.
-        skipped: What could not be looked at, and why.
-    """
-
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    problems: list[str] = dataclasses.field(default_factory=list)
-    skipped: list[str] = dataclasses.field(default_factory=list)
 
 
 def check_project(manifest: Path, root: Path, *, engine: Engine, columns: Columns) -> Report:
@@ -75,7 +34,7 @@ def check_project(manifest: Path, root: Path, *, engine: Engine, columns: Column
         columns: The columns of tables that dbt does not make: schema to table to column to type.
     """
     loaded = json.loads(manifest.read_text("utf-8"))
-    project = Project(loaded, root, _OWN_MACROS)
+    project = Project(loaded, root, MACROS)
     report = Report()
     found: dict[tuple[str, int | None, str], Finding] = {}
     for node in _nodes(loaded):

@@ -9,7 +9,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from pydantic import SecretStr
 
 from cascade.errors import ServiceError
-from cascade.postgres import explain_postgres, open_postgres, with_driver
+from cascade_lakehouse.postgres.server import explain_postgres, open_postgres, with_driver
 
 __all__ = ["PostgresStorage"]
 

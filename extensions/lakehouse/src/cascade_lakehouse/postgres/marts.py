@@ -26,10 +26,10 @@ import sqlalchemy as sa
 from psycopg import errors, sql
 
 from cascade.errors import CascadeError, SchemaMismatchError, ServiceError
-from cascade.postgres import explain_postgres, is_restarting, open_postgres
-from cascade.publish import postgres_catalog as pg
 from cascade.publish.marts import MARTS, Mart, ReadMarts, Version
-from cascade.publish.postgres_rows import check_names, column_types, copy_text
+from cascade_lakehouse.postgres import tables as pg
+from cascade_lakehouse.postgres.rows import check_names, column_types, copy_text
+from cascade_lakehouse.postgres.server import explain_postgres, is_restarting, open_postgres
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

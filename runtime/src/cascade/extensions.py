@@ -1,0 +1,53 @@
+"""What installed packages add to the runtime, found by entry points. Ours are in `extensions/` of the repository."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from cascade.errors import ConfigurationError
+
+__all__ = ["find_extension", "load_extension"]
+
+
+def find_extension(group: str, name: str) -> Any | None:
+    """Load what a package brings, if one is installed that does.
+
+    | group | name | what it is |
+    |---|---|---|
+    | `cascade.catalogs` | an engine | subclass of `cascade.catalog.BranchingCatalog`, made from `Settings` |
+    | `cascade.engines` | an engine | module with what `cascade.engine.duckdb` has, and `dbt_target(settings)` |
+    | `cascade.portability` | an engine | module with `check_project` and `check_statement`: its SQL beside DuckDB's |
+    | `cascade.databases` | URL scheme | subclass of `cascade.catalog.database.Database`, made from a secret URL |
+    | `cascade.marts` | URL scheme | function that publishes: see `cascade.publish.marts` |
+    | `cascade.storages` | URL scheme | Dagster storage with `open(url)` |
+
+    Args:
+        group: Of the entry points.
+        name: Of the entry point in its group.
+    """
+    for entry in metadata.entry_points(group=group, name=name):
+        return entry.load()
+    return None
+
+
+def load_extension(group: str, name: str, setting: str) -> Any:
+    """Load what a package brings; arguments as for `find_extension`.
+
+    Args:
+        group: Of the entry points.
+        name: Of the entry point in its group.
+        setting: The setting that asks for it, for the message.
+
+    Raises:
+        ConfigurationError: No installed package brings it.
+    """
+    found = find_extension(group, name)
+    if found is None:
+        raise ConfigurationError(
+            f"No installed package brings `{name}` for {group}.",
+            where=f"setting `{setting}`",
+            fix="add cascade-lakehouse to the dependencies in pyproject.toml, from where cascade-runtime comes "
+            f"and of its version, then `uv sync`; or change `{setting}`.",
+        )
+    return found
