@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import sys
@@ -27,12 +26,13 @@ def pages() -> dict[str, str]:
 
 
 def _cli() -> str:
-    from cascade.cli import _COMMANDS, _cli
+    from cascade.cli import _cli
 
     parts = ["# Command line\n", inspect.getdoc(_cli.callback) or "", ""]
-    for name, (home, _) in _COMMANDS.items():
-        module, _, function = home.partition(":")
-        command = getattr(importlib.import_module(module), function)
+    context = click.Context(_cli)
+    for name in _cli.list_commands(context):
+        command = _cli.resolve_command(context, [name])[1]
+        assert command is not None
         for path, leaf in _leaves(name, command):
             parts += [f"## cascade {path}\n", *_describe(path, leaf), ""]
     return "\n".join(parts).rstrip() + "\n" + NEXT

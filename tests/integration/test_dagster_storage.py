@@ -19,9 +19,9 @@ from postgres_support import Postgres
 
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
-from cascade_lakehouse.postgres import storage as postgres_storage
 from cascade.framework.launch import open_instance
 from cascade.framework.storage import SqliteEvents
+from cascade_lakehouse.postgres import storage as postgres_storage
 
 ROOT = Path(__file__).resolve().parents[2]
 

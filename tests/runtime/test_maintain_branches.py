@@ -14,8 +14,8 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
 from cascade.lakehouse import BRANCH_TAG
-from cascade.maintain import Cleaning, clean_branches, unfinished_since
-from cascade.maintain.job import build_maintenance
+from cascade_maintain import Cleaning, clean_branches, unfinished_since
+from cascade_maintain.job import build_maintenance
 
 AGE = dt.timedelta(days=7)
 Status = dg.DagsterRunStatus
@@ -141,7 +141,7 @@ def test_the_age_is_that_of_the_last_write(janitor: Janitor, monkeypatch: pytest
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     put(janitor.lake, branch, "raw.a", numbers(1, 1))
     late = dt.datetime.now(dt.UTC) + dt.timedelta(days=7)
-    monkeypatch.setattr("cascade.maintain.branches._writes", lambda lake, branch: [late])
+    monkeypatch.setattr("cascade_maintain.branches._writes", lambda lake, branch: [late])
     assert "24 hours ago" in janitor.clean().left[branch]
 
 
@@ -152,7 +152,7 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     janitor.lake.create(branch)
     with monkeypatch.context() as patch:
-        patch.setattr("cascade.maintain.branches.drop_leftovers", lambda lake: ["catalog run_1"])
+        patch.setattr("cascade_maintain.branches.drop_leftovers", lambda lake: ["catalog run_1"])
         assert janitor.clean(dry_run=True).leftovers == []
         assert janitor.clean(days=1).leftovers == ["catalog run_1"]
 
@@ -160,11 +160,11 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
         raise CatalogError("Trino does not answer.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascade.maintain.branches.delete_branch", refuse)
+        patch.setattr("cascade_maintain.branches.delete_branch", refuse)
         cleaning = janitor.clean()
         assert "Trino does not answer" in cleaning.left[branch]
         assert cleaning.problems == [f"{branch}: Trino does not answer."]
-    monkeypatch.setattr("cascade.maintain.branches.drop_leftovers", refuse)
+    monkeypatch.setattr("cascade_maintain.branches.drop_leftovers", refuse)
     cleaning = janitor.clean()
     assert (list(cleaning.removed), cleaning.problems) == ([branch], ["Trino does not answer."])
 

@@ -12,8 +12,8 @@ from lake_support import event, finish, ids, numbers, open_embedded, promoted, p
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
-from cascade.maintain import collect_files
-from cascade.maintain.warehouse import open_warehouse
+from cascade_maintain import collect_files
+from cascade_maintain.warehouse import open_warehouse
 
 NOW = dt.timedelta(0)
 OpenLake = Callable[[], BranchingCatalog]

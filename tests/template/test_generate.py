@@ -125,8 +125,9 @@ def test_the_project_passes_its_own_linter(project: Path, run: Run) -> None:
 def test_the_runtime_is_that_of_the_checkout(project: Path) -> None:
     """A local template without a release tag pins the folder beside it."""
     manifest = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
-    wanted = {"cascade-runtime": "runtime", "cascade-lakehouse": "extensions/lakehouse"}
-    pins = {f"{package} @ file://{REPOSITORY}/{folder}" for package, folder in wanted.items()}
+    names = ("lakehouse", "maintain")
+    pins = {f"cascade-{name} @ file://{REPOSITORY}/extensions/{name}" for name in names}
+    pins.add(f"cascade-runtime @ file://{REPOSITORY}/runtime")
     assert pins <= set(manifest["project"]["dependencies"])
 
 

@@ -1,4 +1,4 @@
-"""The pins of the runtime and its extension: the commit of the template, so that pip and uv both understand it."""
+"""The pins of the runtime and its extensions: the commit of the template, so that pip and uv both understand it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from projects import Run, commit_all
 
 
 def pin(project: Path) -> str:
-    """Return the runtime's pin, once it is sure that the extension comes from the same place."""
+    """Return the runtime's pin, once it is sure that the extensions come from the same place."""
     manifest = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
-    runtime, lakehouse = (line for line in manifest["project"]["dependencies"] if line.startswith("cascade-"))
+    runtime, *extensions = (line for line in manifest["project"]["dependencies"] if line.startswith("cascade-"))
     at = runtime.removeprefix("cascade-runtime @ ").removesuffix("runtime")
-    assert lakehouse == f"cascade-lakehouse @ {at}extensions/lakehouse"
+    assert extensions == [f"cascade-{name} @ {at}extensions/{name}" for name in ("lakehouse", "maintain")]
     return str(runtime)
 
 

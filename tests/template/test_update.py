@@ -56,7 +56,7 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     _replace(template / MODEL, "group by", "-- A later release explains more.\ngroup by")
     (template / "tests/test_later.py").write_text('"""A later seed."""\n')
     (template / "LATER.md").write_text("A later file of the framework.\n")
-    for package in ("runtime", "extensions/lakehouse"):
+    for package in ("runtime", "extensions/lakehouse", "extensions/maintain"):
         manifest = place / package / "pyproject.toml"
         versions = r'(^version = "|"cascade-runtime==).*?"'
         manifest.write_text(re.sub(versions, r'\g<1>0.2.0"', manifest.read_text("utf-8"), flags=re.MULTILINE))
@@ -115,6 +115,7 @@ def test_the_framework_moved(updated: Path, releases: Path) -> None:
         "anyio>=4",
         f"cascade-runtime @ git+file://localhost{releases}@v0.2.0#subdirectory=runtime",
         f"cascade-lakehouse @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/lakehouse",
+        f"cascade-maintain @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/maintain",
         "humanize>=4",
     ]
     assert {"pytest>=9,<11", "pluggy>=1.6"} <= set(manifest["dependency-groups"]["dev"])

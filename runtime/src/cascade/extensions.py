@@ -7,11 +7,11 @@ from typing import Any
 
 from cascade.errors import ConfigurationError
 
-__all__ = ["find_extension", "load_extension"]
+__all__ = ["extension_names", "find_extension", "load_extension"]
 
 
-def find_extension(group: str, name: str) -> Any | None:
-    """Load what a package brings, if one is installed that does.
+def find_extension(group: str, name: str) -> Any:
+    """Load what a package brings; `None` when none is installed that does.
 
     | group | name | what it is |
     |---|---|---|
@@ -21,6 +21,8 @@ def find_extension(group: str, name: str) -> Any | None:
     | `cascade.databases` | URL scheme | subclass of `cascade.catalog.database.Database`, made from a secret URL |
     | `cascade.marts` | URL scheme | function that publishes: see `cascade.publish.marts` |
     | `cascade.storages` | URL scheme | Dagster storage with `open(url)` |
+    | `cascade.commands` | its name | command or group of click, below `cascade` |
+    | `cascade.schedules` | any | function of `Settings` that returns a `dagster.ScheduleDefinition` with a job |
 
     Args:
         group: Of the entry points.
@@ -29,6 +31,11 @@ def find_extension(group: str, name: str) -> Any | None:
     for entry in metadata.entry_points(group=group, name=name):
         return entry.load()
     return None
+
+
+def extension_names(group: str) -> list[str]:
+    """Return what installed packages bring for a group, by name."""
+    return sorted(metadata.entry_points(group=group).names)
 
 
 def load_extension(group: str, name: str, setting: str) -> Any:

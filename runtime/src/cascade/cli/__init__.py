@@ -11,28 +11,31 @@ from cascade.cli.style import Command, Group, click
 
 __all__ = ["main"]
 
-#: Command to module and function, and the line that `--help` shows: help must not import what runs.
+#: Command of the runtime to module and function, and the line that `--help` shows: help must not import what runs.
 _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cascade.cli.pipeline:run", "Run the pipeline: ingest, validate, transform, check, promote, publish."),
     "materialize": ("cascade.cli.pipeline:materialize", "Materialize assets on a branch, without promoting it."),
     "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
     "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
-    "maintain": ("cascade.cli.maintain:maintain", "Drop old branches of runs, and files that nothing needs."),
     "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
     "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
-    "services": ("cascade.cli.services:services", "Prepare the servers of compose.yaml."),
     "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
 }
 
 
 class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        from cascade.extensions import extension_names
+
+        return [*_COMMANDS, *extension_names("cascade.commands")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        # A stand-in with the right name and line is enough to list commands.
         if cmd_name not in _COMMANDS:
-            return None
+            from cascade.extensions import find_extension
+
+            brought: click.Command | None = find_extension("cascade.commands", cmd_name)
+            return brought
+        # A stand-in with the right name and line is enough to list commands.
         line = _COMMANDS[cmd_name][1]
         return Command(name=cmd_name, help=line, short_help=line)
 
@@ -40,7 +43,7 @@ class _LazyGroup(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None:
+        if name in _COMMANDS:
             module, _, function = _COMMANDS[name][0].partition(":")
             command = getattr(importlib.import_module(module), function)
         return name, command, rest

@@ -60,7 +60,7 @@ def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bo
     from cascade.framework.validate import problem_text
 
     if found.skipped:
-        say(f"\n{len(found.skipped)} pieces of SQL not looked at:")
+        say(f"\nSQL that was not looked at:")
         for skipped in found.skipped:
             say(f"  {skipped}")
     if elsewhere:

@@ -10,14 +10,16 @@ import dagster as dg
 
 from cascade.config import Settings, load_settings
 from cascade.errors import TransformError
+from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
 from cascade.ingestion import CRON_METADATA
 from cascade.lakehouse import Lakehouse, branch_of_run
-from cascade.maintain.job import build_maintenance
 from cascade.publish import Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
 __all__ = ["build_definitions", "defs", "guards_of"]  # noqa: F822  # `defs` is resolved by `__getattr__`
+
+_SCHEDULES = "cascade.schedules"
 
 
 def __getattr__(name: str) -> Any:
@@ -50,13 +52,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     checks = [*(found.asset_checks or ())]
     publishing = build_publishing(_before_promotion(assets), _guards([*assets, *checks], broken))
     scheduled = [_schedule(a) for a in assets if isinstance(a, dg.AssetsDefinition) and _cron(a)]
-    maintenance = build_maintenance(settings)
+    scheduled += [find_extension(_SCHEDULES, name)(settings) for name in extension_names(_SCHEDULES)]
     return dg.Definitions.merge(
         found,
         dg.Definitions(
             assets=[*dbt, *publishing],
-            schedules=[*scheduled, maintenance],
-            jobs=[schedule.job for schedule in (*scheduled, maintenance)],
+            schedules=scheduled,
+            jobs=[schedule.job for schedule in scheduled],
             resources={"lakehouse": _lakehouse_resource(settings)},
             executor=dg.in_process_executor,
             metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)},

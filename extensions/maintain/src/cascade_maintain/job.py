@@ -4,7 +4,7 @@ import dagster as dg
 
 from cascade.config import Settings
 from cascade.lakehouse import Lakehouse
-from cascade.maintain import (
+from cascade_maintain import (
     BRANCHES_OLDER_THAN,
     FILES_OLDER_THAN,
     KEEP_HISTORY,

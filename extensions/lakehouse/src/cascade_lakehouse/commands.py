@@ -21,7 +21,7 @@ def env(as_json: bool) -> None:
 
     Keys that are there stay as they are. Values are never printed.
     """
-    from cascade.services import complete_env
+    from cascade_lakehouse.services import complete_env
 
     found = complete_env(find_project_dir())
     if as_json:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError
-from cascade.maintain.marks import Marks
-from cascade.maintain.warehouse import StoredFile, Warehouse, open_warehouse
+from cascade_maintain.marks import Marks
+from cascade_maintain.warehouse import StoredFile, Warehouse, open_warehouse
 
 __all__ = ["Collection", "collect_files"]
 

@@ -40,7 +40,7 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
     `main`, `dev`, tags and branches that somebody made are never touched.
     """
-    from cascade.maintain import clean_branches, parse_age
+    from cascade_maintain import clean_branches, parse_age
 
     age = parse_age(older_than)
     settings = load_settings()
@@ -90,7 +90,7 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 @json_option
 def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> None:
     """Remove the files of tables that no branch, no tag and no recent entry of the log needs."""
-    from cascade.maintain import collect_files, parse_age, unfinished_since
+    from cascade_maintain import collect_files, parse_age, unfinished_since
 
     age, history = parse_age(older_than), parse_age(keep_history)
     settings = load_settings()

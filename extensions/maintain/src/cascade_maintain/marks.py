@@ -19,7 +19,7 @@ from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.typedef import EMPTY_DICT, Record
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
-from cascade.maintain.warehouse import Warehouse
+from cascade_maintain.warehouse import Warehouse
 
 __all__ = ["Marks"]
 

@@ -6,8 +6,8 @@ import datetime as dt
 import re
 
 from cascade.errors import UsageError
-from cascade.maintain.branches import Cleaning, clean_branches, unfinished_since
-from cascade.maintain.files import Collection, collect_files
+from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
+from cascade_maintain.files import Collection, collect_files
 
 __all__ = [
     "BRANCHES_OLDER_THAN",
