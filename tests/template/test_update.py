@@ -76,7 +76,7 @@ def updated(releases: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     (project / "workflows" / "ingestion" / "ours.py").write_text('"""Ours."""\n')
     (project / "data" / "README.md").unlink()
     (project / ".env").write_text("CASCADE_BRANCH=mine\n")
-    # uv sorts the first in front of our line, and appends the others.
+    # uv appends them, below our lines.
     run("uv", "add", "--frozen", "anyio>=4", "humanize>=4", cwd=project)
     run("uv", "add", "--frozen", "--dev", "pluggy>=1.6", cwd=project)
     commit_all(run, project, "our own work")
@@ -112,10 +112,10 @@ def test_seeds_are_not_looked_at(updated: Path, run: Run) -> None:
 def test_the_framework_moved(updated: Path, releases: Path) -> None:
     manifest = tomllib.loads((updated / "pyproject.toml").read_text("utf-8"))
     assert manifest["project"]["dependencies"] == [
-        "anyio>=4",
         f"cascade-runtime @ git+file://localhost{releases}@v0.2.0#subdirectory=runtime",
         f"cascade-lakehouse @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/lakehouse",
         f"cascade-maintain @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/maintain",
+        "anyio>=4",
         "humanize>=4",
     ]
     assert {"pytest>=9,<11", "pluggy>=1.6"} <= set(manifest["dependency-groups"]["dev"])
