@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.ingestion.cast import Values, cast_column, infer_type
+from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, snake_case
 
 __all__ = ["Batch", "Policy", "Rejection", "to_batches"]
-
-#: What happens to columns that the table does not have: refused, added, or left out.
-Policy = Literal["strict", "additive", "drop_extra"]
 
 
 class Rejection(NamedTuple):
