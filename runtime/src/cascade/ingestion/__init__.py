@@ -265,9 +265,9 @@ def _tell(context: dg.AssetExecutionContext, result: "LoadResult", table: str) -
     """Say in the log what happened, what is special about it first."""
     if result.skipped:
         context.log.info(f"{table}: {result.skipped} partitions are loaded already.")
-    if not result.partitions and result.skipped:
-        context.log.info(f"{table}: nothing to ingest.")
-        return
+        if not result.partitions:
+            context.log.info(f"{table}: nothing to ingest.")
+            return
     if result.inferred:
         context.log.warning(f"{table}: no schema is declared; its columns come from the data alone.")
     if result.dropped:

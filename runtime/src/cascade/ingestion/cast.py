@@ -113,10 +113,8 @@ def _arrow(values: list[Any]) -> pa.ChunkedArray | None:
         items = list(chain.from_iterable(value for value in values if value is not None))
         types = set(map(type, items)) - {_NONE}
     # Arrow drops the zone of a datetime when PYARROW_IGNORE_TIMEZONE is set, and importing pandera sets it.
-    if types == {datetime.datetime} and not {item.tzinfo for item in items if item is not None} <= {
-        None,
-        datetime.UTC,
-    }:
+    zones = {item.tzinfo for item in items if item is not None} if types == {datetime.datetime} else set()
+    if not zones <= {None, datetime.UTC}:
         return None
     for known, natural in _NATURAL:
         if types <= known:
