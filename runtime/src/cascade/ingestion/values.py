@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -22,26 +22,12 @@ CANNOT_CAST = (pa.ArrowException, ValueError, TypeError, ArithmeticError)
 
 _NUMBERS = (int, float, decimal.Decimal)
 
-_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
-    ("null", pa.types.is_null),
-    ("bool", pa.types.is_boolean),
-    ("int", pa.types.is_integer),
-    ("float", pa.types.is_floating),
-    ("decimal", pa.types.is_decimal),
-    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t)),
-    ("date", pa.types.is_date),
-    ("timestamp", pa.types.is_timestamp),
-    ("time", pa.types.is_time),
-    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)),
-    ("struct", pa.types.is_struct),
-    ("map", pa.types.is_map),
-)
+_Converter: TypeAlias = Callable[[Any, pa.DataType], Any]
 
 
 def kind_of(arrow_type: pa.DataType) -> str:
     """Return the kind of an Arrow type, whatever its width: `int`, `string`, `timestamp`, …"""
-    return next((kind for kind, test in _KINDS if test(arrow_type)), "other")
+    return _kind(arrow_type)[0]
 
 
 def in_utc(value: Any) -> Any:
@@ -72,7 +58,7 @@ def convert(value: Any, target: pa.DataType) -> Any:
     if value is None:
         return None
     try:
-        return _CONVERTERS.get(kind_of(target), _to_other)(value, target)
+        return _kind(target)[1](value, target)
     except BadValueError:
         raise
     except CANNOT_CAST:
@@ -131,7 +117,7 @@ def _to_bool(value: Any, target: pa.DataType) -> bool:
     return text == "true"
 
 
-def _to_string(value: Any, target: pa.DataType) -> str:
+def _to_text(value: Any, target: pa.DataType) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, bool | dict | list | tuple | set | Mapping):
@@ -150,7 +136,7 @@ def _to_string(value: Any, target: pa.DataType) -> str:
     return text
 
 
-def _to_binary(value: Any, target: pa.DataType) -> bytes:
+def _to_bytes(value: Any, target: pa.DataType) -> bytes:
     if isinstance(value, str):
         return value.encode()
     _require(value, target, bytes, bytearray, memoryview)
@@ -212,17 +198,23 @@ def _to_other(value: Any, target: pa.DataType) -> Any:
     return value
 
 
-_CONVERTERS: dict[str, Callable[[Any, pa.DataType], Any]] = {
-    "bool": _to_bool,
-    "int": _to_int,
-    "float": _to_float,
-    "decimal": _to_decimal,
-    "string": _to_string,
-    "binary": _to_binary,
-    "date": _to_date,
-    "timestamp": _to_timestamp,
-    "time": _to_time,
-    "list": _to_list,
-    "struct": _to_struct,
-    "map": _to_map,
-}
+def _kind(arrow_type: pa.DataType) -> tuple[str, _Converter]:
+    return next(((kind, to_kind) for kind, test, to_kind in _KINDS if test(arrow_type)), ("other", _to_other))
+
+
+# Kinds of Arrow types, how one is recognised, and what converts a value to it.
+_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], _Converter], ...] = (
+    ("null", pa.types.is_null, _to_other),
+    ("bool", pa.types.is_boolean, _to_bool),
+    ("int", pa.types.is_integer, _to_int),
+    ("float", pa.types.is_floating, _to_float),
+    ("decimal", pa.types.is_decimal, _to_decimal),
+    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t), _to_text),
+    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t), _to_bytes),
+    ("date", pa.types.is_date, _to_date),
+    ("timestamp", pa.types.is_timestamp, _to_timestamp),
+    ("time", pa.types.is_time, _to_time),
+    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t), _to_list),
+    ("struct", pa.types.is_struct, _to_struct),
+    ("map", pa.types.is_map, _to_map),
+)
