@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.config import Settings, load_settings
-from cascade.errors import ConfigurationError, DefinitionError
+from cascade.errors import ConfigurationError, ContractError, DefinitionError
 from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.ingestion.runtime import is_transient, time_limit
@@ -225,7 +225,6 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
 def _run(
     context: dg.AssetExecutionContext, key: dg.AssetKey, given: dict[str, Any], o: Options
 ) -> dg.MaterializeResult[Any]:
-    from cascade.errors import ContractError
     from cascade.ingestion.load import load
 
     lakehouse: Lakehouse = context.resources.lakehouse
@@ -304,11 +303,7 @@ def _metadata(result: "LoadResult", table: str) -> dict[str, Any]:
 
 
 def _plan(
-    fetch: Fetch,
-    per_run: list[str],
-    definition: dg.PartitionsDefinition[Any] | None,
-    o: Options,
-    given: dict[str, Any],
+    fetch: Fetch, per_run: list[str], definition: dg.PartitionsDefinition[Any] | None, o: Options, given: dict[str, Any]
 ) -> "LoadPlan":
     from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 
