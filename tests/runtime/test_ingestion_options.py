@@ -140,7 +140,7 @@ def test_declared_columns_win_over_those_of_the_contract() -> None:
     [({}, "append"), ({"unique_key": "id"}, "merge"), ({"write": "append", "unique_key": "id"}, "append")],
 )
 def test_rows_are_merged_when_they_have_a_key(options: dict[str, Any], mode: str) -> None:
-    assert load_plan(build(**options).key).mode == mode
+    assert load_plan(build(**options).key).write == mode
 
 
 @pytest.mark.parametrize(("strict", "policy"), [(None, "additive"), (True, "strict"), ("filter", "drop_extra")])

@@ -3,15 +3,16 @@
 import datetime as dt
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.config import Settings, load_settings
-from cascade.errors import ConfigurationError, DefinitionError
-from cascade.ingestion.options import Options, more_often
+from cascade.errors import ConfigurationError, ContractError, DefinitionError
+from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.ingestion.runtime import is_transient, time_limit
 from cascade.lakehouse import BRANCH_METADATA, MISSING_ONLY_TAG, SNAPSHOT_METADATA, Lakehouse
@@ -44,11 +45,9 @@ CONTRACT_CHECK = "contract"
 _FRESHNESS_CHECK = "freshness"
 
 Fetch = Callable[..., object]
-Write = Literal["merge", "replace_partition", "append"]
-SchemaPolicy = Literal["strict", "additive", "drop_extra"]
 
-# Parameters of a fetch function that say what to load; all others are resources.
-_PER_RUN = {"partition_date": True, "partition_dates": False}
+# Parameters of a fetch function that say what to load; all others but `context` are resources.
+_PER_RUN = ("partition_date", "partition_dates")
 
 _plans: dict[dg.AssetKey, Callable[[dict[str, Any]], "LoadPlan"]] = {}
 
@@ -68,8 +67,8 @@ def cascade_ingestion(
     partition_column: str | None = ...,
     namespace: str = ...,
     write: Write = ...,
-    schema_policy: SchemaPolicy | None = ...,
-    on_invalid: Literal["fail", "quarantine"] = ...,
+    schema_policy: Policy | None = ...,
+    on_invalid: OnInvalid = ...,
     quarantine_limit: int = ...,
     order_by: str | None = ...,
     cron: str | None = ...,
@@ -93,8 +92,8 @@ def cascade_ingestion(
     partition_column: str | None = None,
     namespace: str = "raw",
     write: Write | None = None,
-    schema_policy: SchemaPolicy | None = None,
-    on_invalid: Literal["fail", "quarantine"] = "fail",
+    schema_policy: Policy | None = None,
+    on_invalid: OnInvalid = "fail",
     quarantine_limit: int = 1000,
     order_by: str | None = None,
     cron: str | None = None,
@@ -148,13 +147,12 @@ def cascade_ingestion(
     Raises:
         DefinitionError: An option is unknown, or options contradict each other; all problems are named.
     """
+    options = {name: value for name, value in locals().items() if name not in ("fetch", "unknown")}
     if unknown:
-        known = [name for name in inspect.signature(cascade_ingestion).parameters if name not in ("fetch", "unknown")]
         raise DefinitionError(
             f"@cascade_ingestion has no option {', '.join(f'`{name}`' for name in unknown)}.",
-            fix=f"the options are {', '.join(known)}.",
+            fix=f"the options are {', '.join(options)}.",
         )
-    options = {name: value for name, value in locals().items() if name not in ("fetch", "unknown")}
     build = functools.partial(_build_asset, options=options)
     return build if fetch is None else build(fetch)
 
@@ -174,41 +172,33 @@ def load_plan(key: dg.AssetKey, resources: dict[str, Any] | None = None) -> "Loa
 
 
 def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinition:
-    per_run = [name for name in inspect.signature(fetch).parameters if name in _PER_RUN]
-    resources = {name for name in inspect.signature(fetch).parameters if name not in (*_PER_RUN, "context")}
-    o = Options.of(fetch.__name__, options)
+    parameters = inspect.signature(fetch).parameters
+    per_run = [name for name in parameters if name in _PER_RUN]
+    resources = parameters.keys() - {*_PER_RUN, "context"}
+    o = Options.of(fetch.__name__, **options)
     if problems := list(o.problems(per_run)):
         where = f"@cascade_ingestion on `{fetch.__name__}`"
         raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
 
-    settings = _settings()
-    definition = o.partitions.definition(settings, current=more_often(o.cron, o.partitions))
-    table = f"{o.namespace}.{o.table_name}"
     key = dg.AssetKey([o.namespace, o.table_name])
-    contract = o.validation_schema
-    per_partition = _PER_RUN[per_run[0]] if per_run else None
-    freshness = o.freshness_hours
-
-    def plan(given: dict[str, Any]) -> "LoadPlan":
-        return _plan(table, functools.partial(fetch, **given), per_partition, definition, o)
-
-    _plans[key] = plan
-    checks = []
-    if contract is not None and o.validate:
-        checks.append(
-            dg.AssetCheckSpec(
-                CONTRACT_CHECK, asset=key, blocking=True, description=f"Every row fulfils {_name(contract)}."
-            )
-        )
-    if freshness and isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        checks.append(
-            dg.AssetCheckSpec(
-                _FRESHNESS_CHECK, asset=key, description=f"The newest partition ended within {freshness[1]:g} hours."
-            )
-        )
+    definition = o.partitions.definition(_settings(), o.cron)
+    _plans[key] = functools.partial(_plan, fetch, per_run, definition, o)
 
     # Options of Dagster that it calls beta are our choice: users need not read of it at every start.
     with disable_dagster_warnings():
+        checks, freshness = [], None
+        if o.checked:
+            model = o.validation_schema  # a class, or an object that may have no name
+            name = getattr(model, "__name__", None) or getattr(model, "name", None) or "the contract"
+            says = f"Every row fulfils {name}."
+            checks.append(dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, blocking=True, description=says))
+        if o.freshness_hours:
+            warn, fail = (dt.timedelta(hours=hours) for hours in o.freshness_hours)
+            freshness = dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn if warn < fail else None)
+            if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+                says = f"The newest partition ended within {o.freshness_hours[1]:g} hours."
+                checks.append(dg.AssetCheckSpec(_FRESHNESS_CHECK, asset=key, description=says))
+        retries = dg.RetryPolicy(max_retries=o.max_retries, delay=o.retry_delay_seconds) if o.max_retries else None
 
         @dg.asset(
             key=key,
@@ -216,44 +206,40 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
             description=inspect.getdoc(fetch),
             partitions_def=definition,
             backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
-            check_specs=checks or None,
+            check_specs=checks,
             required_resource_keys={"lakehouse"} | resources,
-            retry_policy=dg.RetryPolicy(max_retries=o.max_retries, delay=o.retry_delay_seconds)
-            if o.max_retries
-            else None,
-            freshness_policy=_freshness_policy(freshness),
+            retry_policy=retries,
+            freshness_policy=freshness,
             kinds={"python", "iceberg"},
-            metadata={TABLE_METADATA: table, **({CRON_METADATA: o.cron} if o.cron else {})},
+            metadata={TABLE_METADATA: o.table, **({CRON_METADATA: o.cron} if o.cron else {})},
         )
         def ingest(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # Dagster reads the annotation
-            lakehouse: Lakehouse = context.resources.lakehouse
             given: dict[str, Any] = {name: getattr(context.resources, name) for name in resources}
-            if "context" in inspect.signature(fetch).parameters:
+            if "context" in parameters:
                 given["context"] = context
-            return _run(context, lakehouse, key, given, o)
+            return _run(context, key, given, o)
 
     return ingest
 
 
 def _run(
-    context: dg.AssetExecutionContext, lakehouse: Lakehouse, key: dg.AssetKey, given: dict[str, Any], o: Options
+    context: dg.AssetExecutionContext, key: dg.AssetKey, given: dict[str, Any], o: Options
 ) -> dg.MaterializeResult[Any]:
-    from cascade.errors import ContractError
     from cascade.ingestion.load import load
 
-    names = {spec.name for spec in context.assets_def.check_specs}
+    lakehouse: Lakehouse = context.resources.lakehouse
     try:
         with time_limit(o.max_runtime_seconds, f"asset {key.to_user_string()}"):
             plan = load_plan(key, given)
             result = load(
                 plan,
                 lakehouse,
-                list(context.partition_keys) if plan.partitions else [],
+                list(context.partition_keys) if plan.definition else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
                 run_id=context.run.root_run_id or context.run.run_id,
             )
     except Exception as error:
-        if CONTRACT_CHECK in names and isinstance(error, ContractError):
+        if o.checked and isinstance(error, ContractError):
             # Logged, not yielded: what a step yields before it fails is lost.
             context.log_event(
                 dg.AssetCheckEvaluation(
@@ -264,16 +250,13 @@ def _run(
             raise
         raise dg.Failure(str(error), allow_retries=False) from error
     _tell(context, result, plan.table)
-    evidence = {SNAPSHOT_METADATA: str(result.snapshot_id), BRANCH_METADATA: lakehouse.branch}
+    evidence: dict[str, Any] = {SNAPSHOT_METADATA: str(result.snapshot_id), BRANCH_METADATA: lakehouse.branch}
     checks = []
-    if CONTRACT_CHECK in names:
-        checks.append(
-            dg.AssetCheckResult(
-                check_name=CONTRACT_CHECK, passed=True, metadata={**evidence, "quarantined_rows": result.quarantined}
-            )
-        )
-    if _FRESHNESS_CHECK in names and o.freshness_hours:
-        checks.append(_freshness_result(plan, lakehouse, o.freshness_hours, evidence))
+    if o.checked:
+        checked = {**evidence, "quarantined_rows": result.quarantined}
+        checks.append(dg.AssetCheckResult(check_name=CONTRACT_CHECK, passed=True, metadata=checked))
+    if o.freshness_hours and isinstance(plan.definition, dg.TimeWindowPartitionsDefinition):
+        checks.append(_freshness(o, plan.definition, lakehouse, evidence))
     return dg.MaterializeResult(metadata={**_metadata(result, plan.table), **evidence}, check_results=checks)
 
 
@@ -281,9 +264,9 @@ def _tell(context: dg.AssetExecutionContext, result: "LoadResult", table: str) -
     """Say in the log what happened, what is special about it first."""
     if result.skipped:
         context.log.info(f"{table}: {result.skipped} partitions are loaded already.")
-    if not result.partitions and result.skipped:
-        context.log.info(f"{table}: nothing to ingest.")
-        return
+        if not result.partitions:
+            context.log.info(f"{table}: nothing to ingest.")
+            return
     if result.inferred:
         context.log.warning(f"{table}: no schema is declared; its columns come from the data alone.")
     if result.dropped:
@@ -320,78 +303,59 @@ def _metadata(result: "LoadResult", table: str) -> dict[str, Any]:
 
 
 def _plan(
-    table: str,
-    fetch: Fetch,
-    per_partition: bool | None,
-    definition: dg.PartitionsDefinition[Any] | None,
-    o: Options,
+    fetch: Fetch, per_run: list[str], definition: dg.PartitionsDefinition[Any] | None, o: Options, given: dict[str, Any]
 ) -> "LoadPlan":
     from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 
     from cascade.ingestion.contract import Contract
     from cascade.ingestion.load import LoadPlan
 
-    model = o.validation_schema
-    contract = Contract(model) if model is not None else None
-    schema = o.iceberg_schema or (contract.schema if contract else None)
-    spec = o.partition_spec or UNPARTITIONED_PARTITION_SPEC
-    if schema is not None:
-        wanted = [*o.key, *filter(None, [o.partition_column, o.order_by])]
-        missing = sorted({c for c in wanted if c not in {f.name for f in schema.fields}})
-        if missing:
-            raise DefinitionError(
-                f"The schema has no column {', '.join(f'`{c}`' for c in missing)}.",
-                where=f"table {table}, columns {', '.join(f.name for f in schema.fields)}",
-                fix="declare it, or name another column in unique_key, partition_column or order_by.",
-            )
+    def calls(keys: Sequence[str]) -> Iterator[object]:
+        if "partition_date" in per_run:
+            for key in keys:
+                yield fetch(partition_date=key, **given)
+        elif per_run:
+            yield fetch(partition_dates=list(keys), **given)
+        else:
+            yield fetch(**given)
+
+    contract = None if o.validation_schema is None else Contract(o.validation_schema)
+    schema: Schema | None = o.iceberg_schema or (contract.schema if contract else None)
+    columns = [f.name for f in schema.fields] if schema else []
+    if schema and (missing := o.missing(columns)):
+        raise DefinitionError(
+            f"The schema has no column {missing}.",
+            where=f"table {o.table}, columns {', '.join(columns)}",
+            fix="declare it, or name another column in unique_key, partition_column or order_by.",
+        )
     return LoadPlan(
-        table=table,
-        fetch=fetch,
-        per_partition=per_partition,
-        partitions=definition,
-        partition_column=o.partition_column,
-        key=o.key,
+        **vars(o),
+        fetch=calls,
+        definition=definition,
         contract=contract,
         schema=schema,
-        spec=spec,
-        mode=o.write,
+        spec=o.partition_spec or UNPARTITIONED_PARTITION_SPEC,
         policy=o.schema_policy or (contract.policy if contract else "additive"),
-        on_invalid=o.on_invalid,
-        quarantine_limit=o.quarantine_limit,
-        order_by=o.order_by,
-        validate=o.validate,
     )
 
 
-def _name(contract: Any) -> str:
-    """Name a Pandera model, or a schema object, which may have no name."""
-    return getattr(contract, "__name__", None) or getattr(contract, "name", None) or "the contract"
-
-
-def _freshness_policy(hours: tuple[float, float] | None) -> dg.FreshnessPolicy | None:
-    if hours is None:
-        return None
-    warn, fail = (dt.timedelta(hours=h) for h in hours)
-    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn if warn < fail else None)
-
-
-def _freshness_result(
-    plan: "LoadPlan", lakehouse: Lakehouse, hours: tuple[float, float], evidence: dict[str, Any]
+def _freshness(
+    o: Options, definition: dg.TimeWindowPartitionsDefinition, lakehouse: Lakehouse, evidence: dict[str, Any]
 ) -> dg.AssetCheckResult:
     """Compare the end of the newest loaded partition with now: filling an old one proves nothing."""
     from cascade.ingestion.load import loaded_partitions
 
-    assert isinstance(plan.partitions, dg.TimeWindowPartitionsDefinition)
-    loaded = loaded_partitions(lakehouse.lake, lakehouse.ref, plan.table, plan.partitions)
-    ends = [plan.partitions.time_window_for_partition_key(key).end for key in loaded]
+    assert o.freshness_hours is not None
+    warn, fail = o.freshness_hours
+    loaded = loaded_partitions(lakehouse.lake, lakehouse.ref, o.table, definition)
+    ends = [definition.time_window_for_partition_key(key).end for key in loaded]
     age = (dt.datetime.now(dt.UTC) - max(ends)).total_seconds() / 3600 if ends else float("inf")
-    late = age > hours[1]
     return dg.AssetCheckResult(
         check_name=_FRESHNESS_CHECK,
-        passed=age <= hours[0],
-        severity=dg.AssetCheckSeverity.ERROR if late else dg.AssetCheckSeverity.WARN,
+        passed=age <= warn,
+        severity=dg.AssetCheckSeverity.ERROR if age > fail else dg.AssetCheckSeverity.WARN,
         description=f"The newest partition ended {max(age, 0):,.1f} hours ago; "
-        f"warn after {hours[0]:g}, fail after {hours[1]:g}.",
+        f"warn after {warn:g}, fail after {fail:g}.",
         metadata=evidence,
     )
 
@@ -401,6 +365,4 @@ def _settings() -> Settings:
     try:
         return load_settings()
     except ConfigurationError:
-        from pathlib import Path
-
         return Settings(project_dir=Path.cwd())

@@ -13,16 +13,15 @@ import pyarrow.compute as pc
 
 from cascade.iceberg.schema import storage_type
 from cascade.ingestion.text import python_value
-from cascade.ingestion.values import BadValueError, convert, in_utc, kind_of, not_a
+from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "infer_type"]
+__all__ = ["Values", "cast_column", "chunked", "infer_type"]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _NONE = type(None)
-_CANNOT_CAST = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 # Exact Python types of all values of a column, and the Arrow type that takes them over unchanged. Anything
 # else goes value by value: Arrow itself would cut 1.5 to 1, a datetime to its date, and read True as 1.
@@ -62,7 +61,7 @@ def cast_column(values: Values, target: pa.DataType) -> tuple[pa.ChunkedArray, d
         natural = _arrow(values) if isinstance(values, list) else _plain(values)
         if natural is not None and (cast := _cast_arrow(natural, target)) is not None:
             return cast, {}
-    except _CANNOT_CAST:
+    except CANNOT_CAST:
         pass
     return _cast_each(values if isinstance(values, list) else values.to_pylist(), target)
 
@@ -77,7 +76,7 @@ def infer_type(values: Values) -> pa.DataType | None:
         present = [in_utc(plain) for value in values if (plain := python_value(value)) is not None]
         try:
             natural = _arrow(present)
-        except _CANNOT_CAST:
+        except CANNOT_CAST:
             natural = None
         if natural is not None and natural.type == _TIMESTAMP and any(value.tzinfo is None for value in present):
             return pa.timestamp("us")
@@ -92,7 +91,8 @@ def infer_type(values: Values) -> pa.DataType | None:
         return pa.string()
 
 
-def _chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+def chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return an array as a chunked one."""
     return values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
 
 
@@ -113,14 +113,12 @@ def _arrow(values: list[Any]) -> pa.ChunkedArray | None:
         items = list(chain.from_iterable(value for value in values if value is not None))
         types = set(map(type, items)) - {_NONE}
     # Arrow drops the zone of a datetime when PYARROW_IGNORE_TIMEZONE is set, and importing pandera sets it.
-    if types == {datetime.datetime} and not {item.tzinfo for item in items if item is not None} <= {
-        None,
-        datetime.UTC,
-    }:
+    zones = {item.tzinfo for item in items if item is not None} if types == {datetime.datetime} else set()
+    if not zones <= {None, datetime.UTC}:
         return None
     for known, natural in _NATURAL:
         if types <= known:
-            return _chunked(pa.array(values, pa.list_(natural) if lists and natural is not None else natural))
+            return chunked(pa.array(values, pa.list_(natural) if lists and natural is not None else natural))
     return None
 
 
@@ -194,7 +192,7 @@ def _cast_each(values: Sequence[Any], target: pa.DataType) -> tuple[pa.ChunkedAr
     for position, value in enumerate(values):
         try:
             converted.append(convert(value, target))
-        except _CANNOT_CAST as error:
-            problems[position] = str(error) if isinstance(error, BadValueError) else not_a(value, target)
+        except BadValueError as error:
+            problems[position] = str(error)
             converted.append(None)
-    return _chunked(pa.array(converted, target)), problems
+    return chunked(pa.array(converted, target)), problems

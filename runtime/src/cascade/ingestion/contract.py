@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -12,18 +11,15 @@ import pyarrow.compute as pc
 
 from cascade.errors import ContractError, DefinitionError
 from cascade.iceberg.schema import pandera_schema, schema_from_pandera
-from cascade.ingestion.rows import Policy
+from cascade.ingestion.options import Policy
+from cascade.ingestion.text import shown
 
 __all__ = ["Contract"]
 
 _LOG = logging.getLogger(__name__)
 
 _POLICIES: dict[object, Policy] = {True: "strict", "filter": "drop_extra"}
-
 _NOT_NULL = "must not be null"
-
-#: Marks the column in which Pandera's polars API says whether a row passed.
-_PASSED = "check_output"
 
 
 class Contract:
@@ -46,19 +42,27 @@ class Contract:
     """
 
     def __init__(self, model: Any) -> None:
-        self._pandera = pandera_schema(model)
-        self._polars = type(self._pandera).__module__.startswith("pandera.api.polars")
-        self.name = str(getattr(model, "__name__", None) or self._pandera.name or "DataFrameSchema")
-        self.policy: Policy = _POLICIES.get(self._pandera.strict, "additive")
+        pandera = pandera_schema(model)
+        self._polars = type(pandera).__module__.startswith("pandera.api.polars")
+        self._columns: dict[str, Any] = pandera.columns
+        self._dtypes = {n: c.dtype if pandera.dtype is None else pandera.dtype for n, c in self._columns.items()}
+        own = [(n, check) for n, c in self._columns.items() for check in c.checks]
+        self._checks = [*own, *((None, check) for check in pandera.checks)]
+        self.name = str(getattr(model, "__name__", None) or pandera.name or "DataFrameSchema")
+        self.policy: Policy = _POLICIES.get(pandera.strict, "additive")
         self.schema = schema_from_pandera(model)
-        together = self._pandera.unique or []
-        self.unique: list[tuple[str, ...]] = [(n,) for n, column in self._pandera.columns.items() if column.unique]
-        if together:
+        self.unique: list[tuple[str, ...]] = [(n,) for n, c in self._columns.items() if c.unique]
+        if together := pandera.unique:
             self.unique.append((together,) if isinstance(together, str) else tuple(together))
-        self._refuse_changes()
-
-    def __repr__(self) -> str:
-        return f"Contract({self.name})"
+        changes = [f"`{n}` (default)" for n, c in self._columns.items() if c.default is not None]
+        changes += [f"`{n}` (parser)" for n, c in self._columns.items() if getattr(c, "parsers", None)]
+        changes += ["all columns (parser)"] if getattr(pandera, "parsers", None) else []
+        if changes:
+            raise DefinitionError(
+                f"The model would change the rows that it checks: {', '.join(changes)}.",
+                where=f"model `{self.name}`",
+                fix="change rows in the fetch function or in a transform; a contract only checks them.",
+            )
 
     def check(self, rows: pa.Table) -> dict[int, list[str]]:
         """Check all rows.
@@ -75,103 +79,75 @@ class Contract:
         broken: dict[int, list[str]] = {}
         if rows.num_rows == 0:
             return broken
-        for name, column in self._pandera.columns.items():
-            values = rows.column(name)
-            for passed, reason in _built_in(values, column, self._dtype(column)):
+        for name, column in self._columns.items():
+            values = rows[name]
+            for passed, reason in _built_in(values, column, self._dtypes[name]):
                 for position in _positions(passed):
-                    shown = "" if reason == _NOT_NULL else f"{_shown(values, position)} "
-                    broken.setdefault(position, []).append(f"column `{name}`: {shown}{reason}")
+                    value = "" if reason == _NOT_NULL else f"{shown(values[position].as_py())} "
+                    broken.setdefault(position, []).append(f"column `{name}`: {value}{reason}")
         frame = self._frame(rows)
-        for name, check in self._checks():
-            for position in self._failures(frame, name, check, rows.num_rows):
-                where, value = ("", "") if name is None else (f"column `{name}`: ", _shown(rows.column(name), position))
-                value = value and f" for {value}"
-                broken.setdefault(position, []).append(f"{where}check {_label(check)} failed{value}")
+        for where, check in self._checks:
+            for position in self._failures(frame, where, check, rows.num_rows):
+                reason = f"check {_label(check)} failed"
+                if where is not None:
+                    reason = f"column `{where}`: {reason} for {shown(rows[where][position].as_py())}"
+                broken.setdefault(position, []).append(reason)
         return broken
-
-    def _refuse_changes(self) -> None:
-        changes = [f"`{name}` (default)" for name, c in self._pandera.columns.items() if c.default is not None]
-        changes += [f"`{name}` (parser)" for name, c in self._pandera.columns.items() if getattr(c, "parsers", None)]
-        changes += ["all columns (parser)"] if getattr(self._pandera, "parsers", None) else []
-        if changes:
-            raise DefinitionError(
-                f"The model would change the rows that it checks: {', '.join(changes)}.",
-                where=f"model `{self.name}`",
-                fix="change rows in the fetch function or in a transform; a contract only checks them.",
-            )
-
-    def _checks(self) -> Iterator[tuple[str | None, Any]]:
-        for name, column in self._pandera.columns.items():
-            yield from ((name, check) for check in column.checks)
-        yield from ((None, check) for check in self._pandera.checks)
-
-    def _dtype(self, column: Any) -> Any:
-        return column.dtype if self._pandera.dtype is None else self._pandera.dtype
 
     def _frame(self, rows: pa.Table) -> Any:
         """The columns that checks look at, with the types that the model gives them."""
-        checks = list(self._checks())
-        whole = any(name is None or getattr(check, "groupby", None) is not None for name, check in checks)
-        names = [n for n in self._pandera.columns if whole or any(n == name for name, _ in checks)]
-        dtypes = {name: getattr(self._dtype(self._pandera.columns[name]), "type", None) for name in names}
-        return _polars_frame(rows.select(names), dtypes) if self._polars else _pandas_frame(rows.select(names), dtypes)
+        whole = any(name is None or getattr(check, "groupby", None) is not None for name, check in self._checks)
+        checked = {name for name, _ in self._checks}
+        dtypes = {n: getattr(dtype, "type", None) for n, dtype in self._dtypes.items() if whole or n in checked}
+        return (_polars_frame if self._polars else _pandas_frame)(rows, dtypes)
 
     def _failures(self, frame: Any, name: str | None, check: Any, height: int) -> list[int]:
         """The positions of the rows that fail a check."""
+        where = f"model `{self.name}`" + ("" if name is None else f", column `{name}`")
         try:
-            result = check(frame, name)
-            output = result.check_output.collect() if self._polars else result.check_output
-            passed = _polars_passed(output) if self._polars else _pandas_passed(output, frame, height)
+            output = check(frame, name).check_output
+            if self._polars:
+                passed = output.collect().get_column("check_output").to_arrow()
+            else:
+                passed = _pandas_passed(output, frame)
         except Exception as error:  # the function is the user's
             raise ContractError(
                 f"Check {_label(check)} cannot be run: {type(error).__name__}: {error}",
-                where=self._where(name),
+                where=where,
                 fix="make the check work for every row, missing values included.",
             ) from error
-        if len(passed) != height and not pc.all(passed).as_py() and not check.raise_warning:
+        failed = _positions(passed)
+        if check.raise_warning:
+            if failed:
+                _LOG.warning("Check %s failed, as a warning (%s, %s rows).", _label(check), where, f"{height:,}")
+            return []
+        if len(passed) == height:
+            return failed
+        if not pc.all(passed).as_py():
             raise ContractError(
                 f"Check {_label(check)} failed for the {height:,} rows together.",
-                where=self._where(name),
+                where=where,
                 fix="look at the fetched rows; a check that returns a value per row names them.",
             )
-        failed = _positions(passed)
-        if failed and check.raise_warning:
-            _LOG.warning(
-                "Check %s failed, as a warning (%s, %s rows).",
-                _label(check),
-                self._where(name),
-                f"{height:,}",
-            )
-        return [] if check.raise_warning or len(passed) != height else failed
-
-    def _where(self, name: str | None) -> str:
-        return f"model `{self.name}`" + ("" if name is None else f", column `{name}`")
+        return []
 
 
 def _built_in(values: pa.ChunkedArray, column: Any, dtype: Any) -> Iterator[tuple[pa.ChunkedArray, str]]:
     """What the declaration of a column says beside its checks: which rows pass, and the rule as text."""
     if column.required and not column.nullable:  # an optional column that is absent is null in every row
-        yield (
-            pc.invert(values.is_null(nan_is_null=pa.types.is_floating(values.type))),
-            _NOT_NULL,
-        )  # as Pandera has it
+        nan_is_null = pa.types.is_floating(values.type)  # as Pandera has it
+        yield pc.invert(values.is_null(nan_is_null=nan_is_null)), _NOT_NULL
     width = getattr(dtype, "bit_width", None)
     if width is not None and not pa.types.is_floating(values.type):
-        signed = getattr(dtype, "signed", True)
-        low, high = (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if signed else (0, 2**width - 1)
-        limits = pc.min_max(values)
-        if limits["min"].is_valid and (limits["min"].as_py() < low or limits["max"].as_py() > high):
-            wide = values.cast(pa.decimal128(38, 0))
-            fits = pc.and_(pc.greater_equal(wide, _whole(low)), pc.less_equal(wide, _whole(high)))
-            yield fits, f"does not fit `{dtype}`"
+        low, high = (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if getattr(dtype, "signed", True) else (0, 2**width - 1)
+        limits = pc.min_max(values).as_py()
+        if limits["min"] is not None and (limits["min"] < low or limits["max"] > high):
+            fits = [value is None or low <= value <= high for value in values.to_pylist()]
+            yield pa.chunked_array([fits]), f"does not fit `{dtype}`"
     categories = getattr(dtype, "categories", None)
     if categories is not None:
         known = pc.is_in(values, value_set=pa.array(list(categories), values.type))
         yield pc.or_(known, values.is_null()), f"is not one of {list(categories)}"
-
-
-def _whole(number: int) -> pa.Scalar:
-    return pa.scalar(Decimal(number), pa.decimal128(38, 0))
 
 
 def _positions(passed: pa.ChunkedArray) -> list[int]:
@@ -184,15 +160,10 @@ def _label(check: Any) -> str:
     return str(check.error or check.name or check)
 
 
-def _shown(values: pa.ChunkedArray, position: int) -> str:
-    text = repr(values[position].as_py())
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _pandas_frame(rows: pa.Table, dtypes: dict[str, Any]) -> Any:
     import pandas as pd
 
-    return pd.DataFrame({name: _pandas_series(rows.column(name), dtypes[name]) for name in rows.column_names})
+    return pd.DataFrame({name: _pandas_series(rows[name], dtype) for name, dtype in dtypes.items()})
 
 
 def _pandas_series(values: pa.ChunkedArray, dtype: Any) -> Any:
@@ -217,7 +188,7 @@ def _pandas_series(values: pa.ChunkedArray, dtype: Any) -> Any:
     return values.to_pandas(date_as_object=True)
 
 
-def _pandas_passed(output: Any, frame: Any, height: int) -> pa.Array:
+def _pandas_passed(output: Any, frame: Any) -> pa.Array:
     """One truth per row, or a single one for a check of all rows together."""
     import pandas as pd
 
@@ -236,13 +207,6 @@ def _pandas_passed(output: Any, frame: Any, height: int) -> pa.Array:
 def _polars_frame(rows: pa.Table, dtypes: dict[str, Any]) -> Any:
     import polars as pl
 
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    kinds = (pl.Categorical, pl.Enum, pl.Array)
-    same: dict[str, Any] = {name: dtype for name, dtype in dtypes.items() if any(dtype == kind for kind in kinds)}
-    return frame.cast(same, strict=False).lazy()  # type: ignore[arg-type]  # the model's own dtypes
-
-
-def _polars_passed(output: Any) -> pa.Array:
-    passed: pa.Array = output.get_column(_PASSED).to_arrow()
-    return passed
+    kinds = (pl.Categorical, pl.Enum, pl.Array)  # Arrow has them as what they are made of
+    own: Any = {name: dtype for name, dtype in dtypes.items() if any(dtype == kind for kind in kinds)}
+    return pl.DataFrame(rows.select(list(dtypes))).cast(own, strict=False).lazy()

@@ -5,7 +5,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -13,16 +13,20 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import DefinitionError
 
-__all__ = ["Partitions", "daily", "hourly", "monthly", "none", "static", "time_ranges", "weekly"]
+__all__ = ["NAMES", "Partitions", "daily", "hourly", "monthly", "none", "static", "time_ranges", "weekly"]
 
 Unit = Literal["hourly", "daily", "weekly", "monthly", "static", "none"]
+Day: TypeAlias = str | dt.date | None
 
-_KINDS: dict[str, type[dg.TimeWindowPartitionsDefinition]] = {
-    "hourly": dg.HourlyPartitionsDefinition,
-    "daily": dg.DailyPartitionsDefinition,
-    "weekly": dg.WeeklyPartitionsDefinition,
-    "monthly": dg.MonthlyPartitionsDefinition,
+# Partitions of time: Dagster's definition, and how many hours one has at least.
+_KINDS: dict[str, tuple[type[dg.TimeWindowPartitionsDefinition], int]] = {
+    "hourly": (dg.HourlyPartitionsDefinition, 1),
+    "daily": (dg.DailyPartitionsDefinition, 24),
+    "weekly": (dg.WeeklyPartitionsDefinition, 168),
+    "monthly": (dg.MonthlyPartitionsDefinition, 672),
 }
+#: Partitions that a word alone describes.
+NAMES = (*_KINDS, "none")
 # Dagster's end is exclusive, ours is the last day that is filled.
 _ONE_DAY = dt.timedelta(days=1)
 
@@ -45,55 +49,44 @@ class Partitions:
     timezone: str | None = None
     keys: tuple[str, ...] = ()
 
-    def definition(self, settings: Settings, *, current: bool) -> dg.PartitionsDefinition[Any] | None:
+    def definition(self, settings: Settings, cron: str | None) -> dg.PartitionsDefinition[Any] | None:
         """Return Dagster's definition; `None` for an unpartitioned asset.
 
         Args:
             settings: Where defaults come from.
-            current: Whether the partition that has begun but not ended exists too.
+            cron: The schedule; when it ticks within a partition, the one that has only begun exists too.
         """
         if self.unit == "none":
             return None
         if self.unit == "static":
             return dg.StaticPartitionsDefinition(list(self.keys))
+        kind, hours = _KINDS[self.unit]
         zone = ZoneInfo(self.timezone or settings.timezone)
         # A date means midnight in the zone of the partitions.
         start, end = (
             None if day is None else dt.datetime.combine(day, dt.time(), zone)
             for day in (self.start or settings.partitions_start, self.end and self.end + _ONE_DAY)
         )
-        return _KINDS[self.unit](
-            start_date=start,
-            end_date=end,
-            timezone=str(zone),
-            end_offset=1 if current and end is None else 0,  # type: ignore[call-arg]
-        )
+        current = cron is not None and end is None and _ticks_within(cron, hours)
+        return kind(start_date=start, end_date=end, timezone=str(zone), end_offset=int(current))  # type: ignore[call-arg]
 
 
-def daily(
-    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
-) -> Partitions:
+def daily(*, start: Day = None, end: Day = None, timezone: str | None = None) -> Partitions:
     """One partition a day, from `start` to `end`, both included."""
     return _time("daily", start, end, timezone)
 
 
-def hourly(
-    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
-) -> Partitions:
+def hourly(*, start: Day = None, end: Day = None, timezone: str | None = None) -> Partitions:
     """One partition an hour, from the first hour of `start` to the last one of `end`."""
     return _time("hourly", start, end, timezone)
 
 
-def weekly(
-    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
-) -> Partitions:
+def weekly(*, start: Day = None, end: Day = None, timezone: str | None = None) -> Partitions:
     """One partition a week, Sunday to Saturday, of the whole weeks from `start` to `end`."""
     return _time("weekly", start, end, timezone)
 
 
-def monthly(
-    *, start: str | dt.date | None = None, end: str | dt.date | None = None, timezone: str | None = None
-) -> Partitions:
+def monthly(*, start: Day = None, end: Day = None, timezone: str | None = None) -> Partitions:
     """One partition a month, of the whole months from `start` to `end`."""
     return _time("monthly", start, end, timezone)
 
@@ -156,7 +149,15 @@ def unpack_keys(definition: dg.PartitionsDefinition[Any], packed: str) -> set[st
     return loaded
 
 
-def _time(unit: Unit, start: str | dt.date | None, end: str | dt.date | None, timezone: str | None) -> Partitions:
+def _ticks_within(cron: str, hours: int) -> bool:
+    from croniter import croniter
+
+    ticks = croniter(cron, dt.datetime(2024, 1, 1, tzinfo=dt.UTC))
+    first, second = ticks.get_next(dt.datetime), ticks.get_next(dt.datetime)
+    return bool(second - first < dt.timedelta(hours=hours))
+
+
+def _time(unit: Unit, start: Day, end: Day, timezone: str | None) -> Partitions:
     first, last = _day(start, "start"), _day(end, "end")
     if first and last and last < first:
         raise DefinitionError(
@@ -170,7 +171,7 @@ def _time(unit: Unit, start: str | dt.date | None, end: str | dt.date | None, ti
     return Partitions(unit, first, last, timezone)
 
 
-def _day(value: str | dt.date | None, name: str) -> dt.date | None:
+def _day(value: Day, name: str) -> dt.date | None:
     if value is None or isinstance(value, dt.date):
         return value
     try:

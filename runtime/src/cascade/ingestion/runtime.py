@@ -50,8 +50,7 @@ class _TimeLimitError(IngestionError):
     """The load took longer than it may."""
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float, what: str) -> Iterator[None]:
+def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
     """Stop the block when it takes longer, also while it waits for a server.
 
     On the main thread, where Dagster's in-process executor runs steps, a signal interrupts system calls;
@@ -64,18 +63,17 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     Raises:
         IngestionError: The limit was reached.
     """
+    fix = "raise max_runtime_seconds, or load fewer partitions at once."
+    error = _TimeLimitError(f"Stopped after {seconds:g} seconds.", where=what, fix=fix)
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        limit = _limit_by_signal(seconds, what)
-    else:
-        limit = _limit_by_thread(seconds, what)
-    with limit:
-        yield
+        return _limit_by_signal(seconds, error)
+    return _limit_by_thread(seconds, error)
 
 
 @contextlib.contextmanager
-def _limit_by_signal(seconds: float, what: str) -> Iterator[None]:
+def _limit_by_signal(seconds: float, error: IngestionError) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _error(seconds, what)
+        raise error
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -87,26 +85,14 @@ def _limit_by_signal(seconds: float, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _limit_by_thread(seconds: float, what: str) -> Iterator[None]:
-    thread = threading.get_ident()
-
-    def stop() -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeLimitError))
-
-    timer = threading.Timer(seconds, stop)
+def _limit_by_thread(seconds: float, error: IngestionError) -> Iterator[None]:
+    thread, kind = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_TimeLimitError)
+    timer = threading.Timer(seconds, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, kind))
     timer.daemon = True
     timer.start()
     try:
         yield
     except _TimeLimitError:
-        raise _error(seconds, what) from None
+        raise error from None
     finally:
         timer.cancel()
-
-
-def _error(seconds: float, what: str) -> IngestionError:
-    return _TimeLimitError(
-        f"Stopped after {seconds:g} seconds.",
-        where=what,
-        fix="raise max_runtime_seconds, or load fewer partitions at once.",
-    )

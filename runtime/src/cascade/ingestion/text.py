@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["json_text", "python_value", "snake_case"]
+__all__ = ["json_text", "python_value", "shown", "snake_case"]
 
 
 def json_text(value: object) -> str:
@@ -20,6 +20,12 @@ def json_text(value: object) -> str:
     except (TypeError, ValueError):
         text = json.dumps(_jsonable(value), ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: a megabyte is cut."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @functools.cache

@@ -8,80 +8,73 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from cascade.iceberg.schema import iceberg_type
-from cascade.ingestion.text import json_text, python_value, snake_case
+from cascade.ingestion.text import json_text, python_value, shown, snake_case
 
-__all__ = ["BadValueError", "convert", "in_utc", "kind_of", "not_a"]
+__all__ = ["CANNOT_CAST", "BadValueError", "convert", "in_utc", "kind_of"]
 
-_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
-    ("null", pa.types.is_null),
-    ("bool", pa.types.is_boolean),
-    ("int", pa.types.is_integer),
-    ("float", pa.types.is_floating),
-    ("decimal", pa.types.is_decimal),
-    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t)),
-    ("date", pa.types.is_date),
-    ("timestamp", pa.types.is_timestamp),
-    ("time", pa.types.is_time),
-    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)),
-    ("struct", pa.types.is_struct),
-    ("map", pa.types.is_map),
-)
+#: What a conversion raises for a value that it cannot convert.
+CANNOT_CAST = (pa.ArrowException, ValueError, TypeError, ArithmeticError)
+
+_NUMBERS = (int, float, decimal.Decimal)
+
+_Converter: TypeAlias = Callable[[Any, pa.DataType], Any]
 
 
 def kind_of(arrow_type: pa.DataType) -> str:
     """Return the kind of an Arrow type, whatever its width: `int`, `string`, `timestamp`, …"""
-    return next((kind for kind, test in _KINDS if test(arrow_type)), "other")
+    return _kind(arrow_type)[0]
 
 
 def in_utc(value: Any) -> Any:
     """Return an aware datetime in UTC, anything else as it is."""
-    return (
-        value.astimezone(datetime.UTC) if isinstance(value, datetime.datetime) and value.tzinfo is not None else value
-    )
+    aware = isinstance(value, datetime.datetime) and value.tzinfo is not None
+    return value.astimezone(datetime.UTC) if aware else value
 
 
 class BadValueError(ValueError):
-    """A value that its column cannot hold; the text says which and why."""
+    """A value that its column cannot hold; the text says which and why: "'abc' is not a double"."""
 
     def __init__(self, value: object, target: pa.DataType, why: str = "") -> None:
-        super().__init__(not_a(value, target, why))
-
-
-def not_a(value: object, target: pa.DataType, why: str = "") -> str:
-    """Say that a value is not one of a type: "'abc' is not a double"."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    try:
-        word = re.sub(r"-?\d+: |optional ", "", str(iceberg_type(target)))
-    except TypeError:
-        word = str(target)
-    article = "an" if word[0] in "aeiou" else "a"
-    return f"{shown} is not {article} {word}" + (f" ({why})" if why else "")
+        try:
+            word = re.sub(r"-?\d+: |optional ", "", str(iceberg_type(target)))
+        except TypeError:
+            word = str(target)
+        article = "an" if word[0] in "aeiou" else "a"
+        super().__init__(f"{shown(value)} is not {article} {word}" + (f" ({why})" if why else ""))
 
 
 def convert(value: Any, target: pa.DataType) -> Any:
     """Return the Python value that Arrow stores in a column of the type.
 
     Raises:
-        BadValueError: The value is none of the type; other errors of a conversion mean the same.
+        BadValueError: The value is none of the type.
     """
     value = python_value(value)
     if value is None:
         return None
-    return _CONVERTERS.get(kind_of(target), _to_other)(value, target)
+    try:
+        return _kind(target)[1](value, target)
+    except BadValueError:
+        raise
+    except CANNOT_CAST:
+        raise BadValueError(value, target) from None
+
+
+def _require(value: Any, target: pa.DataType, *kinds: type) -> None:
+    """Refuse what is of another kind; True is no number."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise BadValueError(value, target)
 
 
 def _to_int(value: Any, target: pa.DataType) -> int:
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(\.\d+)?([eE]\+?\d{1,2})?\s*", value, re.ASCII):
         value = decimal.Decimal(value.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal):
-        raise BadValueError(value, target)
+    _require(value, target, *_NUMBERS)
     number = int(value)
     if number != value:
         raise BadValueError(value, target, "it has a fraction")
@@ -91,8 +84,7 @@ def _to_int(value: Any, target: pa.DataType) -> int:
 
 
 def _to_float(value: Any, target: pa.DataType) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | str):
-        raise BadValueError(value, target)
+    _require(value, target, *_NUMBERS, str)
     if isinstance(value, str) and "_" in value:
         raise BadValueError(value, target)
     number = float(value)
@@ -104,12 +96,8 @@ def _to_float(value: Any, target: pa.DataType) -> float:
 
 
 def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | str):
-        raise BadValueError(value, target)
-    try:
-        number = decimal.Decimal(repr(value) if isinstance(value, float) else value)
-    except decimal.InvalidOperation:
-        raise BadValueError(value, target) from None
+    _require(value, target, *_NUMBERS, str)
+    number = decimal.Decimal(repr(value) if isinstance(value, float) else value)
     if not number.is_finite() or (isinstance(value, str) and "_" in value):
         raise BadValueError(value, target)
     sign, digits, exponent = number.normalize(decimal.Context(prec=1000)).as_tuple()
@@ -120,13 +108,16 @@ def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
 
 
 def _to_bool(value: Any, target: pa.DataType) -> bool:
-    text = value.strip().lower() if isinstance(value, str) else ""
-    if not isinstance(value, bool) and text not in ("true", "false"):
+    if isinstance(value, bool):
+        return value
+    _require(value, target, str)
+    text: str = value.strip().lower()
+    if text not in ("true", "false"):
         raise BadValueError(value, target)
-    return value if isinstance(value, bool) else text == "true"
+    return text == "true"
 
 
-def _to_string(value: Any, target: pa.DataType) -> str:
+def _to_text(value: Any, target: pa.DataType) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, bool | dict | list | tuple | set | Mapping):
@@ -145,11 +136,10 @@ def _to_string(value: Any, target: pa.DataType) -> str:
     return text
 
 
-def _to_binary(value: Any, target: pa.DataType) -> bytes:
+def _to_bytes(value: Any, target: pa.DataType) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise BadValueError(value, target)
+    _require(value, target, bytes, bytearray, memoryview)
     return bytes(value)
 
 
@@ -170,8 +160,7 @@ def _to_timestamp(value: Any, target: pa.DataType) -> datetime.datetime:
 def _to_date(value: Any, target: pa.DataType) -> datetime.date:
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value
-    if not isinstance(value, datetime.datetime | str):
-        raise BadValueError(value, target)
+    _require(value, target, datetime.datetime, str)
     moment = _to_timestamp(value, pa.timestamp("us"))
     if moment.time() != datetime.time():
         raise BadValueError(value, target, "it has a time of day")
@@ -179,23 +168,20 @@ def _to_date(value: Any, target: pa.DataType) -> datetime.date:
 
 
 def _to_time(value: Any, target: pa.DataType) -> datetime.time:
-    if isinstance(value, str):
-        return datetime.time.fromisoformat(value.strip())
-    if not isinstance(value, datetime.time):
-        raise BadValueError(value, target)
-    return value
+    if isinstance(value, datetime.time):
+        return value
+    _require(value, target, str)
+    return datetime.time.fromisoformat(value.strip())
 
 
 def _to_list(value: Any, target: pa.DataType) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise BadValueError(value, target)
+    _require(value, target, list, tuple)
     return [convert(item, target.value_type) for item in value]
 
 
 def _to_struct(value: Any, target: pa.DataType) -> dict[str, Any]:
     """Fields that the target does not declare are left out; names match as those of columns do."""
-    if not isinstance(value, Mapping):
-        raise BadValueError(value, target)
+    _require(value, target, Mapping)
     by_name = {snake_case(str(name)): item for name, item in value.items()}
     return {
         field.name: convert(value.get(field.name, by_name.get(snake_case(field.name))), field.type) for field in target
@@ -212,17 +198,23 @@ def _to_other(value: Any, target: pa.DataType) -> Any:
     return value
 
 
-_CONVERTERS: dict[str, Callable[[Any, pa.DataType], Any]] = {
-    "bool": _to_bool,
-    "int": _to_int,
-    "float": _to_float,
-    "decimal": _to_decimal,
-    "string": _to_string,
-    "binary": _to_binary,
-    "date": _to_date,
-    "timestamp": _to_timestamp,
-    "time": _to_time,
-    "list": _to_list,
-    "struct": _to_struct,
-    "map": _to_map,
-}
+def _kind(arrow_type: pa.DataType) -> tuple[str, _Converter]:
+    return next(((kind, to_kind) for kind, test, to_kind in _KINDS if test(arrow_type)), ("other", _to_other))
+
+
+# Kinds of Arrow types, how one is recognised, and what converts a value to it.
+_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], _Converter], ...] = (
+    ("null", pa.types.is_null, _to_other),
+    ("bool", pa.types.is_boolean, _to_bool),
+    ("int", pa.types.is_integer, _to_int),
+    ("float", pa.types.is_floating, _to_float),
+    ("decimal", pa.types.is_decimal, _to_decimal),
+    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t), _to_text),
+    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t), _to_bytes),
+    ("date", pa.types.is_date, _to_date),
+    ("timestamp", pa.types.is_timestamp, _to_timestamp),
+    ("time", pa.types.is_time, _to_time),
+    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t), _to_list),
+    ("struct", pa.types.is_struct, _to_struct),
+    ("map", pa.types.is_map, _to_map),
+)
