@@ -6,6 +6,7 @@ import abc
 import contextlib
 import datetime as dt
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -180,32 +181,30 @@ class _Folder(Warehouse):
 
     def files_of(self, table: str) -> list[StoredFile]:
         found = []
-        for folder in self._folders_of(table):
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.is_file(follow_symlinks=False):
-                            stat = entry.stat(follow_symlinks=False)
-                            path = entry.path[len(self._root) + 1 :]
-                            found.append(StoredFile(path, stat.st_size, _utc(stat.st_mtime)))
+        for folder, names in self._walk(table):
+            for path in (f"{folder}/{name}" for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    info = os.lstat(path)
+                    if stat.S_ISREG(info.st_mode):
+                        found.append(StoredFile(path[len(self._root) + 1 :], info.st_size, _utc(info.st_mtime)))
         return found
 
     def tidy(self) -> None:
         for table in self.tables():
-            for folder in reversed([*self._folders_of(table)]):
+            for folder, _ in reversed([*self._walk(table)]):
                 _remove_if_empty(folder)
             _remove_if_empty(f"{self._root}/{table}")
         for namespace in _folders(self._root):
             if namespace.name != NOTES:
                 _remove_if_empty(namespace.path)
 
-    def _folders_of(self, table: str) -> Iterator[str]:
-        """Return the folders of a table that may hold files, outer ones first; links are not followed."""
+    def _walk(self, table: str) -> Iterator[tuple[str, list[str]]]:
+        """Return the folders of a table that may hold files, and what is in them; links are not followed."""
         for part in _PARTS:
             top = f"{self._root}/{table}/{part}"
             if os.path.isdir(top) and not os.path.islink(top):
-                for folder, _, _ in os.walk(top):
-                    yield folder
+                for folder, _, names in os.walk(top):
+                    yield folder, names
 
     def _remove(self, path: str) -> None:
         folder, _, name = path.rpartition("/")

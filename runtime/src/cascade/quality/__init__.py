@@ -101,7 +101,7 @@ def _build(
     _require_function(function, table, allowed=_PARAMETERS if checks is None else ())
     key = dg.AssetKey(table.split("."))
     name, description = function.__name__, inspect.getdoc(function)
-    group = checks or [Check(name, description or "", partial(_call, function))]
+    group = tuple(checks or [Check(name, description or "", partial(_call, function))])
     with disable_dagster_warnings():
         specs = [
             dg.AssetCheckSpec(

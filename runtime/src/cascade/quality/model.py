@@ -48,13 +48,7 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a check looks at.
-
-    Attributes:
-        table: `namespace.table`.
-        lakehouse: The lakehouse, bound to the run's branch.
-        context: Dagster's, of the run.
-    """
+    """What a check looks at: the table `namespace.table`, on the run's branch."""
 
     table: str
     lakehouse: Lakehouse

@@ -19,12 +19,7 @@ _Window = tuple[dt.datetime, dt.datetime, str]
 
 
 def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
-    """Count the rows of each partition that the run fills.
-
-    Returns:
-        Rows by partition key, 0 for an empty one, none at all for a run without partitions; and the statement
-        that counted.
-    """
+    """Return the rows of each partition that the run fills, none for a run without, and the statement that counted."""
     keys, windows = _partitions(scope)
     if not keys:
         return {}, ""
