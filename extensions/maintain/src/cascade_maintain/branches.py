@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, drop_leftovers
 from cascade.errors import BranchNotFoundError, CascadeError
-from cascade.lakehouse import branch_of_run, is_run_branch
+from cascade.lakehouse import BRANCH_TAG, branch_of_run, is_run_branch
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, RunRecord, RunsFilter
+    from dagster import DagsterInstance, RunRecord
 
 __all__ = ["Cleaning", "clean_branches", "unfinished_since"]
 
@@ -115,10 +116,9 @@ def unfinished_since(instance: DagsterInstance, *, but: str = "") -> dt.datetime
     from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
     now = dt.datetime.now(dt.UTC)
-    records = instance.get_run_records(
-        RunsFilter(statuses=list(NOT_FINISHED_STATUSES), created_after=now - _LONGEST_RUN)
-    )
-    begun = [_utc(record.create_timestamp) for record in records if record.dagster_run.run_id != but]
+    wanted = RunsFilter(statuses=list(NOT_FINISHED_STATUSES), created_after=now - _LONGEST_RUN)
+    records = instance.get_run_records(wanted)
+    begun = [record.create_timestamp for record in records if record.dagster_run.run_id != but]
     return min(begun) - _MARGIN if begun else None
 
 
@@ -128,27 +128,23 @@ class _Runs:
 
     instance: DagsterInstance
     settings: Settings
-    _ids: list[str] | None = None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of all runs."""
+        return list(self.instance.get_run_ids())
 
     def of(self, branch: str) -> list[RunRecord]:
         """Return the records of all runs of a branch, re-executions and those of a backfill included."""
         from dagster import RunsFilter
 
-        from cascade.lakehouse import BRANCH_TAG
-
         name = branch.removeprefix(_PREFIX)
-        roots = [run_id for run_id in self.ids() if run_id.startswith(name)]
+        roots = [run_id for run_id in self.ids if run_id.startswith(name)]
         filters = [RunsFilter(tags={BRANCH_TAG: branch}), RunsFilter(tags={"dagster/backfill": name})]
-        filters += [RunsFilter(tags={"dagster/root_run_id": roots})] if roots else []
-        filters += [RunsFilter(run_ids=roots)] if roots else []
-        found = {r.dagster_run.run_id: r for f in filters for r in self._records(f)}
+        if roots:
+            filters += [RunsFilter(tags={"dagster/root_run_id": roots}), RunsFilter(run_ids=roots)]
+        found = {r.dagster_run.run_id: r for wanted in filters for r in self.instance.get_run_records(wanted)}
         return [r for r in found.values() if branch_of_run(r.dagster_run, self.settings) == branch]
-
-    def ids(self) -> list[str]:
-        """Return the ids of all runs, read once."""
-        if self._ids is None:
-            self._ids = list(self.instance.get_run_ids())
-        return self._ids
 
     def backfill_goes_on(self, branch: str) -> bool:
         """Say whether the branch belongs to a backfill that has not ended."""
@@ -162,9 +158,6 @@ class _Runs:
         run = self.instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
-    def _records(self, wanted: RunsFilter) -> list[RunRecord]:
-        return list(self.instance.get_run_records(wanted))
-
 
 def _judge(
     lake: BranchingCatalog, branch: Branch, runs: _Runs, now: dt.datetime, older_than: dt.timedelta
@@ -177,17 +170,16 @@ def _judge(
         return f"run {alive[0].run_id} has not ended ({alive[0].status.value})", True
     if runs.backfill_goes_on(branch.name):
         return "its backfill has not ended", True
-    return _judge_idle(
-        branch, bool(records), now - max([branch.created_at, *_ends(records), *_writes(lake, branch)]), older_than
-    )
+    idle = now - max([branch.created_at, *_ends(records), *_writes(lake, branch)])
+    return _judge_idle(branch.name, bool(records), idle, older_than)
 
 
-def _judge_idle(branch: Branch, known: bool, idle: dt.timedelta, older_than: dt.timedelta) -> tuple[str, bool]:
+def _judge_idle(branch: str, known: bool, idle: dt.timedelta, older_than: dt.timedelta) -> tuple[str, bool]:
     if idle < older_than:
         return f"it was used {_days(idle)} ago", True
     if known:
         return f"its run ended, idle for {_days(idle)}", False
-    if not _MADE_BY_A_RUN.fullmatch(branch.name):
+    if not _MADE_BY_A_RUN.fullmatch(branch):
         return "somebody made it", True
     if idle < _UNKNOWN_FACTOR * older_than:
         return f"its run is not known here, and it is idle for {_days(idle)} only", True
@@ -196,7 +188,7 @@ def _judge_idle(branch: Branch, known: bool, idle: dt.timedelta, older_than: dt.
 
 def _ends(records: list[RunRecord]) -> Iterator[dt.datetime]:
     for record in records:
-        yield _utc(record.create_timestamp)
+        yield record.create_timestamp
         if record.end_time is not None:
             yield dt.datetime.fromtimestamp(record.end_time, dt.UTC)
 
@@ -218,22 +210,13 @@ def _leftovers(data_path: Path, runs: _Runs, now: dt.datetime, older_than: dt.ti
             return now - dt.datetime.fromtimestamp(path.lstat().st_mtime, dt.UTC) >= older_than
         return False
 
-    for folder in _below(data_path / "dbt" / "runs"):
-        if old(folder) and runs.has_ended(folder.name):
-            yield folder
-    for spilled in _below(data_path / "tmp"):
-        if old(spilled):
-            yield spilled
-    for half in data_path.glob("*.new"):
-        if old(half):
-            yield half
+    for pattern in ("dbt/runs/*", "tmp/*", "*.new"):
+        for path in sorted(data_path.glob(pattern)):
+            if old(path) and runs.has_ended(path.name):  # a folder of dbt is named after its run
+                yield path
     log = data_path / "dbt" / "dbt.log"
     if log.is_file() and log.stat().st_size > _LOG_BYTES:
         yield log
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _discard(path: Path) -> None:
@@ -241,10 +224,6 @@ def _discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _utc(moment: dt.datetime) -> dt.datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _days(age: dt.timedelta) -> str:

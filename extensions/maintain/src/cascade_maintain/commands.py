@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from collections import defaultdict
+from functools import partial
 
 from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, progress, say
@@ -14,6 +15,7 @@ from cascade.errors import LeaseHeldError
 
 __all__ = ["maintain"]
 
+_age = partial(click.option, metavar="AGE", show_default=True)
 _dry_run = click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
 
 
@@ -26,13 +28,7 @@ def maintain() -> None:
 
 
 @maintain.command()
-@click.option(
-    "--older-than",
-    default="7d",
-    show_default=True,
-    metavar="AGE",
-    help="How long ago the last thing happened on a branch, such as 7d or 12h.",
-)
+@_age("--older-than", default="7d", help="How long ago the last thing happened on a branch, such as 7d or 12h.")
 @_dry_run
 @json_option
 def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
@@ -72,18 +68,10 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
 
 @maintain.command()
-@click.option(
-    "--older-than",
-    default="3d",
-    show_default=True,
-    metavar="AGE",
-    help="How old a file must be, such as 3d or 12h; longer than the longest run.",
-)
-@click.option(
+@_age("--older-than", default="3d", help="How old a file must be, such as 3d or 12h; longer than the longest run.")
+@_age(
     "--keep-history",
     default="30d",
-    show_default=True,
-    metavar="AGE",
     help="How long entries of `cascade branch log` can be restored, and `main` be read as it stood.",
 )
 @_dry_run
@@ -120,11 +108,11 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
             }
         )
     else:
-        tables: dict[str, list[int]] = {}
+        tables = defaultdict(list)
         for file in done.removed:
-            tables.setdefault(".".join(file.path.split("/")[:2]), []).append(file.size)
+            tables[".".join(file.path.split("/")[:2])].append(file.size)
         if tables:
-            rows: list[list[Any]] = [[name, len(sizes), sum(sizes) / 1e6] for name, sizes in sorted(tables.items())]
+            rows = [(name, len(sizes), sum(sizes) / 1e6) for name, sizes in sorted(tables.items())]
             print_table(["table", "files", "MB"], rows)
         say(
             f"{'Would remove' if dry_run else 'Removed'} {len(done.removed):,} files, {size / 1e6:,.1f} MB; "

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError
 from cascade_maintain.marks import Marks
-from cascade_maintain.warehouse import StoredFile, Warehouse, open_warehouse
+from cascade_maintain.warehouse import StoredFile, Warehouse, in_threads, open_warehouse
 
 __all__ = ["Collection", "collect_files"]
 
 _METADATA = ".metadata.json"
 _SHOWN = 10
-_THREADS = 16
 
 
 @dataclass
@@ -81,25 +79,37 @@ def collect_files(
     candidates = _candidates(warehouse, marks, found)
     tell("listed", f"{len(candidates):,} files that nothing needs")
     if dry_run:
-        found.removed = _garbage(candidates, marks)
+        states, others = _garbage(candidates, marks)
+        found.removed = states + others
         return found
     # An old state is restored before its metadata goes, and is marked; or afterwards, and is refused.
     with lake.history_lock():
         _mark(lake, marks, found.since)
-        garbage = _garbage(candidates, marks)
-        _remove(warehouse, [file for file in garbage if file.path.endswith(_METADATA)], found, tell)
+        states, others = _garbage(candidates, marks)
+        _remove(warehouse, states, found, tell)
     # Whatever happens now: a state whose metadata is there is whole.
     if not found.failed:
-        _remove(warehouse, [file for file in garbage if not file.path.endswith(_METADATA)], found, tell)
+        _remove(warehouse, others, found, tell)
         warehouse.tidy()
     return found
 
 
 def _mark(lake: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
+    """Mark what the lake needs now; refuse to go on where that cannot be told."""
     needed = lake.locations(since)
     marks.add(needed.standing)
     marks.add(needed.history, lenient=True)
-    _refuse_unless_clear(marks)
+    if marks.problems:
+        shown = sorted(marks.problems)[:_SHOWN]
+        more = len(marks.problems) - len(shown)
+        raise CatalogError(
+            "What the lake needs cannot be told, so nothing was removed.\n"
+            + "\n".join(f"    {problem}" for problem in shown)
+            + (f"\n    and {more:,} more" if more else ""),
+            where=marks.warehouse.place,
+            fix="bring the files back, or drop the tables or branches that need them; tables must live in the "
+            "warehouse.",
+        )
 
 
 def _candidates(warehouse: Warehouse, marks: Marks, found: Collection) -> list[StoredFile]:
@@ -121,44 +131,30 @@ def _candidates(warehouse: Warehouse, marks: Marks, found: Collection) -> list[S
     return candidates
 
 
-def _garbage(candidates: list[StoredFile], marks: Marks) -> list[StoredFile]:
-    """Return what is to be removed, in that order: the metadata first, then what it names."""
-    unmarked = (file for file in candidates if file.path not in marks.paths)
-    return sorted(unmarked, key=lambda file: (not file.path.endswith(_METADATA), file.path))
+def _garbage(candidates: list[StoredFile], marks: Marks) -> tuple[list[StoredFile], list[StoredFile]]:
+    """Return what is to be removed: the metadata, which goes first, and what it names."""
+    unmarked = sorted((file for file in candidates if file.path not in marks.paths), key=lambda file: file.path)
+    states = [file for file in unmarked if file.path.endswith(_METADATA)]
+    return states, [file for file in unmarked if not file.path.endswith(_METADATA)]
 
 
 def _look_for(unseen: set[str], warehouse: Warehouse, found: Collection) -> None:
     """See why needed files are not listed: they are missing, or known by another name, and then nothing is safe."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for path, exists in zip(unseen, threads.map(warehouse.exists, unseen), strict=True):
-            if exists:
-                raise CatalogError(
-                    "A file that a table needs is not listed under its own name; nothing was removed.",
-                    where=f"{warehouse.place}/{path}",
-                    fix="tables keep files in namespace/table/data and namespace/table/metadata of the warehouse, "
-                    "and no links lead there; move this table's files, or run again if it was just dropped.",
-                )
-            found.missing.append(path)
-
-
-def _refuse_unless_clear(marks: Marks) -> None:
-    if marks.problems:
-        shown = sorted(marks.problems)[:_SHOWN]
-        more = len(marks.problems) - len(shown)
-        raise CatalogError(
-            "What the lake needs cannot be told, so nothing was removed.\n"
-            + "\n".join(f"    {problem}" for problem in shown)
-            + (f"\n    and {more:,} more" if more else ""),
-            where=marks.warehouse.place,
-            fix="bring the files back, or drop the tables or branches that need them; tables must live in the "
-            "warehouse.",
-        )
+    for path, exists in in_threads(warehouse.exists, unseen):
+        if exists:
+            raise CatalogError(
+                "A file that a table needs is not listed under its own name; nothing was removed.",
+                where=f"{warehouse.place}/{path}",
+                fix="tables keep files in namespace/table/data and namespace/table/metadata of the warehouse, "
+                "and no links lead there; move this table's files, or run again if it was just dropped.",
+            )
+        found.missing.append(path)
 
 
 def _remove(warehouse: Warehouse, files: list[StoredFile], found: Collection, tell: Callable[[str, str], None]) -> None:
-    for file, (path, problem) in zip(files, warehouse.remove([f.path for f in files]), strict=True):
+    for file, problem in warehouse.remove(files):
         if problem:
-            found.failed[path] = problem
+            found.failed[file.path] = problem
         else:
             found.removed.append(file)
         if len(found.removed) % 10_000 == 0 and found.removed:

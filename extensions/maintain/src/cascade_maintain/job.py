@@ -4,19 +4,11 @@ import dagster as dg
 
 from cascade.config import Settings
 from cascade.lakehouse import Lakehouse
-from cascade_maintain import (
-    BRANCHES_OLDER_THAN,
-    FILES_OLDER_THAN,
-    KEEP_HISTORY,
-    clean_branches,
-    collect_files,
-    parse_age,
-    unfinished_since,
-)
+from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
+from cascade_maintain.branches import clean_branches, unfinished_since
+from cascade_maintain.files import collect_files
 
 __all__ = ["build_maintenance"]
-
-_NIGHTLY = "17 3 * * *"
 
 
 class Ages(dg.Config):
@@ -70,6 +62,6 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name="cascade_maintenance_schedule",
         job=cascade_maintenance,
-        cron_schedule=_NIGHTLY,
+        cron_schedule="17 3 * * *",
         execution_timezone=settings.timezone,
     )

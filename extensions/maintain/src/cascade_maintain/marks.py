@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import abc
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pyiceberg.avro.decoder import new_decoder
 from pyiceberg.avro.file import AvroFile
 from pyiceberg.avro.reader import Reader, StructReader
 from pyiceberg.avro.resolver import construct_reader
+from pyiceberg.io import InputFile
 from pyiceberg.manifest import ManifestEntryStatus
-from pyiceberg.typedef import EMPTY_DICT, Record
+from pyiceberg.typedef import Record
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
-from cascade_maintain.warehouse import Warehouse
+from cascade_maintain.warehouse import Warehouse, in_threads
 
 __all__ = ["Marks"]
 
 _THREADS = 8
-_BATCH = 1000
 _FORMATS = (1, 2, 3)
-# Field ids of Iceberg's Avro files: in a manifest list; in a manifest.
-_MANIFEST_PATH = 500
-_STATUS, _DATA_FILE, _FILE_PATH = 0, 2, 100
+# What is read of Iceberg's Avro files, by the ids of fields, with what is read of them in turn.
+_Fields: TypeAlias = "tuple[tuple[int, _Fields], ...]"
+_MANIFEST_PATH: _Fields = ((500, ()),)
+_STATUS_AND_FILE_PATH: _Fields = ((0, ()), (2, ((100, ()),)))
 
 
 class _UnreadableError(Exception):
     """A file is there and makes no sense, or the storage does not hand it out."""
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a metadata file names: where its table lives, its lists of manifests, manifests and other files."""
-
-    home: str
-    lists: tuple[str, ...]
-    manifests: tuple[str, ...]
-    others: tuple[str, ...]
 
 
 @dataclass
@@ -69,12 +58,12 @@ class Marks:
         """
         lists: list[str] = []
         manifests: list[str] = []
-        for location, state in self._read(locations, self._state, lenient):
-            if self.warehouse.relative(f"{state.home}/metadata/x") is None:
-                self.problems.append(f"{location}: its table lives outside the warehouse, at {state.home}")
-            lists.extend(state.lists)
-            manifests.extend(state.manifests)
-            self._mark(state.others)
+        for location, (home, its_lists, its_manifests, others) in self._read(locations, self._state, lenient):
+            if self.warehouse.relative(f"{home}/metadata/x") is None:
+                self.problems.append(f"{location}: its table lives outside the warehouse, at {home}")
+            lists.extend(its_lists)
+            manifests.extend(its_manifests)
+            self._mark(others)
         for _, found in self._read(lists, self._manifests, lenient):
             manifests.extend(found)
         for _, paths in self._read(manifests, self._data_files, lenient):
@@ -90,24 +79,22 @@ class Marks:
             elif path not in self.paths:
                 self.paths.add(path)
                 fresh.append((path, location))
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for begin in range(0, len(fresh), _BATCH):
-                batch = fresh[begin : begin + _BATCH]
-                for (path, location), work in [(one, threads.submit(_attempt, read, one[1])) for one in batch]:
-                    try:
-                        yield location, work.result()
-                    except FileNotFoundError:
-                        self.paths.discard(path)
-                        if not lenient:
-                            self.problems.append(f"{location}: it is not there")
-                    except _UnreadableError as error:
-                        self.problems.append(f"{location}: {error}")
+        for (path, location), found in in_threads(lambda one: _attempt(read, one[1]), fresh, threads=_THREADS):
+            if isinstance(found, FileNotFoundError):
+                self.paths.discard(path)
+                if not lenient:
+                    self.problems.append(f"{location}: it is not there")
+            elif isinstance(found, Exception):
+                self.problems.append(f"{location}: {found}")
+            else:
+                yield location, found
 
     def _mark(self, locations: Iterable[str]) -> None:
         # Data that lies elsewhere is not ours to remove, and not in the way.
         self.paths.update(path for at in locations if (path := self.warehouse.relative(at)) is not None)
 
-    def _state(self, location: str) -> _State:
+    def _state(self, location: str) -> tuple[str, list[str], list[str], list[str]]:
+        """Return where a table lives, its lists of manifests, its manifests and its other files."""
         with self.warehouse.io.new_input(location).open() as file:
             content = file.read()
         if content.startswith(b"\x1f\x8b"):
@@ -117,74 +104,65 @@ class Marks:
             raise _UnreadableError(f"Iceberg format version {metadata['format-version']} is not known")
         snapshots = metadata.get("snapshots") or []
         statistics = [*(metadata.get("statistics") or []), *(metadata.get("partition-statistics") or [])]
-        return _State(
-            home=metadata["location"].rstrip("/"),
-            lists=tuple(s["manifest-list"] for s in snapshots if s.get("manifest-list")),
-            manifests=tuple(path for s in snapshots for path in s.get("manifests") or ()),  # format version 1
-            others=tuple(s["statistics-path"] for s in statistics),
+        return (
+            metadata["location"].rstrip("/"),
+            [s["manifest-list"] for s in snapshots if s.get("manifest-list")],
+            [path for s in snapshots for path in s.get("manifests") or ()],  # format version 1
+            [s["statistics-path"] for s in statistics],
         )
 
     def _manifests(self, location: str) -> list[str]:
-        with _Manifests(self.warehouse.io.new_input(location)) as entries:
+        with _Entries(self.warehouse.io.new_input(location), _MANIFEST_PATH) as entries:
             return [entry[0] for entry in entries]
 
     def _data_files(self, location: str) -> list[str]:
-        with _DataFiles(self.warehouse.io.new_input(location)) as entries:
+        with _Entries(self.warehouse.io.new_input(location), _STATUS_AND_FILE_PATH) as entries:
             return [entry[1][0] for entry in entries if entry[0] != ManifestEntryStatus.DELETED.value]
 
 
-class _Paths(AvroFile[Record], abc.ABC):
-    """An Avro file of Iceberg of which only some fields are decoded; how, is found out once for each schema.
+class _Entries(AvroFile[Record]):
+    """The records of an Avro file of Iceberg, of which only some fields are decoded.
 
     Statistics are most of a manifest, and PyIceberg's own projection cannot leave out lists and maps.
     """
+
+    def __init__(self, file: InputFile, wanted: _Fields) -> None:
+        super().__init__(file)
+        self.wanted = wanted
 
     def __enter__(self) -> Self:
         with self.input_file.open() as file:
             self.decoder = new_decoder(file.read())
         self.header = self._read_header()
-        self.reader = self._reader_of(self.header.meta["avro.schema"])
+        self.reader = _reader(self.header.meta["avro.schema"], self.wanted)
         return self
 
-    @staticmethod
-    @abc.abstractmethod
-    def _reader_of(schema: str) -> Reader: ...
+
+@lru_cache(256)
+def _reader(schema: str, wanted: _Fields) -> Reader:
+    """Find out how to read files of a schema; once, for most files share it."""
+    return _only(construct_reader(AvroSchemaConversion().avro_to_iceberg(json.loads(schema))), wanted)
 
 
-class _Manifests(_Paths):
-    @staticmethod
-    @lru_cache(256)
-    def _reader_of(schema: str) -> Reader:
-        return _only(_whole(schema), {_MANIFEST_PATH: 0})
-
-
-class _DataFiles(_Paths):
-    @staticmethod
-    @lru_cache(256)
-    def _reader_of(schema: str) -> Reader:
-        return _only(_whole(schema), {_STATUS: 0, _DATA_FILE: 1}, {_DATA_FILE: {_FILE_PATH: 0}})
-
-
-def _whole(schema: str) -> Reader:
-    return construct_reader(AvroSchemaConversion().avro_to_iceberg(json.loads(schema)))
-
-
-def _only(reader: Reader, wanted: Mapping[int, int], inner: Mapping[int, Mapping[int, int]] = EMPTY_DICT) -> Reader:
-    """Return a reader of a few fields, given with their places in the result, which skips all others."""
+def _only(reader: Reader, wanted: _Fields) -> Reader:
+    """Return a reader of the wanted fields, in their order, which skips all others; of a whole value for none."""
+    if not wanted:
+        return reader
     assert isinstance(reader, StructReader)
     fields = {field.field_id: read for field, (_, read) in zip(reader.struct.fields, reader.field_readers, strict=True)}
-    if missing := wanted.keys() - fields.keys():
+    inner = dict(wanted)
+    if missing := inner.keys() - fields.keys():
         raise _UnreadableError(f"it has no fields {sorted(missing)}")
-    readers = tuple(
-        (wanted.get(number), _only(read, inner[number]) if number in inner else read) for number, read in fields.items()
-    )
-    return StructReader(readers, Record, reader.struct)
+    places = {number: place for place, number in enumerate(inner)}
+    readers = ((places.get(number), _only(read, inner.get(number, ()))) for number, read in fields.items())
+    return StructReader(tuple(readers), Record, reader.struct)
 
 
 def _attempt(read: Callable[[str], Any], location: str) -> Any:
+    """Return what is in a file, or why that cannot be told."""
     try:
         return read(location)
-    except (FileNotFoundError, _UnreadableError):
-        raise
-    except Exception as error:
-        raise _UnreadableError(f"it cannot be read: {type(error).__name__}: {error}") from error
+    except (FileNotFoundError, _UnreadableError) as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
+        return _UnreadableError(f"it cannot be read: {type(error).__name__}: {error}")

@@ -6,28 +6,30 @@ import abc
 import contextlib
 import datetime as dt
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TypeVar
 
+from pyarrow.fs import FileInfo, FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.files import NOTES, sign_warehouse
 from cascade.errors import CatalogError
 
-if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo, S3FileSystem
+__all__ = ["StoredFile", "Warehouse", "in_threads", "open_warehouse"]
 
-__all__ = ["StoredFile", "Warehouse", "open_warehouse"]
-
-_THREADS = 16
 _BATCH = 1000
 # Only here do tables keep files: namespace/table/data/… and namespace/table/metadata/…
 _PARTS = ("data", "metadata")
 _S3 = ("s3", "s3a", "s3n")
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class StoredFile:
     path: str
     size: int
     modified: dt.datetime
+
+
+def in_threads(work: Callable[[_T], _R], items: Iterable[_T], *, threads: int = 16) -> Iterator[tuple[_T, _R]]:
+    """Return each item with what work makes of it, in order; some at a time, so that results do not pile up."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        while batch := list(islice(waiting, _BATCH)):
+            yield from zip(batch, pool.map(work, batch), strict=True)
 
 
 def open_warehouse(lake: BranchingCatalog) -> Warehouse:
@@ -91,11 +101,8 @@ class Warehouse(abc.ABC):
 
     def files(self) -> Iterator[StoredFile]:
         """Return the files of all tables. Whatever else lies in the warehouse is none of our business."""
-        with ThreadPoolExecutor(_THREADS) as threads:
-            tables = self.tables()
-            for begin in range(0, len(tables), _BATCH):
-                for found in threads.map(self.files_of, tables[begin : begin + _BATCH]):
-                    yield from found
+        for _, found in in_threads(self.files_of, self.tables()):
+            yield from found
 
     def listed(self, path: str) -> bool:
         """Say whether a file at this path would be among `files`; a path that is spelt oddly should be."""
@@ -106,16 +113,13 @@ class Warehouse(abc.ABC):
         """Say whether there is a file."""
         return self.io.new_input(f"{self.place}/{path}").exists()
 
-    def remove(self, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    def remove(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, str]]:
         """Remove files; one that is gone already is fine.
 
         Yields:
-            Each path, and what went wrong; "" when nothing did.
+            Each file, and what went wrong; "" when nothing did.
         """
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for begin in range(0, len(paths), _BATCH):
-                batch = paths[begin : begin + _BATCH]
-                yield from zip(batch, threads.map(self._attempt, batch), strict=True)
+        return in_threads(self._attempt, files)
 
     def sign_in(self, made_at: dt.datetime) -> dt.datetime:
         """Note which catalog the files belong to, and return the time by the storage's own clock.
@@ -148,9 +152,9 @@ class Warehouse(abc.ABC):
     @abc.abstractmethod
     def _modified(self, path: str) -> dt.datetime: ...
 
-    def _attempt(self, path: str) -> str:
+    def _attempt(self, file: StoredFile) -> str:
         try:
-            self._remove(path)
+            self._remove(file.path)
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -173,38 +177,34 @@ class _Folder(Warehouse):
         return f"{real}/{name}"[len(self._root) + 1 :] if inside else None
 
     def tables(self) -> list[str]:
-        return [
-            f"{namespace.name}/{table.name}" for namespace in _folders(self._root) for table in _folders(namespace.path)
-        ]
+        return [f"{above.name}/{table.name}" for above in _folders(self._root) for table in _folders(above.path)]
 
     def files_of(self, table: str) -> list[StoredFile]:
         found = []
-        for folder in self._folders_of(table):
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(FileNotFoundError):
-                        if entry.is_file(follow_symlinks=False):
-                            stat = entry.stat(follow_symlinks=False)
-                            path = entry.path[len(self._root) + 1 :]
-                            found.append(StoredFile(path, stat.st_size, _utc(stat.st_mtime)))
+        for folder, names in self._walk(table):
+            for path in (f"{folder}/{name}" for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    info = os.lstat(path)
+                    if stat.S_ISREG(info.st_mode):
+                        found.append(StoredFile(path[len(self._root) + 1 :], info.st_size, _utc(info.st_mtime)))
         return found
 
     def tidy(self) -> None:
         for table in self.tables():
-            for folder in reversed([*self._folders_of(table)]):
+            for folder, _ in reversed([*self._walk(table)]):
                 _remove_if_empty(folder)
             _remove_if_empty(f"{self._root}/{table}")
         for namespace in _folders(self._root):
             if namespace.name != NOTES:
                 _remove_if_empty(namespace.path)
 
-    def _folders_of(self, table: str) -> Iterator[str]:
-        """Return the folders of a table that may hold files, outer ones first; links are not followed."""
+    def _walk(self, table: str) -> Iterator[tuple[str, list[str]]]:
+        """Return the folders of a table that may hold files, and what is in them; links are not followed."""
         for part in _PARTS:
             top = f"{self._root}/{table}/{part}"
             if os.path.isdir(top) and not os.path.islink(top):
-                for folder, _, _ in os.walk(top):
-                    yield folder
+                for folder, _, names in os.walk(top):
+                    yield folder, names
 
     def _remove(self, path: str) -> None:
         folder, _, name = path.rpartition("/")
@@ -223,7 +223,7 @@ class _Bucket(Warehouse):
     def __init__(self, place: str, io: PyArrowFileIO) -> None:
         super().__init__(place, io)
         _, bucket, self._root = io.parse_location(place, io.properties)
-        self._fs: S3FileSystem = io.fs_by_scheme("s3", bucket)
+        self._fs = io.fs_by_scheme("s3", bucket)
 
     def relative(self, location: str) -> str | None:
         scheme, _, path = self.io.parse_location(location, self.io.properties)
@@ -232,9 +232,8 @@ class _Bucket(Warehouse):
 
     def tables(self) -> list[str]:
         namespaces = self._list(self._root, folders=True)
-        with ThreadPoolExecutor(_THREADS) as threads:
-            below = threads.map(lambda path: self._list(path, folders=True), [n.path for n in namespaces])
-            return [found.path[len(self._root) + 1 :] for tables in below for found in tables]
+        below = in_threads(lambda namespace: self._list(namespace.path, folders=True), namespaces)
+        return [table.path[len(self._root) + 1 :] for _, tables in below for table in tables]
 
     def files_of(self, table: str) -> list[StoredFile]:
         return [
@@ -257,8 +256,6 @@ class _Bucket(Warehouse):
         return found
 
     def _list(self, path: str, *, folders: bool = False, recursive: bool = False) -> list[FileInfo]:
-        from pyarrow.fs import FileSelector, FileType
-
         wanted = FileType.Directory if folders else FileType.File
         selector = FileSelector(path, recursive=recursive, allow_not_found=True)
         return [info for info in self._fs.get_file_info(selector) if info.type == wanted]

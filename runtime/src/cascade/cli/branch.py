@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_catalog
-from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.catalog import MAIN, BranchingCatalog, TableChange, open_catalog
+from cascade.cli.output import answer, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
 from cascade.config import load_settings
 
@@ -46,7 +46,7 @@ def create(name: str, source: str, tag: bool, as_json: bool) -> None:
     lake = _lake()
     (lake.tag if tag else lake.create)(name, source)
     kind = "tag" if tag else "branch"
-    _answer(as_json, {"name": name, "kind": kind, "source": source}, f"Made {kind} {name} from {source}.")
+    answer(as_json, {"name": name, "kind": kind, "source": source}, f"Made {kind} {name} from {source}.")
 
 
 @branch.command()
@@ -57,7 +57,7 @@ def delete(name: str, as_json: bool) -> None:
     from cascade.engine import delete_branch
 
     delete_branch(_lake(), name)
-    _answer(as_json, {"name": name, "deleted": True}, f"Deleted {name}.")
+    answer(as_json, {"name": name, "deleted": True}, f"Deleted {name}.")
 
 
 @branch.command()
@@ -73,8 +73,7 @@ def diff(name: str, other: str, as_json: bool) -> None:
     elif not rows:
         say(f"{name} and {other} hold the same.")
     else:
-        names = ["name", "kind", "rows_before", "rows_after", "snapshot_before", "snapshot_after"]
-        print_table([n.replace("_", " ") for n in names], [[row[n] for n in names] for row in rows])
+        print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
 
 @branch.command()
@@ -102,7 +101,7 @@ def promote(name: str, as_json: bool) -> None:
         text = f"Promoted {name} to main (entry {entry.id} of the log): {', '.join(tables)}"
         text += "".join(f"\nPublished {table}, {rows:,} rows" for table, rows in published.items())
     document = {"name": name, "promotion": entry.id if entry else None, "tables": tables, "published": published}
-    _answer(as_json, document, text)
+    answer(as_json, document, text)
 
 
 @branch.command()
@@ -111,15 +110,20 @@ def promote(name: str, as_json: bool) -> None:
 @json_option
 def log(name: str, limit: int, as_json: bool) -> None:
     """Show how NAME (main by default) moved, newest first."""
-    entries = _lake().log(name, limit=limit)
+    entries = [(e, [change.table for change in e.changes]) for e in _lake().log(name, limit=limit)]
     if as_json:
-        print_json([_entry(entry) for entry in entries])
+        print_json(
+            [
+                {"name": str(e.id), "id": e.id, "at": e.at, "kind": e.kind, "source": e.source, "tables": tables}
+                for e, tables in entries
+            ]
+        )
     elif not entries:
         say(f"{name} has not moved yet.")
     else:
         print_table(
             ["entry", "at (UTC)", "kind", "from", "tables"],
-            [[e.id, e.at, e.kind, e.source, ", ".join(c.table for c in e.changes)] for e in entries],
+            [[e.id, e.at, e.kind, e.source, ", ".join(tables)] for e, tables in entries],
         )
 
 
@@ -135,52 +139,28 @@ def restore(entry: int, as_json: bool) -> None:
     with lake.lease(MAIN, "`cascade branch restore`"):
         done = lake.restore(entry)
     tables = [change.table for change in done.changes] if done else []
-    text = (
-        f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}"
-        if done
-        else "main stands there already."
-    )
-    _answer(as_json, {"entry": done.id if done else None, "tables": tables}, text)
+    text = "main stands there already."
+    if done:
+        text = f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}"
+    answer(as_json, {"entry": done.id if done else None, "tables": tables}, text)
 
 
 def _lake() -> BranchingCatalog:
     return open_catalog(load_settings())
 
 
-def _answer(as_json: bool, document: dict[str, Any], text: str) -> None:
-    if as_json:
-        print_json(document)
-    else:
-        say(text)
-
-
 def _change(lake: BranchingCatalog, change: TableChange) -> dict[str, Any]:
-    before, after = (_head(lake, change.table, at) for at in (change.before, change.after))
+    from cascade.iceberg.read import row_count
+
+    states = (change.before, change.after)
+    heads = [lake.load(change.table, state).current_snapshot() if state else None for state in states]
+    rows = [row_count(head) if head else None for head in heads]
+    snapshots = [head.snapshot_id if head else None for head in heads]
     return {
         "name": change.table,
         "kind": change.kind,
-        "rows_before": before[0],
-        "rows_after": after[0],
-        "snapshot_before": before[1],
-        "snapshot_after": after[1],
-    }
-
-
-def _head(lake: BranchingCatalog, table: str, location: str | None) -> tuple[int | None, int | None]:
-    from cascade.iceberg.read import row_count
-
-    snapshot = lake.load(table, location).current_snapshot() if location else None
-    if snapshot is None:
-        return None, None
-    return row_count(snapshot), snapshot.snapshot_id
-
-
-def _entry(entry: LogEntry) -> dict[str, Any]:
-    return {
-        "name": str(entry.id),
-        "id": entry.id,
-        "at": entry.at,
-        "kind": entry.kind,
-        "source": entry.source,
-        "tables": [change.table for change in entry.changes],
+        "rows_before": rows[0],
+        "rows_after": rows[1],
+        "snapshot_before": snapshots[0],
+        "snapshot_after": snapshots[1],
     }

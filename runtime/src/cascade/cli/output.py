@@ -8,13 +8,13 @@ import decimal
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from cascade.cli.style import click
 from cascade.errors import CascadeError
 
-__all__ = ["fail", "json_option", "print_json", "print_table", "progress", "say"]
+__all__ = ["answer", "complain", "fail", "json_option", "print_json", "print_table", "progress", "say"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
@@ -24,9 +24,24 @@ def say(text: str = "") -> None:
     click.echo(text)
 
 
+def answer(as_json: bool, document: object, text: str) -> None:
+    """Print what a command did: one JSON document, or text for people."""
+    if as_json:
+        print_json(document)
+    else:
+        say(text)
+
+
+def complain(title: str, rest: str, lines: Iterable[str] = ()) -> None:
+    """Print a line that begins in red on standard error, and lines below it."""
+    click.echo(click.style(title, fg="red", bold=True) + rest, err=True)
+    for line in lines:
+        click.echo(f"  {line}", err=True)
+
+
 def fail(error: CascadeError) -> NoReturn:
     """Print an error on standard error and exit with its code."""
-    click.echo(click.style("Error: ", fg="red", bold=True) + str(error), err=True)
+    complain("Error: ", str(error))
     sys.exit(error.exit_code)
 
 
@@ -35,21 +50,12 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, default=_plain, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, limit: int | None = None) -> None:
-    """Print rows as an aligned table.
-
-    Args:
-        columns: The heads.
-        rows: The values.
-        limit: How many rows to show; the rest is counted.
-    """
-    shown = rows if limit is None else rows[:limit]
-    cells = [[_cell(value) for value in row] for row in shown]
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows below their heads, as an aligned table."""
+    cells = [[_cell(value) for value in row] for row in rows]
     widths = [max([len(c), *(len(row[i]) for row in cells)]) for i, c in enumerate(columns)]
-    right = [
-        bool(shown) and all(isinstance(row[i], int | float | decimal.Decimal | None) for row in shown)
-        for i in range(len(columns))
-    ]
+    numbers = (int, float, decimal.Decimal, type(None))
+    right = [bool(rows) and all(isinstance(row[i], numbers) for row in rows) for i in range(len(columns))]
 
     def line(values: Sequence[str]) -> str:
         parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
@@ -59,8 +65,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, lim
     say("  ".join("-" * w for w in widths))
     for row in cells:
         say(line(row))
-    if len(shown) < len(rows):
-        say(f"… {len(rows) - len(shown):,} more rows")
 
 
 @contextlib.contextmanager
@@ -76,25 +80,24 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
         A function to call with an event and what it is about.
     """
     begun = time.monotonic()
+
+    def line(event: str, subject: str) -> str:
+        return f"{time.monotonic() - begun:6.1f} s  {event} {subject}"
+
     with contextlib.redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
 
             def plain(event: str, subject: str) -> None:
                 if event != "check passed":
-                    click.echo(f"{time.monotonic() - begun:6.1f} s  {event} {subject}", err=True)
+                    click.echo(line(event, subject), err=True)
 
             yield plain
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed} done"),
-            TimeElapsedColumn(),
-        )
+        words, count = TextColumn("{task.description}"), TextColumn("{task.completed} done")
+        columns = (SpinnerColumn(), words, BarColumn(), count, TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
 
@@ -104,7 +107,7 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
                 else:
                     bar.update(task, advance=1)
                 if event not in ("started", "check passed"):
-                    bar.console.print(f"{time.monotonic() - begun:6.1f} s  {event} {subject}", highlight=False)
+                    bar.console.print(line(event, subject), highlight=False)
 
             yield moving
 
@@ -120,12 +123,10 @@ def _cell(value: object) -> str:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, dt.datetime | dt.date | dt.time):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
     return str(value)

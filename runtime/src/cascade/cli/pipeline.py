@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from cascade.cli.output import json_option, print_json, progress, say
+from cascade.cli.output import complain, json_option, print_json, progress, say
 from cascade.cli.style import click
-from cascade.config import load_settings
+from cascade.config import Settings, load_settings
 
 if TYPE_CHECKING:
     from cascade.framework.progress import Outcome
 
 __all__ = ["materialize", "run"]
 
+_partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
 _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01..2013-07-31."
 
 
@@ -26,12 +28,7 @@ _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01
     metavar="ASSET",
     help="Only these assets; `+name` adds what it depends on, `name+` what depends on it. Repeatable.",
 )
-@click.option(
-    "--partition",
-    "-p",
-    metavar="KEY[..KEY]",
-    help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.",
-)
+@_partition(help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
 @json_option
 def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_json: bool) -> None:
@@ -46,25 +43,12 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_jso
         from cascade.framework.launch import run_pipeline
 
         outcome = run_pipeline(settings, select=select, partition=partition, promote=not no_promote, tell=tell)
-    if as_json:
-        print_json(_document(outcome))
-    else:
-        _print(outcome)
-        if outcome.success:
-            from cascade.publish.marts import marts_location
-
-            _print_end(outcome, promote=not no_promote, marts=marts_location(settings))
-    _exit(outcome)
+    _finish(outcome, as_json, success=_moved(outcome, settings, promote=not no_promote))
 
 
 @click.command()
 @click.argument("assets", nargs=-1, required=True)
-@click.option(
-    "--partition",
-    "-p",
-    metavar="KEY[..KEY]",
-    help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.",
-)
+@_partition(help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.")
 @json_option
 def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -> None:
     """Materialize ASSETS on a branch, and run their checks; `main` is not touched.
@@ -78,16 +62,23 @@ def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -
         from cascade.framework.launch import materialize as materialize_assets
 
         outcome = materialize_assets(settings, assets, partition=partition, tell=tell)
+    table = outcome.assets[0].asset.replace("/", ".") if outcome.assets else "namespace.table"
+    text = f"""
+On branch {outcome.branch}; main is unchanged. Next:
+  cascade query "select * from {table} limit 10" --branch {outcome.branch}
+  cascade branch promote {outcome.branch}"""
+    _finish(outcome, as_json, success=text)
+
+
+def _finish(outcome: Outcome, as_json: bool, *, success: str) -> NoReturn:
+    """Print what a run did, and if all went well what that means; exit with its code."""
     if as_json:
         print_json(_document(outcome))
     else:
         _print(outcome)
         if outcome.success:
-            table = outcome.assets[0].asset.replace("/", ".") if outcome.assets else "namespace.table"
-            say(f"\nOn branch {outcome.branch}; main is unchanged. Next:")
-            say(f'  cascade query "select * from {table} limit 10" --branch {outcome.branch}')
-            say(f"  cascade branch promote {outcome.branch}")
-    _exit(outcome)
+            say(success)
+    sys.exit(0 if outcome.success else 1)
 
 
 def _print(outcome: Outcome) -> None:
@@ -116,30 +107,31 @@ def _print(outcome: Outcome) -> None:
             branch = outcome.branch
             state = f"main is unchanged, branch {branch} is kept"
             look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
-        click.echo(click.style("\nThe run failed", fg="red", bold=True) + f": {state}.", err=True)
-        for failure in outcome.failures:
-            click.echo(f"  {failure}", err=True)
+        complain("\nThe run failed", f": {state}.", outcome.failures)
         click.echo(f"Next: {look}correct the cause, and run again.", err=True)
 
 
-def _print_end(outcome: Outcome, *, promote: bool, marts: str) -> None:
+def _moved(outcome: Outcome, settings: Settings, *, promote: bool) -> str:
+    """Return what became of `main`, in words."""
     if outcome.promotion is not None:
+        from cascade.publish.marts import marts_location
+
         tables = ", ".join(change.table for change in outcome.promotion.changes)
-        say(f"\nBranch {outcome.branch} was promoted to main (entry {outcome.promotion.id} of the log): {tables}")
-        say(f"Marts: {marts}")
-    elif promote:
-        say("\nThere is nothing new; main is unchanged.")
-    else:
-        say(f"\nOn branch {outcome.branch}, not promoted. Next: cascade branch promote {outcome.branch}")
+        text = f"\nBranch {outcome.branch} was promoted to main (entry {outcome.promotion.id} of the log): {tables}"
+        return f"{text}\nMarts: {marts_location(settings)}"
+    if promote:
+        return "\nThere is nothing new; main is unchanged."
+    return f"\nOn branch {outcome.branch}, not promoted. Next: cascade branch promote {outcome.branch}"
 
 
 def _loaded(metadata: dict[str, Any]) -> str:
     """Return the equation of a load, where the asset is an ingestion."""
     if "extracted_rows" not in metadata:
         return ""
-    names = {"loaded": "loaded_rows", "quarantined": "quarantined_rows", "duplicates": "duplicate_rows"}
-    parts = " + ".join(f"{metadata[key]:,} {name}" for name, key in names.items())
-    return f"  ({metadata['extracted_rows']:,} extracted = {parts})"
+    extracted, loaded, quarantined, duplicates = (
+        metadata[f"{what}_rows"] for what in ("extracted", "loaded", "quarantined", "duplicate")
+    )
+    return f"  ({extracted:,} extracted = {loaded:,} loaded + {quarantined:,} quarantined + {duplicates:,} duplicates)"
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
@@ -148,13 +140,6 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         {"name": done.asset, "rows": done.rows, **{k: v for k, v in done.metadata.items() if k.endswith("_rows")}}
         for done in outcome.assets
     ]
-    document["promotion"] = (
-        {"id": outcome.promotion.id, "tables": [c.table for c in outcome.promotion.changes]}
-        if outcome.promotion
-        else None
-    )
+    if promotion := outcome.promotion:
+        document["promotion"] = {"id": promotion.id, "tables": [change.table for change in promotion.changes]}
     return document
-
-
-def _exit(outcome: Outcome) -> None:
-    sys.exit(0 if outcome.success else 1)

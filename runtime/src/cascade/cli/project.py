@@ -7,11 +7,11 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cascade.cli.output import json_option, print_json, print_table, progress, say
+from cascade.cli.output import complain, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
-from cascade.config import PROJECT_DIR_VARIABLE, Settings, load_settings, setting_sources
+from cascade.config import PROJECT_DIR_VARIABLE, load_settings, setting_sources
 
 if TYPE_CHECKING:
     from cascade.framework.validate import Inspection
@@ -38,29 +38,20 @@ def validate(all_engines: bool, as_json: bool) -> None:
 
         found = inspect_project(settings)
     elsewhere = [finding for finding in found.sql if finding.engine != settings.engine]
-    failed = bool(found.problems) or (all_engines and bool(elsewhere))
     if as_json:
-        print_json(
-            {
-                "problems": found.problems,
-                "assets": found.assets,
-                "checks": found.checks,
-                "sql": [asdict(finding) for finding in found.sql],
-                "skipped": found.skipped,
-            }
-        )
+        print_json(asdict(found))
     else:
         say(f"{len(found.assets)} assets: {', '.join(found.assets)}")
         say(f"{len(found.checks)} checks, {sum(check['blocking'] for check in found.checks)} of them blocking")
         _print_inspection(found, elsewhere, strict=all_engines)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if found.problems or (all_engines and elsewhere) else 0)
 
 
 def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bool) -> None:
     from cascade.framework.validate import problem_text
 
     if found.skipped:
-        say(f"\nSQL that was not looked at:")
+        say("\nSQL that was not looked at:")
         for skipped in found.skipped:
             say(f"  {skipped}")
     if elsewhere:
@@ -70,9 +61,7 @@ def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bo
         for finding in elsewhere:
             click.echo(f"  {problem_text(finding)}", err=strict)
     if found.problems:
-        click.echo(click.style(f"\n{len(found.problems)} problems:", fg="red", bold=True), err=True)
-        for problem in found.problems:
-            click.echo(f"  {problem}", err=True)
+        complain(f"\n{len(found.problems)} problems:", "", found.problems)
     elif not (elsewhere and strict):
         say("No problems.")
 
@@ -106,17 +95,16 @@ def show(as_json: bool) -> None:
     """Show every setting: its value, where it comes from, what it means."""
     settings = load_settings()
     origins = setting_sources(settings)
-    rows = [_setting(settings, name, origins[name]) for name in type(settings).model_fields]
+    rows = [
+        {
+            "name": name,
+            "value": str(getattr(settings, name)),
+            "source": origins[name],
+            "description": field.description,
+        }
+        for name, field in type(settings).model_fields.items()
+    ]
     if as_json:
         print_json(rows)
     else:
         print_table(["setting", "value", "from", "meaning"], [list(row.values()) for row in rows])
-
-
-def _setting(settings: Settings, name: str, origin: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": str(getattr(settings, name)),
-        "source": origin,
-        "description": type(settings).model_fields[name].description,
-    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, say
 from cascade.cli.style import click
@@ -41,8 +43,4 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
 
 def _without_nan(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """JSON has no NaN and no infinity: they become null."""
-    unfit = (float("inf"), float("-inf"))
-    return [
-        {k: None if isinstance(v, float) and (v != v or v in unfit) else v for k, v in row.items()}  # noqa: PLR0124
-        for row in rows
-    ]
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]

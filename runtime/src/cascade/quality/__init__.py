@@ -9,13 +9,12 @@ import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.errors import CascadeError, DefinitionError
-from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
+from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA
 from cascade.quality.checks import accepted_values, custom_sql, in_range, matches, not_null, unique
 from cascade.quality.model import (
     SQL_METADATA,
     Check,
     Outcome,
-    Partition,
     Scope,
     known_options,
     table_name,
@@ -75,7 +74,7 @@ def cascade_quality(
         )
     if checks is not None:
         _require_checks(table, checks)
-    return partial(_build, table=table, checks=None if checks is None else tuple(checks), blocking=blocking)
+    return partial(_build, table=table, checks=checks, blocking=blocking)
 
 
 def _require_checks(table: str, checks: Sequence[Check]) -> None:
@@ -97,17 +96,12 @@ def _require_checks(table: str, checks: Sequence[Check]) -> None:
 
 
 def _build(
-    function: _Function, *, table: str, checks: tuple[Check, ...] | None, blocking: bool
+    function: _Function, *, table: str, checks: Sequence[Check] | None, blocking: bool
 ) -> dg.AssetChecksDefinition:
-    name = getattr(function, "__name__", "")
-    if not inspect.isfunction(function) or name == "<lambda>":
-        raise wrong_option(
-            f"{function!r} is no function.", f"checks of {table}", "write @cascade_quality(…) above a `def`."
-        )
-    _require_parameters(function, table, allowed=_PARAMETERS if checks is None else ())
+    _require_function(function, table, allowed=_PARAMETERS if checks is None else ())
     key = dg.AssetKey(table.split("."))
-    description = inspect.getdoc(function)
-    group = checks or (Check(name, description or "", partial(_call, function)),)
+    name, description = function.__name__, inspect.getdoc(function)
+    group = tuple(checks or [Check(name, description or "", partial(_call, function))])
     with disable_dagster_warnings():
         specs = [
             dg.AssetCheckSpec(
@@ -130,16 +124,19 @@ def _build(
             required_resource_keys={"lakehouse"},
         )
         def run(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-            lakehouse: Lakehouse = context.resources.lakehouse
-            scope = Scope(table, lakehouse, partial(_partitions, context, key), context)
+            scope = Scope(table, context.resources.lakehouse, context)
             for check, spec in zip(group, specs, strict=True):
                 if spec.key in context.selected_asset_check_keys:
-                    yield _evaluate(check, spec, scope, context)
+                    yield _evaluate(check, spec, scope)
 
     return run
 
 
-def _require_parameters(function: _Function, table: str, *, allowed: Sequence[str]) -> None:
+def _require_function(function: _Function, table: str, *, allowed: Sequence[str]) -> None:
+    if not inspect.isfunction(function) or function.__name__ == "<lambda>":
+        raise wrong_option(
+            f"{function!r} is no function.", f"checks of {table}", "write @cascade_quality(…) above a `def`."
+        )
     where = f"function {function.__name__}, checks of {table}"
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise wrong_option(
@@ -160,12 +157,10 @@ def _require_parameters(function: _Function, table: str, *, allowed: Sequence[st
         )
 
 
-def _evaluate(
-    check: Check, spec: dg.AssetCheckSpec, scope: Scope, context: dg.AssetCheckExecutionContext
-) -> dg.AssetCheckResult:
+def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCheckResult:
     """Run one check; whatever it raises becomes its failed result, so that the others keep theirs."""
     evidence: dict[str, Any] = {BRANCH_METADATA: scope.lakehouse.branch}
-    found: Any
+    found: Outcome | dg.AssetCheckResult
     try:
         # Read before the data: if somebody writes meanwhile, the result belongs to the older snapshot and
         # cannot pass for a check of the newer one.
@@ -178,20 +173,18 @@ def _evaluate(
         fix = error.fix.replace("correct the SQL.", "correct the check.")  # a built-in check's SQL is ours
         found = Outcome(False, f"`{check.name}` could not run on {scope.table}: {what}\nfix: {fix}")
     except Exception as error:  # a user's function may raise anything
-        context.log.warning("The check %s on %s raised.", check.name, scope.table, exc_info=True)
+        scope.context.log.warning("The check %s on %s raised.", check.name, scope.table, exc_info=True)
         what = " ".join(str(error).split())
         found = Outcome(False, f"`{check.name}` could not run on {scope.table}: {type(error).__name__}: {what}")
-    if isinstance(found, dg.AssetCheckResult):
-        return dg.AssetCheckResult(
-            passed=found.passed,
-            asset_key=spec.asset_key,
-            check_name=spec.name,
-            metadata={**found.metadata, **evidence},
-            severity=found.severity,
-            description=found.description,
-        )
-    assert isinstance(found, Outcome)
-    return _result(found, spec, evidence)
+    result = found if isinstance(found, dg.AssetCheckResult) else _result(found, blocking=spec.blocking)
+    return dg.AssetCheckResult(
+        passed=result.passed,
+        asset_key=spec.asset_key,
+        check_name=spec.name,
+        metadata={**result.metadata, **evidence},
+        severity=result.severity,
+        description=result.description,
+    )
 
 
 def _missing(scope: Scope) -> Outcome | None:
@@ -205,7 +198,7 @@ def _missing(scope: Scope) -> Outcome | None:
     )
 
 
-def _call(function: _Function, scope: Scope) -> Any:
+def _call(function: _Function, scope: Scope) -> Outcome | dg.AssetCheckResult:
     """Ask a user's function, and understand its answer."""
     given = {"context": scope.context, "lakehouse": scope.lakehouse}
     answer = function(**{name: given[name] for name in inspect.signature(function).parameters})
@@ -222,49 +215,21 @@ def _call(function: _Function, scope: Scope) -> Any:
     )
 
 
-def _result(outcome: Outcome, spec: dg.AssetCheckSpec, evidence: dict[str, Any]) -> dg.AssetCheckResult:
-    severity = outcome.severity or ("error" if spec.blocking else "warning")
-    metadata: dict[str, Any] = {**outcome.metadata, **evidence}
-    if sql := metadata.get("sql"):
-        metadata["sql"] = dg.MetadataValue.md(f"```sql\n{sql}\n```")
+def _result(outcome: Outcome, *, blocking: bool) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = dict(outcome.metadata)
+    if "sql" in metadata:
+        metadata["sql"] = dg.MetadataValue.md(f"```sql\n{metadata['sql']}\n```")
     if outcome.sample:
         metadata["sample"] = dg.MetadataValue.table(
             [dg.TableRecord({name: _cell(value) for name, value in row.items()}) for row in outcome.sample],
             schema=dg.TableSchema([dg.TableColumn(name) for name in outcome.sample[0]]),
         )
+    severity = outcome.severity or (dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN)
     return dg.AssetCheckResult(
-        passed=outcome.passed,
-        asset_key=spec.asset_key,
-        check_name=spec.name,
-        metadata=metadata,
-        severity=dg.AssetCheckSeverity.ERROR if severity == "error" else dg.AssetCheckSeverity.WARN,
-        description=outcome.description,
+        passed=outcome.passed, metadata=metadata, severity=severity, description=outcome.description
     )
 
 
 def _cell(value: object) -> str:
     shown = "null" if value is None else str(value)
     return shown if len(shown) <= _CELL_CHARACTERS else f"{shown[:_CELL_CHARACTERS]}…"
-
-
-def _partitions(context: dg.AssetCheckExecutionContext, asset: dg.AssetKey) -> list[Partition]:
-    """Return the partitions that the run fills, by its tags; none for a run without partitions."""
-    tags = context.run.tags
-    first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
-    last = tags.get("dagster/asset_partition_range_end", first)
-    if first is None or last is None:
-        return []
-    layer = context.job_def.asset_layer
-    definition = layer.get(asset).partitions_def if layer.has(asset) else None
-    # A table without partitions of its own follows those of the run; a run of checks alone has days.
-    definition = definition or context.job_def.partitions_def or dg.DailyPartitionsDefinition("0001-01-02")
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        raise DefinitionError(
-            "`partition_column` is one column, but the partitions have several dimensions.",
-            fix="leave `partition_column` out, or count with custom_sql.",
-        )
-    keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return [Partition(key) for key in keys]
-    windows = ((key, definition.time_window_for_partition_key(key)) for key in keys)
-    return [Partition(key, w.start.replace(tzinfo=None), w.end.replace(tzinfo=None)) for key, w in windows]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from decimal import Decimal
 
 from cascade.quality.model import (
     Bound,
@@ -12,18 +14,15 @@ from cascade.quality.model import (
     Outcome,
     Scope,
     Value,
-    a_column,
     bounds_text,
     check_name,
-    is_finite,
     known_options,
-    names_text,
     require_columns,
     require_order,
     require_tolerance,
     wrong_option,
 )
-from cascade.quality.sql import count_rows, literal, matches_sql, quoted, table_sql
+from cascade.quality.sql import count_rows, literal, quoted, table_sql
 
 __all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
 
@@ -42,16 +41,16 @@ def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blo
         blocking: Whether a failure blocks the promotion; as the group says by default.
     """
     require_columns("not_null", columns)
-    failing = lambda _: " OR ".join(f"{quoted(c)} IS NULL" for c in columns)  # noqa: E731
-    return _row_check(
-        "not_null",
-        columns,
-        failing,
-        f"have no {names_text(columns, 'or')}",
-        f"no row lacks a value in {names_text(columns, 'or')}",
-        tolerance=tolerance,
-        name=name,
-        blocking=blocking,
+    names = _names(columns, "or")
+
+    def failing(_: Scope) -> str:
+        return " OR ".join(f"{quoted(c)} IS NULL" for c in columns)
+
+    return Check(
+        check_name("not_null", name, *columns),
+        f"No row lacks a value in {names}.",
+        _each_row("not_null", failing, f"have no {names}", tolerance),
+        blocking,
     )
 
 
@@ -83,13 +82,10 @@ def unique(*columns: str, tolerance: float = 0.0, name: str | None = None, block
         )
         shown = ", ".join(f"k{i} AS {quoted(c)}" for i, c in enumerate(columns))
         sample = f"SELECT {shown}, n AS rows_with_this_key FROM ({groups}) AS keys WHERE {shared}"
-        return count_rows(scope, counts, sample, f"share their {names_text(columns)} with another", tolerance)
+        return count_rows(scope, counts, sample, f"share their {_names(columns)} with another", tolerance)
 
     return Check(
-        check_name("unique", name, *columns),
-        f"No two rows have the same {names_text(columns)}.",
-        evaluate,
-        blocking,
+        check_name("unique", name, *columns), f"No two rows have the same {_names(columns)}.", evaluate, blocking
     )
 
 
@@ -115,11 +111,9 @@ def in_range(
     """
     require_columns("in_range", [column])
     for bound in (minimum, maximum):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, Bound) or not is_finite(bound)):
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, Bound) or not _is_finite(bound)):
             raise wrong_option(
-                f"{bound!r} is no bound.",
-                f"in_range({column!r})",
-                "give a finite number, a date or a datetime.",
+                f"{bound!r} is no bound.", f"in_range({column!r})", "give a finite number, a date or a datetime."
             )
     require_order(f"in_range({column!r})", minimum, maximum)
 
@@ -136,15 +130,11 @@ def in_range(
 
     bounds = bounds_text(minimum, maximum)
     outside = f"outside {minimum}..{maximum}" if None not in (minimum, maximum) else f"that is not {bounds}"
-    return _row_check(
-        "in_range",
-        [column],
-        failing,
-        f"have {a_column(column)} {outside}",
-        f"`{column}` is {bounds}",
-        tolerance=tolerance,
-        name=name,
-        blocking=blocking,
+    return Check(
+        check_name("in_range", name, column),
+        f"`{column}` is {bounds}.",
+        _each_row("in_range", failing, f"have {_article(column)} {outside}", tolerance),
+        blocking,
     )
 
 
@@ -170,7 +160,7 @@ def accepted_values(
     where = f"accepted_values({column!r})"
     if isinstance(values, str) or not isinstance(values, Collection) or not values:
         raise wrong_option(f"{values!r} is no list of values.", where, 'give at least one, for example ["EWR", "JFK"].')
-    if wrong := [v for v in values if not isinstance(v, Value) or not is_finite(v)]:
+    if wrong := [v for v in values if not isinstance(v, Value) or not _is_finite(v)]:
         raise wrong_option(
             f"{', '.join(map(repr, wrong))} cannot be compared with a column's values.",
             where,
@@ -178,26 +168,21 @@ def accepted_values(
         )
     ordered = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
     shown = ", ".join(map(str, ordered[:10])) + (", …" if len(ordered) > 10 else "")
-    return _row_check(
-        "accepted_values",
-        [column],
-        lambda _: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})",
-        f"have {a_column(column)} other than {shown}",
-        f"`{column}` is one of {shown}",
-        tolerance=tolerance,
-        name=name,
-        blocking=blocking,
+
+    def failing(_: Scope) -> str:
+        return f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})"
+
+    return Check(
+        check_name("accepted_values", name, column),
+        f"`{column}` is one of {shown}.",
+        _each_row("accepted_values", failing, f"have {_article(column)} other than {shown}", tolerance),
+        blocking,
     )
 
 
 @known_options
 def matches(
-    column: str,
-    pattern: str,
-    *,
-    tolerance: float = 0.0,
-    name: str | None = None,
-    blocking: bool | None = None,
+    column: str, pattern: str, *, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
 ) -> Check:
     """Demand that the whole value matches a regular expression. Null passes.
 
@@ -223,18 +208,15 @@ def matches(
         )
 
     def failing(scope: Scope) -> str:
-        value, whole = f"CAST({quoted(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
-        return f"NOT {matches_sql(scope, value, whole)}"
+        function = {"embedded": "regexp_matches", "lakehouse": "regexp_like"}[scope.lakehouse.settings.engine]
+        whole = literal(rf"\A(?:{pattern})\z")
+        return f"NOT {function}(CAST({quoted(column)} AS varchar), {whole})"
 
-    return _row_check(
-        "matches",
-        [column],
-        failing,
-        f"have {a_column(column)} unlike `{pattern}`",
-        f"`{column}` looks like `{pattern}`",
-        tolerance=tolerance,
-        name=name,
-        blocking=blocking,
+    return Check(
+        check_name("matches", name, column),
+        f"`{column}` looks like `{pattern}`.",
+        _each_row("matches", failing, f"have {_article(column)} unlike `{pattern}`", tolerance),
+        blocking,
     )
 
 
@@ -269,18 +251,8 @@ def custom_sql(
     return Check(check_name("custom_sql", name), demand, evaluate, blocking, sql=statement)
 
 
-def _row_check(
-    kind: str,
-    columns: Sequence[str],
-    failing: Callable[[Scope], str],
-    problem: str,
-    demand: str,
-    *,
-    tolerance: float,
-    name: str | None,
-    blocking: bool | None,
-) -> Check:
-    """Build a check that looks at each row alone; `failing` makes the SQL condition of a failing row."""
+def _each_row(kind: str, failing: Callable[[Scope], str], problem: str, tolerance: float) -> Callable[[Scope], Outcome]:
+    """Return how to look at each row alone; `failing` makes the SQL condition of a failing row."""
     require_tolerance(kind, tolerance)
 
     def evaluate(scope: Scope) -> Outcome:
@@ -288,4 +260,19 @@ def _row_check(
         counts = f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows FROM {table}"
         return count_rows(scope, counts, f"SELECT * FROM {table} WHERE {condition}", problem, tolerance)
 
-    return Check(check_name(kind, name, *columns), f"{demand[0].upper()}{demand[1:]}.", evaluate, blocking)
+    return evaluate
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float | Decimal) or math.isfinite(value)
+
+
+def _article(column: str) -> str:
+    """Return a column's name with its article."""
+    return f"a{'n' * (column[0].lower() in 'aeio')} `{column}`"
+
+
+def _names(columns: Sequence[str], joined: str = "and") -> str:
+    """Return names of columns as part of a sentence."""
+    *first, last = (f"`{column}`" for column in columns)
+    return f"{', '.join(first)} {joined} {last}" if first else last

@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError, DefinitionError
 
 if TYPE_CHECKING:
+    from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetCheckSeverity
+
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
@@ -23,16 +24,11 @@ __all__ = [
     "Bound",
     "Check",
     "Outcome",
-    "Partition",
     "Scope",
     "Value",
-    "a_column",
     "bounds_text",
     "check_name",
-    "is_finite",
     "known_options",
-    "names_text",
-    "percent",
     "require_columns",
     "require_order",
     "require_tolerance",
@@ -51,29 +47,12 @@ _R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
-class Partition:
-    """One partition of the run: its key, and for a partition of time its window, `start` to before `end`."""
-
-    key: str
-    start: dt.datetime | None = None
-    end: dt.datetime | None = None
-
-
-@dataclass(frozen=True)
 class Scope:
-    """What a check looks at.
-
-    Attributes:
-        table: `namespace.table`.
-        lakehouse: The lakehouse, bound to the run's branch.
-        partitions: Finds the run's partitions; none if it has none.
-        context: Dagster's, for a user's function.
-    """
+    """What a check looks at: the table `namespace.table`, on the run's branch."""
 
     table: str
     lakehouse: Lakehouse
-    partitions: Callable[[], Sequence[Partition]] = tuple
-    context: object = None
+    context: AssetCheckExecutionContext
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,7 @@ class Outcome:
     description: str
     metadata: Mapping[str, int | float | str] = field(default_factory=dict)
     sample: Sequence[Mapping[str, object]] = ()
-    severity: Literal["error", "warning"] | None = None
+    severity: AssetCheckSeverity | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +89,7 @@ class Check:
 
     name: str
     description: str
-    evaluate: Callable[[Scope], Outcome]
+    evaluate: Callable[[Scope], Outcome | AssetCheckResult]
     blocking: bool | None = None
     others: tuple[str, ...] = ()
     sql: str = ""
@@ -181,29 +160,24 @@ def check_name(kind: str, name: str | None, *parts: str) -> str:
 
 def require_columns(kind: str, columns: Sequence[str]) -> None:
     """Refuse what are no names of columns, none at all, or one twice."""
+    where = f"{kind}({', '.join(map(repr, columns))})"
     if not columns:
-        raise wrong_option(f"{kind} names no column.", f"{kind}()", f'name one, for example {kind}("origin").')
+        raise wrong_option(f"{kind} names no column.", where, f'name one, for example {kind}("origin").')
     if wrong := [column for column in columns if not isinstance(column, str) or not column.strip()]:
         raise wrong_option(
             f"{', '.join(map(repr, wrong))} is no name of a column.",
-            f"{kind}({', '.join(map(repr, columns))})",
+            where,
             f'give names, several as {kind}("origin", "time_hour") where it takes several.',
         )
     if len({column.lower() for column in columns}) < len(columns):
-        raise wrong_option(
-            f"{kind} names a column twice.",
-            f"{kind}({', '.join(map(repr, columns))})",
-            "name each column once.",
-        )
+        raise wrong_option(f"{kind} names a column twice.", where, "name each column once.")
 
 
 def require_tolerance(kind: str, tolerance: float) -> None:
     """Refuse what is no fraction."""
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
         raise wrong_option(
-            f"tolerance={tolerance!r} is no fraction.",
-            kind,
-            "give a number from 0 to 1; 0.01 allows one in a hundred.",
+            f"tolerance={tolerance!r} is no fraction.", kind, "give a number from 0 to 1; 0.01 allows one in a hundred."
         )
 
 
@@ -221,29 +195,8 @@ def require_order(where: str, low: Any, high: Any, *, names: tuple[str, str] = (
         raise wrong_option(f"{names[0]}={low!r} is more than {names[1]}={high!r}.", where, "exchange them.")
 
 
-def is_finite(value: object) -> bool:
-    """Say whether a value is no infinity and no NaN."""
-    return not isinstance(value, float | Decimal) or math.isfinite(value)
-
-
 def bounds_text(low: object, high: object) -> str:
     """Return two bounds in words."""
     if high is None:
         return f"at least {low}"
     return f"at most {high}" if low is None else f"between {low} and {high}"
-
-
-def a_column(column: str) -> str:
-    """Return a column's name with its article."""
-    return f"a{'n' * (column[0].lower() in 'aeio')} `{column}`"
-
-
-def names_text(columns: Sequence[str], joined: str = "and") -> str:
-    """Return names of columns as part of a sentence."""
-    *first, last = (f"`{column}`" for column in columns)
-    return f"{', '.join(first)} {joined} {last}" if first else last
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{fraction * 100:.3g} %"

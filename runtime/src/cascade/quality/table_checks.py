@@ -6,6 +6,8 @@ import datetime as dt
 import math
 from decimal import Decimal
 
+import dagster as dg
+
 from cascade.quality.model import (
     Check,
     Outcome,
@@ -13,14 +15,14 @@ from cascade.quality.model import (
     bounds_text,
     check_name,
     known_options,
-    percent,
     require_columns,
     require_order,
     require_tolerance,
     table_name,
     wrong_option,
 )
-from cascade.quality.sql import SAMPLE_ROWS, one_row, partition_counts, quoted, table_sql
+from cascade.quality.partitions import partition_counts
+from cascade.quality.sql import SAMPLE_ROWS, percent, query, quoted, table_sql
 
 __all__ = ["freshness", "reconciles", "row_count"]
 
@@ -59,8 +61,8 @@ def row_count(
         return (minimum is None or rows >= minimum) and (maximum is None or rows <= maximum)
 
     def evaluate(scope: Scope) -> Outcome:
-        if partition_column is not None and (partitions := scope.partitions()):
-            counts, sql = partition_counts(scope, partition_column, partitions)
+        counts, sql = partition_counts(scope, partition_column) if partition_column else ({}, "")
+        if counts:
             wrong = {key: rows for key, rows in counts.items() if not fits(rows)}
             shown = [{"partition": key, "rows": rows} for key, rows in list(wrong.items())[:SAMPLE_ROWS]]
             some = ", ".join(f"{part['partition']} has {part['rows']:,}" for part in shown)
@@ -78,7 +80,7 @@ def row_count(
                 shown,
             )
         sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
-        rows = int(one_row(scope, sql)["checked_rows"])
+        rows = int(query(scope, sql)[0]["checked_rows"])
         said = f"{scope.table} has {rows:,} rows, demanded are {bounds}"
         return Outcome(fits(rows), said, {"checked_rows": rows, **limits, "sql": sql})
 
@@ -111,30 +113,26 @@ def freshness(
             raise wrong_option(f"{hours!r} is no age in hours.", "freshness", "give a number greater than 0.")
     require_order("freshness", warn_hours, fail_hours, names=("warn_hours", "fail_hours"))
     limits = {k: v for k, v in (("warn_hours", warn_hours), ("fail_hours", fail_hours)) if v is not None}
+    limit = fail_hours if warn_hours is None else warn_hours
 
     def evaluate(scope: Scope) -> Outcome:
         newest = f"CAST(max({quoted(column)}) AS timestamp(6))"
         sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
-        row = one_row(scope, sql)
-        figures: dict[str, int | float | str] = {
-            "checked_rows": int(row["checked_rows"]),
-            **limits,
-            "sql": sql,
-        }
+        (row,) = query(scope, sql)
+        figures: dict[str, int | float | str] = {"checked_rows": int(row["checked_rows"]), **limits, "sql": sql}
         if row["newest"] is None:
             return Outcome(False, f"{scope.table} has no `{column}` at all", figures)
         age = (dt.datetime.now(dt.UTC).replace(tzinfo=None) - row["newest"]).total_seconds() / 3600
         figures |= {"newest": f"{row['newest'].isoformat()}Z", "age_hours": round(age, 3)}
         failed, warned = (limit is not None and age > limit for limit in (fail_hours, warn_hours))
-        allowed = fail_hours if failed else warn_hours if warn_hours is not None else fail_hours
+        allowed = fail_hours if failed else limit
         return Outcome(
             not (failed or warned),
             f"the newest `{column}` of {scope.table} is {age:,.1f} hours old, allowed are {allowed:g}",
             figures,
-            severity="error" if failed else "warning",
+            severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
         )
 
-    limit = warn_hours if warn_hours is not None else fail_hours
     return Check(
         check_name("freshness", name, column),
         f"The newest `{column}` is at most {limit:g} hours old.",
@@ -171,26 +169,17 @@ def reconciles(
     def evaluate(scope: Scope) -> Outcome:
         here_sql, there_sql = (f"(SELECT {expression} FROM {table_sql(t)})" for t in (scope.table, there))
         sql = f"SELECT {here_sql} AS here, {there_sql} AS there"
-        row = one_row(scope, sql)
+        (row,) = query(scope, sql)
         difference = _difference(row["here"], row["there"])
         return Outcome(
             difference <= tolerance,
             f"{expression} is {_figure(row['here'])} on {scope.table} and {_figure(row['there'])} on {there}"
             + (f" ({percent(difference)} apart, allowed {percent(tolerance)})" if difference < math.inf else ""),
-            {
-                "value": str(row["here"]),
-                "other_value": str(row["there"]),
-                "tolerance": float(tolerance),
-                "sql": sql,
-            },
+            {"value": str(row["here"]), "other_value": str(row["there"]), "tolerance": float(tolerance), "sql": sql},
         )
 
     return Check(
-        check_name("reconciles", name, there),
-        f"{expression} is the same on {there}.",
-        evaluate,
-        blocking,
-        (there,),
+        check_name("reconciles", name, there), f"{expression} is the same on {there}.", evaluate, blocking, (there,)
     )
 
 

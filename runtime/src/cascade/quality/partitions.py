@@ -1,0 +1,75 @@
+"""The partitions that a run fills, and how many rows each of them has."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+from collections.abc import Sequence
+
+import dagster as dg
+
+from cascade.errors import DefinitionError
+from cascade.quality.model import Scope
+from cascade.quality.sql import literal, query, quoted, table_sql
+
+__all__ = ["partition_counts"]
+
+# Of a partition of time: its start, the first moment after it, its key.
+_Window = tuple[dt.datetime, dt.datetime, str]
+
+
+def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
+    """Return the rows of each partition that the run fills, none for a run without, and the statement that counted."""
+    keys, windows = _partitions(scope)
+    if not keys:
+        return {}, ""
+    counts = dict.fromkeys(keys, 0)
+    if windows:
+        value = f"CAST({quoted(column)} AS timestamp(6))"
+        condition = f"{value} >= {literal(windows[0][0])} AND {value} < {literal(max(end for _, end, _ in windows))}"
+        group = f"date_trunc('{_unit(windows)}', {value})"
+    else:
+        group = f"CAST({quoted(column)} AS varchar)"
+        condition = f"{group} IN ({', '.join(map(literal, keys))})"
+    sql = f"SELECT {group} AS part, count(*) AS n FROM {table_sql(scope.table)} WHERE {condition} GROUP BY 1"
+    for row in query(scope, sql):
+        part, rows = row["part"], int(row["n"])
+        if not windows:
+            counts[part] += rows
+            continue
+        _, end, key = windows[bisect.bisect_right(windows, part, key=lambda window: window[0]) - 1]
+        if part < end:
+            counts[key] += rows
+    return counts, sql
+
+
+def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
+    """Return the keys of the run's partitions, by its tags, and for partitions of time their windows in order."""
+    context, asset = scope.context, dg.AssetKey(scope.table.split("."))
+    tags = context.run.tags
+    first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
+    if first is None:
+        return [], []
+    last = tags.get("dagster/asset_partition_range_end", first)
+    layer = context.job_def.asset_layer
+    definition = layer.get(asset).partitions_def if layer.has(asset) else None
+    # A table without partitions of its own follows those of the run; a run of checks alone has days.
+    definition = definition or context.job_def.partitions_def or dg.DailyPartitionsDefinition("0001-01-02")
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        raise DefinitionError(
+            "`partition_column` is one column, but the partitions have several dimensions.",
+            fix="leave `partition_column` out, or count with custom_sql.",
+        )
+    keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return keys, []
+    windows = ((definition.time_window_for_partition_key(key), key) for key in keys)
+    return keys, sorted((w.start.replace(tzinfo=None), w.end.replace(tzinfo=None), key) for w, key in windows)
+
+
+def _unit(windows: Sequence[_Window]) -> str:
+    """Return the coarsest unit of time that no window's start divides."""
+    starts = [start for start, _, _ in windows]
+    if any(start.minute or start.second for start in starts):
+        return "minute"
+    return "hour" if any(start.hour for start in starts) else "day"
