@@ -12,7 +12,7 @@ from cascade.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted(REPOSITORY.glob("extensions/*/pyproject.toml"))
-GROUPS = ("catalogs", "commands", "databases", "engines", "marts", "portability", "schedules", "storages")
+GROUPS = ("catalogs", "databases", "engines", "marts", "portability", "schedules", "storages")
 
 
 def _project(manifest: Path) -> dict[str, object]:

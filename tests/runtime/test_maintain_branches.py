@@ -14,7 +14,7 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
 from cascade.lakehouse import BRANCH_TAG
-from cascade_maintain import Cleaning, clean_branches, unfinished_since
+from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
 from cascade_maintain.job import build_maintenance
 
 AGE = dt.timedelta(days=7)

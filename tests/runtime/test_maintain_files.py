@@ -13,7 +13,8 @@ from pyiceberg.table.statistics import StatisticsFile
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.files import sign_warehouse
 from cascade.errors import CatalogError, UsageError
-from cascade_maintain import Collection, collect_files, parse_age
+from cascade_maintain import parse_age
+from cascade_maintain.files import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
 
 # The clock of S3 has whole seconds: what was written a moment ago may be of its next one.

@@ -12,7 +12,7 @@ from lake_support import event, finish, ids, numbers, open_embedded, promoted, p
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
-from cascade_maintain import collect_files
+from cascade_maintain.files import collect_files
 from cascade_maintain.warehouse import open_warehouse
 
 NOW = dt.timedelta(0)

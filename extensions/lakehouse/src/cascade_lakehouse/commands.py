@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cascade.cli.output import json_option, print_json, say
 from cascade.cli.style import click
-from cascade.config import find_project_dir
 
 __all__ = ["services"]
 
@@ -21,6 +20,7 @@ def env(as_json: bool) -> None:
 
     Keys that are there stay as they are. Values are never printed.
     """
+    from cascade.config import find_project_dir
     from cascade_lakehouse.services import complete_env
 
     found = complete_env(find_project_dir())

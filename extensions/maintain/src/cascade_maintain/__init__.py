@@ -6,20 +6,8 @@ import datetime as dt
 import re
 
 from cascade.errors import UsageError
-from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
-from cascade_maintain.files import Collection, collect_files
 
-__all__ = [
-    "BRANCHES_OLDER_THAN",
-    "FILES_OLDER_THAN",
-    "KEEP_HISTORY",
-    "Cleaning",
-    "Collection",
-    "clean_branches",
-    "collect_files",
-    "parse_age",
-    "unfinished_since",
-]
+__all__ = ["BRANCHES_OLDER_THAN", "FILES_OLDER_THAN", "KEEP_HISTORY", "parse_age"]
 
 #: How old the branch of a run that ended must be.
 BRANCHES_OLDER_THAN = "7d"

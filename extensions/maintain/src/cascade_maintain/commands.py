@@ -7,13 +7,13 @@ import sys
 from collections import defaultdict
 from functools import partial
 
-from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
-from cascade.config import load_settings
 from cascade.errors import LeaseHeldError
+from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 
 __all__ = ["maintain"]
+
 
 _age = partial(click.option, metavar="AGE", show_default=True)
 _dry_run = click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
@@ -28,7 +28,11 @@ def maintain() -> None:
 
 
 @maintain.command()
-@_age("--older-than", default="7d", help="How long ago the last thing happened on a branch, such as 7d or 12h.")
+@_age(
+    "--older-than",
+    default=BRANCHES_OLDER_THAN,
+    help="How long ago the last thing happened on a branch, such as 7d or 12h.",
+)
 @_dry_run
 @json_option
 def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
@@ -36,7 +40,9 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
     `main`, `dev`, tags and branches that somebody made are never touched.
     """
-    from cascade_maintain import clean_branches, parse_age
+    from cascade.catalog import MAIN, open_catalog
+    from cascade.config import load_settings
+    from cascade_maintain.branches import clean_branches
 
     age = parse_age(older_than)
     settings = load_settings()
@@ -68,17 +74,24 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
 
 @maintain.command()
-@_age("--older-than", default="3d", help="How old a file must be, such as 3d or 12h; longer than the longest run.")
+@_age(
+    "--older-than",
+    default=FILES_OLDER_THAN,
+    help="How old a file must be, such as 3d or 12h; longer than the longest run.",
+)
 @_age(
     "--keep-history",
-    default="30d",
+    default=KEEP_HISTORY,
     help="How long entries of `cascade branch log` can be restored, and `main` be read as it stood.",
 )
 @_dry_run
 @json_option
 def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> None:
     """Remove the files of tables that no branch, no tag and no recent entry of the log needs."""
-    from cascade_maintain import collect_files, parse_age, unfinished_since
+    from cascade.catalog import open_catalog
+    from cascade.config import load_settings
+    from cascade_maintain.branches import unfinished_since
+    from cascade_maintain.files import collect_files
 
     age, history = parse_age(older_than), parse_age(keep_history)
     settings = load_settings()

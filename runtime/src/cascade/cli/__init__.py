@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from typing import Any
 
@@ -11,31 +11,33 @@ from cascade.cli.style import Command, Group, click
 
 __all__ = ["main"]
 
-#: Command of the runtime to module and function, and the line that `--help` shows: help must not import what runs.
+#: Command to module and function, and the line that `--help` shows: help must not import what runs.
 _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("cascade.cli.pipeline:run", "Run the pipeline: ingest, validate, transform, check, promote, publish."),
     "materialize": ("cascade.cli.pipeline:materialize", "Materialize assets on a branch, without promoting it."),
     "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
     "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
+    "maintain": ("cascade_maintain.commands:maintain", "Drop old branches of runs, and files that nothing needs."),
     "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
     "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
+    "services": ("cascade_lakehouse.commands:services", "Prepare the servers of compose.yaml."),
     "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
 }
 
 
+def _is_installed(command: str) -> bool:
+    # Not by entry points: reading those of all packages takes longer than all else that `--help` does.
+    return importlib.util.find_spec(_COMMANDS[command][0].partition(".")[0]) is not None
+
+
 class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        from cascade.extensions import extension_names
-
-        return [*_COMMANDS, *extension_names("cascade.commands")]
+        return [name for name in _COMMANDS if _is_installed(name)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            from cascade.extensions import find_extension
-
-            brought: click.Command | None = find_extension("cascade.commands", cmd_name)
-            return brought
         # A stand-in with the right name and line is enough to list commands.
+        if cmd_name not in _COMMANDS or not _is_installed(cmd_name):
+            return None
         line = _COMMANDS[cmd_name][1]
         return Command(name=cmd_name, help=line, short_help=line)
 
@@ -43,7 +45,7 @@ class _LazyGroup(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if name in _COMMANDS:
+        if name is not None and command is not None:
             module, _, function = _COMMANDS[name][0].partition(":")
             command = getattr(importlib.import_module(module), function)
         return name, command, rest
