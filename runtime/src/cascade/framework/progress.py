@@ -92,7 +92,7 @@ class Watcher:
             self._outcome.seconds[step] = round(seconds, 2)
             if kind is dg.DagsterEventType.STEP_FAILURE:
                 # "dagster._core.errors.DagsterAssetCheckFailedError: …": the class says nothing to its reader.
-                cause = re.sub(r"^(dagster|cascade)[\w.]*: ", "", failure_text(event))
+                cause = re.sub(r"^(dagster|cascade)\.[\w.]+: ", "", failure_text(event))
                 self._outcome.failures.append(f"{step}: {cause}")
                 self._tell("failed", step)
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:

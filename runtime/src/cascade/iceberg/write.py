@@ -8,6 +8,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["WriteResult", "write"]
 
 Mode = Literal["append", "merge", "replace"]
+# Opens a transaction in which the table exists and has the columns of `schema=`.
+_Begin = Callable[..., tuple[Transaction, TableMetadata]]
 
 _READ_ROWS = 100_000
 _ATTEMPTS = 5
@@ -105,8 +108,8 @@ def write(
         ContractError: Values that must be unique are not.
     """
     with storage_errors(lake.settings.warehouse_location), contextlib.ExitStack() as undo:
-        in_order = bool(key) and order_by is None
-        fetched = _stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact, in_order=in_order)
+        begin = partial(_begin, lake, branch, table, spec=spec, exact=exact)
+        fetched = _stage(begin, table, batches, schema, in_order=bool(key) and order_by is None)
         undo.callback(discard, fetched)
         with connect(spill_to, fetched.io) as connection:
             staged = _deduplicate(connection, fetched, key, order_by)
@@ -118,7 +121,7 @@ def write(
                 undo.callback(discard, kept)
                 # Planned and committed under one lock: writers of one table take turns instead of losing a race.
                 with lake.table_lock(table):
-                    transaction, metadata = _again(lake, branch, staged, spec, exact)
+                    transaction, metadata = _again(begin, staged, branch)
                     if settings := properties(metadata.properties) if callable(properties) else properties:
                         transaction.set_properties(dict(settings))
                     gone = incoming.make_room(transaction._table, kept)
@@ -143,17 +146,15 @@ def write(
 
 
 def _commit(transaction: Transaction, undo: contextlib.ExitStack) -> Table:
-    """Commit; what is staged is no longer to be undone unless no snapshot can hold it."""
-    refused = False
+    """Commit; once that has begun, what is staged is undone only when no snapshot can hold it."""
+    staged = undo.pop_all()
     try:
         return transaction.commit_transaction()
-    except (CommitFailedException, TableAlreadyExistsError, CatalogError) as error:
-        # Only a refusal proves that no snapshot holds the files; a branch that is gone by now may have been promoted.
-        refused = not isinstance(error, BranchNotFoundError)
+    except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
+        # It was refused, and nothing else proves it; but a branch that is gone by now may have been promoted.
+        if not isinstance(refused, BranchNotFoundError):
+            undo.push(staged)
         raise
-    finally:
-        if not refused:
-            undo.pop_all()
 
 
 def _exchange(transaction: Transaction, gone: list[DataFile], come: list[DataFile], summary: Mapping[str, str]) -> None:
@@ -222,22 +223,12 @@ class _Incoming:
         return expression
 
 
-def _stage(
-    lake: BranchingCatalog,
-    branch: str,
-    table: str,
-    batches: Iterable[pa.Table],
-    *,
-    schema: Schema,
-    spec: PartitionSpec,
-    exact: bool,
-    in_order: bool,
-) -> Staged:
+def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schema, *, in_order: bool) -> Staged:
     """Write batches as data files of a table, without touching the table.
 
     Files in order keep the order of all rows, which those of partitions would lose.
     """
-    transaction, metadata = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
+    transaction, metadata = begin(schema=schema)
     staged = Staged(table, metadata, transaction._table.io)
     with writing(staged, partitioned=not in_order) as writer:
         for batch in batches:
@@ -273,11 +264,9 @@ def _begin(
     return transaction, transaction.table_metadata if changed else found.metadata
 
 
-def _again(
-    lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool
-) -> tuple[Transaction, TableMetadata]:
+def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction, metadata = _begin(lake, branch, staged.table, schema=staged.schema, spec=spec, exact=exact)
+    transaction, metadata = begin(schema=staged.schema)
     now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
     if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
         raise SchemaMismatchError(
