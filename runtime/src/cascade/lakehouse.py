@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from dagster import DagsterRun
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
 __all__ = [
     "BRANCH_METADATA",
@@ -137,19 +138,19 @@ class Lakehouse:
 
     def head(self, name: str) -> int | None:
         """Return the id of a table's newest snapshot; `None` without the table or without a snapshot."""
-        pointers = self.lake.pointers(self.ref)
-        if name not in pointers:
-            return None
-        snapshot = self.lake.load(name, pointers[name]).current_snapshot()
+        snapshot = self._snapshot(name)
         return snapshot.snapshot_id if snapshot else None
 
     def row_count(self, name: str) -> int | None:
         """Return how many rows a table has, from its newest snapshot; `None` as for `head`."""
-        pointers = self.lake.pointers(self.ref)
         from cascade.iceberg.read import row_count
 
-        snapshot = self.lake.load(name, pointers[name]).current_snapshot() if name in pointers else None
-        return None if snapshot is None else row_count(snapshot)
+        snapshot = self._snapshot(name)
+        return row_count(snapshot) if snapshot else None
+
+    def _snapshot(self, name: str) -> Snapshot | None:
+        pointers = self.lake.pointers(self.ref)
+        return self.lake.load(name, pointers[name]).current_snapshot() if name in pointers else None
 
     def query(
         self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None

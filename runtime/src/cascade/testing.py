@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from cascade.config import Settings, find_project_dir
+from cascade.framework.progress import failure_text
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 
 if TYPE_CHECKING:
@@ -94,15 +95,4 @@ class RunResult:
         logged = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         evaluations = [e.dagster_event.asset_check_evaluation_data for e in logged if e.dagster_event is not None]
         self.checks = {f"{e.asset_key.to_user_string()} {e.check_name}": e.passed for e in evaluations}
-        self.errors = [_words(event) for event in result.all_events if event.is_step_failure]
-
-
-def _words(event: dg.DagsterEvent) -> str:
-    data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    # The innermost cause says what went wrong; the chain above it is Dagster's.
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "failed"
+        self.errors = [failure_text(event) for event in result.all_events if event.is_step_failure]

@@ -14,7 +14,7 @@ from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
 from cascade.ingestion import CRON_METADATA
 from cascade.lakehouse import Lakehouse, branch_of_run
-from cascade.publish import Guards, build_publishing
+from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
 __all__ = ["build_definitions", "defs", "guards_of"]  # noqa: F822  # `defs` is resolved by `__getattr__`
@@ -48,28 +48,29 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         broken.append(f"{settings.dbt_dir}: {error.what}")
     for problem in broken:
         print(f"cascade: not loaded: {problem}", file=sys.stderr)
-    assets = [*(found.assets or ()), *dbt]
-    checks = [*(found.asset_checks or ())]
-    publishing = build_publishing(_before_promotion(assets), _guards([*assets, *checks], broken))
-    scheduled = [_schedule(a) for a in assets if isinstance(a, dg.AssetsDefinition) and _cron(a)]
-    scheduled += [find_extension(_SCHEDULES, name)(settings) for name in extension_names(_SCHEDULES)]
-    return dg.Definitions.merge(
-        found,
-        dg.Definitions(
-            assets=[*dbt, *publishing],
-            schedules=scheduled,
-            jobs=[schedule.job for schedule in scheduled],
-            resources={"lakehouse": _lakehouse_resource(settings)},
-            executor=dg.in_process_executor,
-            metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)},
-        ),
+    said = {BROKEN_METADATA: dg.MetadataValue.json(broken)}
+    theirs = dg.Definitions.merge(found, dg.Definitions(assets=dbt, metadata=said))
+    assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
+    schedules = [_schedule(a) for a in assets if _cron(a)]
+    schedules += [find_extension(_SCHEDULES, name)(settings) for name in extension_names(_SCHEDULES)]
+    ours = dg.Definitions(
+        assets=build_publishing(_before_promotion(assets), guards_of(theirs)),
+        schedules=schedules,
+        jobs=[schedule.job for schedule in schedules],
+        resources={"lakehouse": _lakehouse_resource(settings)},
+        executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(theirs, ours)
 
 
 def guards_of(definitions: dg.Definitions) -> Guards:
     """Return what guards the promotion of a project, from its definitions."""
-    assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
-    return _guards(assets, broken_files(definitions))
+    blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = defaultdict(list)
+    for definition in [*(definitions.assets or ()), *(definitions.asset_checks or ())]:
+        for spec in definition.check_specs if isinstance(definition, dg.AssetsDefinition) else ():
+            if spec.blocking:
+                blocking[spec.asset_key].append(spec.key)
+    return Guards(dict(blocking), tuple(broken_files(definitions)))
 
 
 def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list[dg.AssetsDefinition]:
@@ -83,23 +84,9 @@ def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list
     return [assets] if assets else []
 
 
-def _guards(definitions: list[Any], broken: list[str]) -> Guards:
-    blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = defaultdict(list)
-    for definition in definitions:
-        for spec in definition.check_specs if isinstance(definition, dg.AssetsDefinition) else ():
-            if spec.blocking:
-                blocking[spec.asset_key].append(spec.key)
-    return Guards(dict(blocking), tuple(broken))
-
-
-def _before_promotion(assets: list[Any]) -> list[dg.AssetKey]:
+def _before_promotion(assets: list[dg.AssetsDefinition]) -> list[dg.AssetKey]:
     """Return all assets that are materialized here, but for those that wait for the promotion themselves."""
-    from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
-
-    upstream: dict[dg.AssetKey, set[dg.AssetKey]] = {}
-    for asset in assets:
-        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable:
-            upstream.update({key: set(asset.asset_deps[key]) for key in asset.keys})
+    upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     after = {PROMOTE_KEY, PUBLISH_KEY}
     while more := {key for key, deps in upstream.items() if deps & after} - after:
         after |= more
@@ -115,10 +102,9 @@ def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
     name = asset.key.path[-1]
     job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(asset.key).downstream())
     definition = asset.partitions_def
+    zone = definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
 
-    @dg.schedule(
-        name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=_timezone(definition)
-    )
+    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=zone)
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if definition is None:
             return dg.RunRequest()
@@ -126,10 +112,6 @@ def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
         return dg.RunRequest(partition_key=keys[-1]) if keys else dg.SkipReason("There is no partition yet.")
 
     return tick
-
-
-def _timezone(definition: Any) -> str:
-    return definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
 
 
 def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.definitions.partitions.partitioned_schedule import (
-    UnresolvedPartitionedAssetScheduleDefinition,
-)
+from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 __all__ = ["BROKEN_METADATA", "broken_files", "discover_user_workflows"]
@@ -38,9 +36,8 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 class _Found:
     """What all healthy files define, each object once."""
 
-    kinds: dict[str, list[Any]] = field(default_factory=lambda: {kind: [] for kind, _ in _KINDS})
-    resources: dict[str, Any] = field(default_factory=dict)
-    owners: dict[object, Path] = field(default_factory=dict)
+    kinds: dict[str, Any] = field(default_factory=lambda: {kind: [] for kind, _ in _KINDS} | {"resources": {}})
+    owners: dict[str, Path] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
 
 
@@ -67,24 +64,16 @@ def discover_user_workflows(path: Path) -> dg.Definitions:
         if "__pycache__" in relative.parts or (file.name.startswith("_") and file.name != "__init__.py"):
             continue
         try:
-            module = importlib.import_module(_module_name(relative))
-            _collect(module, file, found)
+            name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+            _collect(importlib.import_module(name), file, found)
         except KeyboardInterrupt:
             raise
         # A workflow may raise anything, SystemExit included; the other files must not suffer.
         except BaseException as error:  # noqa: BLE001
             broken.append(_explain(error, file, root))
-    kinds = found.kinds
-    own = dg.Definitions(
-        assets=kinds["assets"],
-        asset_checks=kinds["asset_checks"],
-        jobs=kinds["jobs"],
-        schedules=kinds["schedules"],
-        sensors=kinds["sensors"],
-        resources=found.resources,
-        metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)},
-    )
-    return dg.Definitions.merge(own, *kinds["definitions"])
+    definitions = found.kinds.pop("definitions")
+    own = dg.Definitions(**found.kinds, metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)})
+    return dg.Definitions.merge(own, *definitions)
 
 
 def broken_files(definitions: dg.Definitions) -> list[str]:
@@ -96,21 +85,23 @@ def broken_files(definitions: dg.Definitions) -> list[str]:
 def _collect(module: ModuleType, file: Path, found: _Found) -> None:
     new: list[tuple[str, str, Any]] = []
     for name, value in vars(module).items():
-        for item in _flat(value):
+        # Some definitions of Dagster are named tuples, and no lists.
+        listed = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+        for item in value if listed else [value]:
             kind = next((kind for kind, types in _KINDS if isinstance(item, types)), None)
             if kind is not None and id(item) not in found.seen:
                 new.append((name, kind, item))
     # Whole files count: one that contradicts an earlier one is left out with all it defines.
-    names = {key: item for _, kind, item in new for key in _names(kind, item)}
-    if clash := [key for key in names if key in found.owners]:
+    owned = {key: file for _, kind, item in new for key in _names(kind, item)}
+    if clash := [key for key in owned if key in found.owners]:
         raise ValueError("; ".join(f"{key} is defined already in {found.owners[key].name}" for key in clash))
     for name, kind, item in new:
         found.seen.add(id(item))
         if kind == "resources":
-            found.resources[name] = item
+            found.kinds[kind][name] = item
         else:
             found.kinds[kind].append(item)
-    found.owners.update(dict.fromkeys(names, file))
+    found.owners |= owned
 
 
 def _names(kind: str, item: Any) -> Iterable[str]:
@@ -123,28 +114,13 @@ def _names(kind: str, item: Any) -> Iterable[str]:
         yield f"{kind[:-1]} {item.name}"
 
 
-def _flat(value: object) -> Iterator[object]:
-    """Yield an object, or those of a list. Some definitions of Dagster are named tuples, and no lists."""
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        yield from value
-    else:
-        yield value
-
-
-def _module_name(relative: Path) -> str:
-    parts = relative.with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 def _forget_other_projects(path: Path) -> None:
     """Drop imported modules of the same name that lie elsewhere, as when one process opens two projects."""
-    name = path.name
-    for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
-        origin = getattr(sys.modules[module], "__file__", None) or next(
-            iter(getattr(sys.modules[module], "__path__", [])), ""
-        )
-        if not str(origin).startswith(str(path)):
-            del sys.modules[module]
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == path.name:
+            origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
+            if not str(origin).startswith(str(path)):
+                del sys.modules[name]
 
 
 def _explain(error: BaseException, file: Path, root: Path) -> str:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import delete_branch
-from cascade.errors import ConfigurationError, UsageError
+from cascade.errors import ConfigurationError
 from cascade.framework.definitions import build_definitions
 from cascade.framework.progress import Listener, Outcome, Watcher
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
@@ -46,26 +45,18 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         storage.mkdir(exist_ok=True)
         ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
     with dg.DagsterInstance.from_ref(ref) as instance:
-        _require_postgres(instance, settings)
-        _limit_promotions(instance.event_log_storage)
+        # The UI would show other runs than these.
+        if settings.dagster_url is not None and isinstance(instance.event_log_storage, SqliteEventLogStorage):
+            raise ConfigurationError(
+                "`dagster_url` is set, but dagster.yaml names another storage.",
+                where=str(settings.project_dir / "dagster.yaml"),
+                fix="let `storage` be `custom: {module: cascade.framework.storage, class: ProjectStorage, "
+                "config: {base_dir: .dagster}}`, as in a new project.",
+            )
+        # The pool of promotions gets its one place unless it has a limit: the daemon reads a default only once in use.
+        if all(pool.name != PROMOTE_POOL for pool in instance.event_log_storage.get_pool_limits()):
+            instance.event_log_storage.set_concurrency_slots(PROMOTE_POOL, 1)
         yield instance
-
-
-def _limit_promotions(storage: EventLogStorage) -> None:
-    """Give the pool of promotions its one place, unless it has a limit: the daemon reads a default only once in use."""
-    if all(pool.name != PROMOTE_POOL for pool in storage.get_pool_limits()):
-        storage.set_concurrency_slots(PROMOTE_POOL, 1)
-
-
-def _require_postgres(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Refuse a `dagster.yaml` that does not look at the settings: the UI would show other runs than these."""
-    if settings.dagster_url is not None and isinstance(instance.event_log_storage, SqliteEventLogStorage):
-        raise ConfigurationError(
-            "`dagster_url` is set, but dagster.yaml names another storage.",
-            where=str(settings.project_dir / "dagster.yaml"),
-            fix="let `storage` be `custom: {module: cascade.framework.storage, class: ProjectStorage, "
-            "config: {base_dir: .dagster}}`, as in a new project.",
-        )
 
 
 def run_pipeline(
@@ -158,13 +149,8 @@ class _Launch:
 
     def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str]) -> Outcome:
         outcome = Outcome(branch=self.lakehouse.branch)
-        groups, idle = group_by_partitions(
-            self.definitions.resolve_asset_graph(),
-            chosen,
-            partition,
-            instance=self.instance,
-            lakehouse=self.lakehouse,
-        )
+        graph = self.definitions.resolve_asset_graph()
+        groups, idle = group_by_partitions(graph, chosen, partition, instance=self.instance, lakehouse=self.lakehouse)
         outcome.up_to_date = sorted(key.to_user_string() for key in idle)
         for asset in outcome.up_to_date:
             self.tell("up to date", asset)
@@ -185,9 +171,7 @@ class _Launch:
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str], outcome: Outcome) -> None:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)
-        names = [key.to_user_string() for key in sorted(keys)]
-        if job is None:
-            raise UsageError("These assets cannot run together.", where=", ".join(names))
+        assert job is not None  # Dagster keeps one for all assets
         outcome.run_ids.append(run_id)
         self.instance.add_event_listener(run_id, Watcher(outcome, self.tell).see)
         result = job.execute_in_process(
@@ -200,9 +184,9 @@ class _Launch:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         outcome.success = result.success
-        done = {asset.asset for asset in outcome.assets}
+        skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in outcome.assets})
         # Dagster calls a run whose steps were skipped a success; whoever asked for them would not.
-        if result.success and (skipped := [name for name in names if name not in done]):
+        if result.success and skipped:
             outcome.success = False
             outcome.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")
         if not result.success and not outcome.failures:

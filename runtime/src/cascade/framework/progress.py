@@ -12,7 +12,7 @@ import dagster as dg
 
 from cascade.catalog import LogEntry
 
-__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher"]
+__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "failure_text"]
 
 
 @dataclass(frozen=True)
@@ -77,25 +77,26 @@ class Watcher:
         self._outcome = outcome
         self._tell = tell
         self._started: dict[str, float] = {}
-        self._seen: set[str] = set()
 
     def see(self, entry: dg.EventLogEntry) -> None:
         """Take one event of the run's log."""
         event = entry.dagster_event
         if event is None:
             return
-        step = event.step_key or ""
-        kind = event.event_type
+        step, kind = (event.step_key or "").replace("__", "/"), event.event_type
         if kind is dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()
-            self._tell("started", _readable(step))
+            self._tell("started", step)
         elif kind in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
             seconds = time.monotonic() - self._started.get(step, time.monotonic())
-            self._outcome.seconds[_readable(step)] = round(seconds, 2)
+            self._outcome.seconds[step] = round(seconds, 2)
             if kind is dg.DagsterEventType.STEP_FAILURE:
-                self._fail(_readable(step), event)
+                # "dagster._core.errors.DagsterAssetCheckFailedError: …": the class says nothing to its reader.
+                cause = re.sub(r"^(dagster|cascade)\.[\w.]+: ", "", failure_text(event))
+                self._outcome.failures.append(f"{step}: {cause}")
+                self._tell("failed", step)
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
-            self._tell("retrying", _readable(step))
+            self._tell("retrying", step)
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -104,9 +105,8 @@ class Watcher:
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization
         asset = materialization.asset_key.to_user_string()
-        if asset in self._seen:
+        if any(done.asset == asset for done in self._outcome.assets):
             return  # one event for each partition of a range
-        self._seen.add(asset)
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         rows = metadata.get("dagster/row_count")
         self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
@@ -114,35 +114,25 @@ class Watcher:
 
     def _checked(self, event: dg.DagsterEvent) -> None:
         found = event.asset_check_evaluation_data
-        passed = bool(found.passed)
         check = CheckDone(
             asset=found.asset_key.to_user_string(),
             check=found.check_name,
-            passed=passed,
+            passed=found.passed,
             blocking=bool(found.blocking) and found.severity is dg.AssetCheckSeverity.ERROR,
             description=found.description or "",
         )
         self._outcome.checks.append(check)
-        word = "passed" if passed else ("failed" if check.blocking else "warned")
+        word = "passed" if check.passed else ("failed" if check.blocking else "warned")
         self._tell(f"check {word}", f"{check.asset} {check.check}")
 
-    def _fail(self, step: str, event: dg.DagsterEvent) -> None:
-        data = event.step_failure_data
-        failure = data.user_failure_data
-        if failure is not None and failure.description:
-            text = failure.description
-        elif data.error is None:
-            text = "failed"
-        else:
-            # The innermost cause says what went wrong; the chain above it is Dagster's.
-            error = data.error
-            while error.cause is not None:
-                error = error.cause
-            # "dagster._core.errors.DagsterAssetCheckFailedError: …": the class says nothing to its reader.
-            text = re.sub(r"^(dagster|cascade)[\w.]*: ", "", error.message.strip())
-        self._outcome.failures.append(f"{step}: {text}")
-        self._tell("failed", step)
 
-
-def _readable(step: str) -> str:
-    return step.replace("__", "/")
+def failure_text(event: dg.DagsterEvent) -> str:
+    """Return why a step failed, in words."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    # The innermost cause says what went wrong; the chain above it is Dagster's.
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "failed"

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
+from dagster._core.storage import tags as dagster_tags
 
 from cascade.errors import UsageError
 from cascade.ingestion import TABLE_METADATA
 from cascade.lakehouse import MISSING_ONLY_TAG, Lakehouse
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
-
-Definition = dg.PartitionsDefinition[Any]
 
 
 def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.AssetKey]:
@@ -43,12 +38,9 @@ def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.A
         if match is None or len(found) != 1:
             problems.append(_no_single_asset(name, found, keys))
             continue
-        selection: dg.AssetSelection = dg.AssetSelection.assets(found[0])
-        if match.group(1):
-            selection = selection.upstream()
-        if match.group(3):
-            selection = selection | dg.AssetSelection.assets(found[0]).downstream()
-        chosen |= selection.resolve(graph) & keys
+        asset = dg.AssetSelection.assets(found[0])
+        chosen |= (asset.upstream() if match.group(1) else asset).resolve(graph) & keys
+        chosen |= (asset.downstream() if match.group(3) else asset).resolve(graph) & keys
     if problems:
         raise UsageError("; ".join(problems) + ".", fix="name an asset of this project; `cascade validate` lists them.")
     return chosen
@@ -74,15 +66,14 @@ def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class PartitionGroup:
     """Assets with the same partitions, and the range of them that one run covers."""
 
-    definition: Definition
     assets: list[dg.AssetKey]
-    first: str = ""
-    last: str = ""
-    missing_only: bool = False
+    first: str
+    last: str
+    missing_only: bool
 
     @property
     def span(self) -> str:
@@ -93,17 +84,16 @@ class PartitionGroup:
         """Return the tags by which Dagster knows the range."""
         tags = {MISSING_ONLY_TAG: "true"} if self.missing_only else {}
         if self.first == self.last:
-            return {**tags, PARTITION_NAME_TAG: self.first}
-        return {**tags, ASSET_PARTITION_RANGE_START_TAG: self.first, ASSET_PARTITION_RANGE_END_TAG: self.last}
+            return {**tags, dagster_tags.PARTITION_NAME_TAG: self.first}
+        return {
+            **tags,
+            dagster_tags.ASSET_PARTITION_RANGE_START_TAG: self.first,
+            dagster_tags.ASSET_PARTITION_RANGE_END_TAG: self.last,
+        }
 
 
 def group_by_partitions(
-    graph: Any,
-    chosen: set[dg.AssetKey],
-    partition: str | None,
-    *,
-    instance: dg.DagsterInstance,
-    lakehouse: Lakehouse,
+    graph: Any, chosen: set[dg.AssetKey], partition: str | None, *, instance: dg.DagsterInstance, lakehouse: Lakehouse
 ) -> tuple[list[PartitionGroup], set[dg.AssetKey]]:
     """Sort the partitioned assets by their partitions.
 
@@ -120,66 +110,46 @@ def group_by_partitions(
     Raises:
         UsageError: There is no such partition.
     """
-    groups: list[PartitionGroup] = []
+    groups: dict[dg.PartitionsDefinition[Any], list[dg.AssetKey]] = defaultdict(list)
     for key in sorted(chosen):
-        definition = graph.get(key).partitions_def
-        if definition is None:
-            continue
-        group = next((g for g in groups if g.definition == definition), None)
-        if group is None:
-            groups.append(PartitionGroup(definition, [key]))
-        else:
-            group.assets.append(key)
+        if (definition := graph.get(key).partitions_def) is not None:
+            groups[definition].append(key)
     if partition is not None and not groups:
         raise UsageError(
             f"None of the chosen assets has partitions, so there is no {partition}.", fix="leave out --partition."
         )
+    busy: list[PartitionGroup] = []
     idle: set[dg.AssetKey] = set()
-    busy = []
-    for group in groups:
-        all_keys = list(group.definition.get_partition_keys())
+    for definition, assets in groups.items():
+        all_keys = list(definition.get_partition_keys())
         if partition is not None:
-            group.first, group.last = _parse_range(partition, all_keys, group)
-            busy.append(group)
+            first, last = _parse_range(partition, all_keys, assets)
+            busy.append(PartitionGroup(assets, first, last, missing_only=False))
             continue
-        missing = {
-            key: set(all_keys) - _held(key, graph, group.definition, instance=instance, lakehouse=lakehouse)
-            for key in group.assets
-        }
-        wanted = [k for k in all_keys if any(k in found for found in missing.values())]
-        done = [key for key, found in missing.items() if not found]
-        idle.update(done)
-        group.assets = [key for key in group.assets if key not in done]
-        if wanted:
-            group.first, group.last, group.missing_only = wanted[0], wanted[-1], True
-            busy.append(group)
+        missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse) for key in assets}
+        idle.update(key for key in assets if not missing[key])
+        everything = set().union(*missing.values())
+        if wanted := [key for key in all_keys if key in everything]:
+            late = [key for key in assets if missing[key]]
+            busy.append(PartitionGroup(late, wanted[0], wanted[-1], missing_only=True))
     return busy, idle
 
 
-def _held(
-    key: dg.AssetKey,
-    graph: Any,
-    definition: Definition,
-    *,
-    instance: dg.DagsterInstance,
-    lakehouse: Lakehouse,
-) -> set[str]:
+def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse) -> set[str]:
     """Return the partitions that are there: the table of an ingestion asset says it, else Dagster."""
     from cascade.ingestion.load import loaded_partitions
 
-    table = graph.get(key).metadata.get(TABLE_METADATA)
-    if table is None:
-        return set(instance.get_materialized_partitions(key))
-    return loaded_partitions(lakehouse.lake, lakehouse.ref, str(getattr(table, "value", table)), definition)
+    if TABLE_METADATA not in asset.metadata:
+        return set(instance.get_materialized_partitions(asset.key))
+    return loaded_partitions(lakehouse.lake, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)
 
 
-def _parse_range(text: str, all_keys: list[str], group: PartitionGroup) -> tuple[str, str]:
+def _parse_range(text: str, all_keys: list[str], keys: list[dg.AssetKey]) -> tuple[str, str]:
     first, dots, last = text.partition("..")
     ends = (first, last if dots else first)
-    known = set(all_keys)
-    assets = ", ".join(key.to_user_string() for key in group.assets)
+    assets = ", ".join(key.to_user_string() for key in keys)
     span = f"{all_keys[0]} .. {all_keys[-1]}" if all_keys else "none yet"
-    if unknown := [end for end in dict.fromkeys(ends) if end not in known]:
+    if unknown := [end for end in dict.fromkeys(ends) if end not in all_keys]:
         raise UsageError(
             f"There is no partition {' and no partition '.join(repr(end) for end in unknown)}.",
             where=f"{assets}, whose partitions are {span}",

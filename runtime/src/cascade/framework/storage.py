@@ -14,7 +14,7 @@ from dagster._serdes import ConfigurableClassData
 from cascade.config import load_settings
 from cascade.extensions import load_extension
 
-__all__ = ["ProjectStorage", "SqliteEvents", "SqliteStorage"]
+__all__ = ["ProjectStorage", "SqliteEvents"]
 
 _BUSY_SECONDS = 60
 # Each run has a file of its own, and the daemon sees them all.
@@ -24,8 +24,12 @@ _KEPT_FILES = 8
 class ProjectStorage(DagsterSqliteStorage):
     """What `dagster.yaml` names; every process of Dagster opens it, and gets the storage that the settings say.
 
-    Its configuration is that of Dagster's SQLite storage: `base_dir`.
+    Its configuration is that of Dagster's SQLite storage: `base_dir`. In SQLite it keeps events with `SqliteEvents`.
     """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = SqliteEvents(self._event_log_storage._base_dir)
 
     @classmethod
     def from_config_value(  # type: ignore[override]
@@ -43,7 +47,7 @@ class ProjectStorage(DagsterSqliteStorage):
         """
         url = load_settings().dagster_url
         if url is None:
-            return SqliteStorage.from_local(config_value["base_dir"], inst_data)
+            return cls.from_local(config_value["base_dir"], inst_data)
         storage: DagsterStorage[Any] = load_extension("cascade.storages", "postgresql", "dagster_url").open(url)
         return storage
 
@@ -55,14 +59,21 @@ class SqliteEvents(SqliteEventLogStorage):
     seven assets take 8.1 CPU-s that way, and 2.7 with connections that are kept.
     """
 
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, sa.Engine] = OrderedDict()
-        super().__init__(base_dir, inst_data)
+        super().__init__(base_dir)
 
     @contextlib.contextmanager
     def _connect(self, shard: str) -> Iterator[sa.Connection]:
         with self._db_lock:
-            engine = self._engine_of(shard)
+            if shard not in self._engines:
+                url = self.conn_string_for_shard(shard)
+                self._engines[shard] = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+                sa.event.listen(self._engines[shard], "connect", _sync_at_checkpoints)
+            self._engines.move_to_end(shard)
+            if len(self._engines) > _KEPT_FILES:
+                self._engines.popitem(last=False)[1].dispose()
+            engine = self._engines[shard]
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
@@ -74,24 +85,6 @@ class SqliteEvents(SqliteEventLogStorage):
         super().dispose()
         while self._engines:
             self._engines.popitem()[1].dispose()
-
-    def _engine_of(self, shard: str) -> sa.Engine:
-        if shard not in self._engines:
-            url = self.conn_string_for_shard(shard)
-            self._engines[shard] = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-            sa.event.listen(self._engines[shard], "connect", _sync_at_checkpoints)
-        self._engines.move_to_end(shard)
-        if len(self._engines) > _KEPT_FILES:
-            self._engines.popitem(last=False)[1].dispose()
-        return self._engines[shard]
-
-
-class SqliteStorage(DagsterSqliteStorage):
-    """Dagster's storage in SQLite, with `SqliteEvents`."""
-
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = SqliteEvents(self._event_log_storage._base_dir)
 
 
 def _sync_at_checkpoints(connection: Any, _record: object) -> None:

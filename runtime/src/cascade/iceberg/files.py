@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 from pyiceberg.io import FileIO, OutputFile
-from pyiceberg.io.fileformat import FileFormatFactory, FileFormatWriter
-from pyiceberg.io.pyarrow import _determine_partitions, schema_to_pyarrow
+from pyiceberg.io.pyarrow import ParquetFormatWriter, _determine_partitions, schema_to_pyarrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionKey
 from pyiceberg.schema import Schema
@@ -19,7 +19,7 @@ from pyiceberg.typedef import Record
 
 from cascade.errors import SchemaMismatchError
 
-__all__ = ["FileWriter", "Staged", "discard"]
+__all__ = ["FileWriter", "Staged", "discard", "writing"]
 
 # One file holds at most this much Arrow data: a merge rewrites whole files, so they must not be huge.
 _FILE_BYTES = 512 << 20
@@ -70,27 +70,43 @@ def discard(staged: Staged) -> None:
     staged.files.clear()
 
 
+@contextlib.contextmanager
+def writing(staged: Staged, *, partitioned: bool = True) -> Iterator[FileWriter]:
+    """Write files; when that fails, none are left."""
+    writer = FileWriter(staged, partitioned)
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            writer.close()
+        discard(staged)
+        raise
+
+
 @dataclass
 class _OpenFile:
-    writer: FileFormatWriter
+    writer: ParquetFormatWriter
     output: OutputFile
-    path: str
-    partition: Record
     size: int = 0
 
 
 class FileWriter:
     """Rolls Parquet files for a table, one at a time for each of its partitions."""
 
-    def __init__(self, staged: Staged, *, partitioned: bool = True) -> None:
+    def __init__(self, staged: Staged, partitioned: bool) -> None:
         self._staged = staged
-        self._schema = staged.schema
-        self._spec = staged.metadata.spec() if partitioned else UNPARTITIONED_PARTITION_SPEC
-        self._properties = staged.metadata.properties
-        self._locations = load_location_provider(staged.metadata.location, self._properties)
-        self._format = FileFormatFactory.get(FileFormat.PARQUET)
-        self._arrow_schema = schema_to_pyarrow(self._schema, include_field_ids=True)
-        self._open: dict[Record | None, _OpenFile] = {}
+        self._partitioned = partitioned
+        self._open: dict[Record, _OpenFile] = {}
+        self.follow(staged.metadata)
+
+    def follow(self, metadata: TableMetadata) -> None:
+        """Write what comes from now on as the table is now."""
+        self.close()
+        self._staged.metadata = metadata
+        self._spec = metadata.spec() if self._partitioned else UNPARTITIONED_PARTITION_SPEC
+        self._locations = load_location_provider(metadata.location, metadata.properties)
+        self._arrow_schema = schema_to_pyarrow(metadata.schema(), include_field_ids=True)
 
     def write(self, batch: pa.Table) -> None:
         """Write a batch whose columns fit the table by name."""
@@ -100,22 +116,22 @@ class FileWriter:
         if self._spec.is_unpartitioned():
             self._write_part(rows, None)
             return
-        for part in _determine_partitions(self._spec, self._schema, rows):
+        for part in _determine_partitions(self._spec, self._staged.schema, rows):
             self._write_part(part.arrow_table_partition, part.partition_key)
 
     def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
-        partition = key.partition if key else None
+        staged = self._staged
+        partition = key.partition if key else Record()
         if partition not in self._open:
             if len(self._open) >= _OPEN_WRITERS:
                 self.close()
-            path = self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key)
-            output = self._staged.io.new_output(path)
-            writer = self._format.create_writer(output, self._schema, self._properties)
-            self._open[partition] = _OpenFile(writer, output, path, partition or Record())
+            output = staged.io.new_output(self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key))
+            writer = ParquetFormatWriter(output, staged.schema, staged.metadata.properties)
+            self._open[partition] = _OpenFile(writer, output)
         file = self._open[partition]
         file.writer.write(rows)
         file.size += rows.nbytes
-        self._staged.rows += rows.num_rows
+        staged.rows += rows.num_rows
         if file.size >= _FILE_BYTES:
             self._finish(partition)
 
@@ -124,20 +140,17 @@ class FileWriter:
         for partition in list(self._open):
             self._finish(partition)
 
-    def _finish(self, partition: Record | None) -> None:
+    def _finish(self, partition: Record) -> None:
         file = self._open.pop(partition)
         statistics = file.writer.close()
         self._staged.files.append(
             DataFile.from_args(
                 content=DataFileContent.DATA,
-                file_path=file.path,
+                file_path=file.output.location,
                 file_format=FileFormat.PARQUET,
-                partition=file.partition,
+                partition=partition,
                 file_size_in_bytes=len(file.output),
-                sort_order_id=None,
                 spec_id=self._spec.spec_id,
-                equality_ids=None,
-                key_metadata=None,
                 **statistics.to_serialized_dict(),
             )
         )
@@ -151,14 +164,12 @@ def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
             columns.append(pa.nulls(batch.num_rows, wanted.type))
             continue
         column = batch[wanted.name]
-        if column.type != wanted.type:
-            try:
-                column = column.cast(wanted.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise SchemaMismatchError(
-                    f"Column `{wanted.name}` does not fit: {error}",
-                    where=f"table {table}, column type {wanted.type}, rows have {column.type}",
-                    fix="return values of the declared type, or declare another one.",
-                ) from error
-        columns.append(column)
+        try:
+            columns.append(column.cast(wanted.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SchemaMismatchError(
+                f"Column `{wanted.name}` does not fit: {error}",
+                where=f"table {table}, column type {wanted.type}, rows have {column.type}",
+                fix="return values of the declared type, or declare another one.",
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema)

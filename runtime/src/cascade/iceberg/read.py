@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,12 +63,7 @@ def spill(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def reach(connection: duckdb.DuckDBPyConnection, io: FileIO) -> None:
-    """Let a connection read files on S3 as PyIceberg does, without an extension that would have to be downloaded.
-
-    Args:
-        connection: The connection.
-        io: PyIceberg's access to the files; local ones need nothing.
-    """
+    """Let a connection read files on S3 as PyIceberg does, without an extension that would have to be downloaded."""
     if not isinstance(io, PyArrowFileIO) or "s3.region" not in io.properties:
         return
     from cascade.iceberg.s3 import S3FileSystem
@@ -81,9 +76,6 @@ def row_count(snapshot: Snapshot) -> int | None:
     """Return how many rows a snapshot has, by its own account; `None` when it gives none.
 
     Trino marks rows as deleted rather than rewrite their files; they are counted apart.
-
-    Args:
-        snapshot: The snapshot.
     """
     summary = snapshot.summary
     if summary is None or (total := summary["total-records"]) is None or int(summary["total-equality-deletes"] or 0):
@@ -109,16 +101,15 @@ def duckdb_type(kind: t.IcebergType) -> str:
     """
     if name := _PRIMITIVES.get(type(kind)):
         return name
-    nested: dict[type[t.IcebergType], Callable[[], str]] = {
-        t.DecimalType: lambda: f"DECIMAL({kind.precision},{kind.scale})",  # type: ignore[attr-defined]
-        t.ListType: lambda: f"{duckdb_type(kind.element_type)}[]",  # type: ignore[attr-defined]
-        t.MapType: lambda: f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.value_type)})",  # type: ignore[attr-defined]
-        t.StructType: lambda: (
-            "STRUCT(" + ", ".join(f"{quote(f.name)} {duckdb_type(f.field_type)}" for f in kind.fields) + ")"  # type: ignore[attr-defined]
-        ),
-    }
-    if build := nested.get(type(kind)):
-        return build()
+    match kind:
+        case t.DecimalType():
+            return f"DECIMAL({kind.precision},{kind.scale})"
+        case t.ListType():
+            return f"{duckdb_type(kind.element_type)}[]"
+        case t.MapType():
+            return f"MAP({duckdb_type(kind.key_type)}, {duckdb_type(kind.value_type)})"
+        case t.StructType():
+            return f"STRUCT({', '.join(f'{quote(f.name)} {duckdb_type(f.field_type)}' for f in kind.fields)})"
     raise ValueError(f"DuckDB cannot read the Iceberg type {kind}")
 
 
@@ -155,12 +146,8 @@ def view_sql(table: Table, snapshot_id: int | None = None) -> str:
     Raises:
         NotImplementedError: Another engine has written delete files, which DuckDB does not apply.
     """
-    schema = table.schema()
-    if snapshot_id is not None:
-        snapshot = table.metadata.snapshot_by_id(snapshot_id)
-        if snapshot is not None and snapshot.schema_id is not None:
-            schema = table.schemas()[snapshot.schema_id]
-    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files()) if table.current_snapshot() else []
+    scan = table.scan(snapshot_id=snapshot_id)
+    schema, tasks = scan.projection(), list(scan.plan_files())
     if any(task.delete_files for task in tasks):
         raise NotImplementedError(
             f"{'.'.join(table.name())} has delete files; compact it with the engine that wrote them"

@@ -4,85 +4,43 @@ from __future__ import annotations
 
 import datetime
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
+from pyiceberg import types as t
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
-from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
-    DecimalType,
-    DoubleType,
-    FloatType,
-    IcebergType,
-    IntegerType,
-    ListType,
-    LongType,
-    MapType,
-    NestedField,
-    StringType,
-    StructType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-)
 
 from cascade.errors import DefinitionError, SchemaMismatchError
 
-__all__ = [
-    "arrow_schema",
-    "iceberg_type",
-    "pandera_schema",
-    "schema_from_arrow",
-    "schema_from_pandera",
-    "storage_type",
-]
+__all__ = ["arrow_schema", "iceberg_type", "pandera_schema", "schema_from_arrow", "schema_from_pandera", "storage_type"]
 
 # Arrow types without parameters, and what Iceberg keeps them as: the smallest type that holds every value.
-_PRIMITIVES: dict[pa.DataType, IcebergType] = {
-    pa.bool_(): BooleanType(),
-    pa.int8(): IntegerType(),
-    pa.int16(): IntegerType(),
-    pa.int32(): IntegerType(),
-    pa.int64(): LongType(),
-    pa.uint8(): IntegerType(),
-    pa.uint16(): IntegerType(),
-    pa.uint32(): LongType(),
-    pa.uint64(): DecimalType(20, 0),
-    pa.float16(): FloatType(),
-    pa.float32(): FloatType(),
-    pa.float64(): DoubleType(),
-    pa.string(): StringType(),
-    pa.large_string(): StringType(),
-    pa.string_view(): StringType(),
-    pa.binary(): BinaryType(),
-    pa.large_binary(): BinaryType(),
-    pa.binary_view(): BinaryType(),
-    pa.date32(): DateType(),
-    pa.date64(): DateType(),
-    pa.time32("s"): TimeType(),
-    pa.time32("ms"): TimeType(),
-    pa.time64("us"): TimeType(),
-    pa.time64("ns"): TimeType(),
-}
-
-_INTS = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
-_UINTS = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
-_FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
+_HELD_BY: tuple[tuple[t.IcebergType, list[pa.DataType]], ...] = (
+    (t.BooleanType(), [pa.bool_()]),
+    (t.IntegerType(), [pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()]),
+    (t.LongType(), [pa.int64(), pa.uint32()]),
+    (t.DecimalType(20, 0), [pa.uint64()]),
+    (t.FloatType(), [pa.float16(), pa.float32()]),
+    (t.DoubleType(), [pa.float64()]),
+    (t.StringType(), [pa.string(), pa.large_string(), pa.string_view()]),
+    (t.BinaryType(), [pa.binary(), pa.large_binary(), pa.binary_view()]),
+    (t.DateType(), [pa.date32(), pa.date64()]),
+    (t.TimeType(), [pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")]),
+)
+_PRIMITIVES = {arrow_type: iceberg_type for iceberg_type, arrow_types in _HELD_BY for arrow_type in arrow_types}
 
 # Pandera's abstract types as Arrow types. The first row that fits counts: `UInt` is an `Int` to Pandera,
 # and `Timestamp` is a `Date`.
 _ABSTRACT: tuple[tuple[str, Callable[[Any], pa.DataType]], ...] = (
     ("Bool", lambda _: pa.bool_()),
-    ("UInt", lambda dtype: _UINTS[dtype.bit_width]),
-    ("Int", lambda dtype: _INTS[dtype.bit_width]),
-    ("Float", lambda dtype: _FLOATS[dtype.bit_width]),
+    ("UInt", lambda dtype: pa.type_for_alias(f"uint{dtype.bit_width}")),
+    ("Int", lambda dtype: pa.type_for_alias(f"int{dtype.bit_width}")),
+    ("Float", lambda dtype: pa.type_for_alias(f"float{dtype.bit_width}")),
     ("Decimal", lambda dtype: pa.decimal128(dtype.precision, dtype.scale)),
     ("String", lambda _: pa.string()),
-    ("Category", lambda dtype: _category(dtype.categories)),
+    ("Category", lambda dtype: pa.array(list(dtype.categories)).type if dtype.categories else pa.string()),
     ("Timestamp", lambda dtype: pa.timestamp("us", "UTC" if _is_aware(dtype) else None)),
     ("Date", lambda _: pa.date32()),
     ("Binary", lambda _: pa.binary()),
@@ -138,7 +96,7 @@ def schema_from_pandera(model: Any) -> Schema:
     """
     schema = pandera_schema(model)
     annotations = {field.name: info.raw_annotation for info, field in getattr(model, "__fields__", {}).values()}
-    fields: list[NestedField] = []
+    fields: list[t.NestedField] = []
     problems: list[str] = []
     if (index := getattr(schema, "index", None)) is not None:
         problems.append(f"`{index.name or 'index'}` (an index; declare it as a column)")
@@ -152,7 +110,7 @@ def schema_from_pandera(model: Any) -> Schema:
         except _CANNOT_CONVERT:
             problems.append(f"`{name}` ({dtype or 'no type'})")
             continue
-        fields.append(NestedField(-1, str(name), column_type, required=False, doc=column.description))
+        fields.append(t.NestedField(-1, str(name), column_type, required=False, doc=column.description))
     if problems or not fields:
         raise DefinitionError(
             f"The Iceberg type of these columns cannot be told: {', '.join(problems) or 'there are none'}.",
@@ -171,7 +129,7 @@ def schema_from_arrow(schema: pa.Schema) -> Schema:
     Raises:
         SchemaMismatchError: Columns that Iceberg has no type for, or that have none yet (all values null).
     """
-    fields: list[NestedField] = []
+    fields: list[t.NestedField] = []
     problems: list[str] = []
     for field in schema:
         doc = (field.metadata or {}).get(b"doc")
@@ -180,7 +138,7 @@ def schema_from_arrow(schema: pa.Schema) -> Schema:
         except _CANNOT_CONVERT:
             problems.append(f"`{field.name}` ({field.type})")
             continue
-        fields.append(NestedField(-1, field.name, column_type, required=False, doc=doc.decode() if doc else None))
+        fields.append(t.NestedField(-1, field.name, column_type, required=False, doc=doc.decode() if doc else None))
     if problems:
         raise SchemaMismatchError(
             f"Iceberg has no type for these columns: {', '.join(problems)}.",
@@ -205,7 +163,7 @@ def storage_type(arrow_type: pa.DataType) -> pa.DataType:
     return _small(schema_to_pyarrow(iceberg_type(arrow_type), include_field_ids=False))
 
 
-def iceberg_type(arrow_type: pa.DataType) -> IcebergType:  # noqa: PLR0911  one line per kind of type
+def iceberg_type(arrow_type: pa.DataType) -> t.IcebergType:  # noqa: PLR0911  one line per kind of type
     """Return the Iceberg type that holds every value of an Arrow type. Nested ids are not assigned.
 
     Raises:
@@ -214,26 +172,22 @@ def iceberg_type(arrow_type: pa.DataType) -> IcebergType:  # noqa: PLR0911  one 
     if (primitive := _PRIMITIVES.get(arrow_type)) is not None:
         return primitive
     if pa.types.is_timestamp(arrow_type):
-        return TimestampType() if arrow_type.tz is None else TimestamptzType()
+        return t.TimestampType() if arrow_type.tz is None else t.TimestamptzType()
     if pa.types.is_decimal(arrow_type) and 0 <= arrow_type.scale <= arrow_type.precision <= 38:
-        return DecimalType(arrow_type.precision, arrow_type.scale)
+        return t.DecimalType(arrow_type.precision, arrow_type.scale)
     if pa.types.is_dictionary(arrow_type) or pa.types.is_run_end_encoded(arrow_type):
         return iceberg_type(arrow_type.value_type)
     if pa.types.is_map(arrow_type):
         key, value = iceberg_type(arrow_type.key_type), iceberg_type(arrow_type.item_type)
-        return MapType(-1, key, -1, value, value_required=False)
+        return t.MapType(-1, key, -1, value, value_required=False)
     if pa.types.is_struct(arrow_type) and arrow_type.num_fields:
-        return StructType(*(NestedField(-1, f.name, iceberg_type(f.type), required=False) for f in arrow_type))
+        return t.StructType(*(t.NestedField(-1, f.name, iceberg_type(f.type), required=False) for f in arrow_type))
     if pa.types.is_fixed_size_binary(arrow_type):
-        return BinaryType()
-    if _is_list(arrow_type):
-        return ListType(-1, iceberg_type(arrow_type.value_type), element_required=False)
+        return t.BinaryType()
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    if any(is_list(arrow_type) for is_list in lists):
+        return t.ListType(-1, iceberg_type(arrow_type.value_type), element_required=False)
     raise TypeError(f"Iceberg has no type for {arrow_type}")
-
-
-def _is_list(arrow_type: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
-    return any(test(arrow_type) for test in tests)
 
 
 def _arrow_type(dtype: Any, annotation: object) -> pa.DataType:
@@ -265,10 +219,6 @@ def _python_type(annotation: Any) -> pa.DataType:
     if origin is not None and arguments:  # Series[bytes], Optional[bytes], Annotated[bytes, …]
         return _python_type(arguments[0])
     return _PYTHON[annotation]
-
-
-def _category(categories: Iterable[object] | None) -> pa.DataType:
-    return pa.array(list(categories)).type if categories else pa.string()
 
 
 def _is_aware(dtype: Any) -> bool:

@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,21 +21,23 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import IcebergType, NestedField
+from pyiceberg.types import IcebergType
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
-from cascade.iceberg.files import FileWriter, Staged, discard
+from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import between
-from cascade.iceberg.read import connect, files_sql, quote
+from cascade.iceberg.read import connect, files_sql, quote, row_count
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Staged", "WriteResult", "stage", "write"]
+__all__ = ["WriteResult", "write"]
 
 Mode = Literal["append", "merge", "replace"]
+# Opens a transaction in which the table exists and has the columns of `schema=`.
+_Begin = Callable[..., tuple[Transaction, TableMetadata]]
 
 _READ_ROWS = 100_000
 _ATTEMPTS = 5
@@ -57,62 +60,6 @@ class WriteResult:
     duplicates: int
     replaced: int
     total: int
-
-
-def stage(
-    lake: BranchingCatalog,
-    branch: str,
-    table: str,
-    batches: Iterable[pa.Table],
-    *,
-    schema: Schema,
-    spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
-    exact: bool = False,
-    in_order: bool = False,
-) -> Staged:
-    """Write batches as data files of a table, without touching the table.
-
-    Args:
-        lake: The catalog.
-        branch: The branch that will be written.
-        table: `namespace.table`; it is made on the first write.
-        batches: Arrow tables whose columns fit the schema by name; columns they lack are null, columns
-            that the schema lacks are added to the table.
-        schema: The columns that the table has at least.
-        spec: Partitioning of a new table; an existing one keeps its own.
-        exact: Whether the table loses columns that the schema lacks, and takes over changed types.
-        in_order: Whether the files keep the order of all rows, which files of partitions would lose; they are
-            then not yet those of a partitioned table.
-
-    Returns:
-        The files.
-
-    Raises:
-        SchemaMismatchError: A column's type cannot become the other's.
-    """
-
-    transaction, metadata = _begin(lake, branch, table, schema=schema, spec=spec, exact=exact)
-    staged = Staged(table, metadata, transaction._table.io)
-    known = {f.name for f in staged.schema.fields}
-    writer = FileWriter(staged, partitioned=not in_order)
-    try:
-        for batch in batches:
-            if any(name not in known for name in batch.column_names):
-                from cascade.iceberg.schema import schema_from_arrow
-
-                writer.close()
-                _evolve(transaction, table, staged.schema, schema_from_arrow(batch.schema))
-                staged.metadata = transaction.table_metadata
-                known = {f.name for f in staged.schema.fields}
-                writer = FileWriter(staged, partitioned=not in_order)
-            writer.write(batch)
-        writer.close()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            writer.close()
-        discard(staged)
-        raise
-    return staged
 
 
 def write(
@@ -160,62 +107,65 @@ def write(
         SchemaMismatchError: Rows and table do not fit.
         ContractError: Values that must be unique are not.
     """
-    with storage_errors(lake.settings.warehouse_location):
-        in_order = bool(key) and order_by is None
-        staged = stage(lake, branch, table, batches, schema=schema, spec=spec, exact=exact, in_order=in_order)
-        kept = staged.anew()
-        committing = False
-        try:
-            with connect(spill_to, staged.io) as connection:
-                duplicates = _deduplicate(connection, staged, key, order_by)
-                _require_unique(connection, staged, unique)
-                incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
-                for attempt in itertools.count(1):
-                    # Planned and committed under one lock: writers of one table take turns instead of losing a race.
-                    with lake.table_lock(table):
-                        transaction, metadata = _again(lake, branch, staged, spec, exact)
-                        _commit_once(transaction)
-                        settings = properties(metadata.properties) if callable(properties) else properties
-                        empty = metadata.current_snapshot() is None
-                        replaced_files = [] if empty else incoming.make_room(transaction._table, kept)
-                        if settings:
-                            transaction.set_properties(dict(settings))
-                        snapshot = transaction.update_snapshot(dict(snapshot_properties or {}))
-                        # Where nothing makes room, what the table has need not be looked through.
-                        with snapshot.overwrite() if replaced_files else snapshot.fast_append() as update:
-                            for file in replaced_files:
-                                update.delete_data_file(file)
-                            for file in itertools.chain(kept.files, staged.files):
-                                update.append_data_file(file)
-                        committing = True
-                        try:
-                            committed = transaction.commit_transaction()
-                            break
-                        except (CommitFailedException, TableAlreadyExistsError):
-                            # The turn was lost: the server that keeps the locks restarted.
-                            committing = False
-                            if attempt == _ATTEMPTS:
-                                raise
-                            discard(kept)
-                            kept = staged.anew()
-        except BaseException as error:
-            # Once the commit has begun, only its refusal proves that no snapshot holds the files; a branch that is gone
-            # by now may have been promoted.
-            refused = isinstance(error, CatalogError) and not isinstance(error, BranchNotFoundError)
-            if refused or not committing:
-                discard(staged)
-                discard(kept)
-            raise
-        head = committed.metadata.current_snapshot()
-        assert head is not None
-        assert head.summary is not None
-        return WriteResult(
-            snapshot_id=head.snapshot_id,
-            rows=staged.rows,
-            duplicates=duplicates,
-            replaced=sum(file.record_count for file in replaced_files) - kept.rows,
-            total=int(head.summary["total-records"] or 0),
-        )
+    with storage_errors(lake.settings.warehouse_location), contextlib.ExitStack() as undo:
+        begin = partial(_begin, lake, branch, table, spec=spec, exact=exact)
+        fetched = _stage(begin, table, batches, schema, in_order=bool(key) and order_by is None)
+        undo.callback(discard, fetched)
+        with connect(spill_to, fetched.io) as connection:
+            staged = _deduplicate(connection, fetched, key, order_by)
+            undo.callback(discard, staged)
+            _require_unique(connection, staged, unique)
+            incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
+            for attempt in itertools.count(1):
+                kept = staged.anew()
+                undo.callback(discard, kept)
+                # Planned and committed under one lock: writers of one table take turns instead of losing a race.
+                with lake.table_lock(table):
+                    transaction, metadata = _again(begin, staged, branch)
+                    if settings := properties(metadata.properties) if callable(properties) else properties:
+                        transaction.set_properties(dict(settings))
+                    gone = incoming.make_room(transaction._table, kept)
+                    _exchange(transaction, gone, [*kept.files, *staged.files], snapshot_properties or {})
+                    try:
+                        committed = _commit(transaction, undo)
+                        break
+                    except (CommitFailedException, TableAlreadyExistsError):
+                        # The turn was lost: the server that keeps the locks restarted.
+                        if attempt == _ATTEMPTS:
+                            raise
+                        discard(kept)
+    head = committed.current_snapshot()
+    assert head is not None
+    return WriteResult(
+        snapshot_id=head.snapshot_id,
+        rows=staged.rows,
+        duplicates=fetched.rows - staged.rows,
+        replaced=sum(file.record_count for file in gone) - kept.rows,
+        total=row_count(head) or 0,
+    )
+
+
+def _commit(transaction: Transaction, undo: contextlib.ExitStack) -> Table:
+    """Commit; once that has begun, what is staged is undone only when no snapshot can hold it."""
+    staged = undo.pop_all()
+    try:
+        return transaction.commit_transaction()
+    except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
+        # It was refused, and nothing else proves it; but a branch that is gone by now may have been promoted.
+        if not isinstance(refused, BranchNotFoundError):
+            undo.push(staged)
+        raise
+
+
+def _exchange(transaction: Transaction, gone: list[DataFile], come: list[DataFile], summary: Mapping[str, str]) -> None:
+    """Make the snapshot in which some files make room for others."""
+    snapshot = transaction.update_snapshot(dict(summary))
+    # Where nothing makes room, what the table has need not be looked through.
+    with snapshot.overwrite() if gone else snapshot.fast_append() as update:
+        for file in gone:
+            update.delete_data_file(file)
+        for file in come:
+            update.append_data_file(file)
 
 
 @dataclass(frozen=True)
@@ -231,56 +181,71 @@ class _Incoming:
 
     def make_room(self, table: Table, kept: Staged) -> list[DataFile]:
         """Return the files that go; what of their rows stays is staged anew."""
-        files, condition = self._affected(table)
-        if files and condition:
+        if self.mode == "append" or table.metadata.current_snapshot() is None:
+            return []
+        files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
+        if files and stays:
             columns = ", ".join(quote(f.name) for f in kept.schema.fields)
             old = files_sql(kept.schema, (file.file_path for file in files))
-            rows = self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {condition}")
-            writer = FileWriter(kept)
-            for batch in _tables(rows):
-                writer.write(batch)
-            writer.close()
+            _stage_query(self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {stays}"), kept)
         return files
 
-    def _affected(self, table: Table) -> tuple[list[DataFile], str]:
-        """Return the files to rewrite, and the condition of the rows in them that stay ("" for none)."""
-        if self.mode == "append":
-            return [], ""
-        if self.mode == "replace":
-            files = _plan(table, self.replace or AlwaysTrue())
-            return files, f"({self.replace_sql}) IS NOT TRUE" if self.replace_sql else ""
+    def _replaced(self, table: Table) -> tuple[list[DataFile], str]:
+        """Return the files that the filter selects, and the condition of the rows that stay ("" for none)."""
+        files = _plan(table, self.replace or AlwaysTrue())
+        return files, f"({self.replace_sql}) IS NOT TRUE" if self.replace_sql else ""
+
+    def _merged(self, table: Table) -> tuple[list[DataFile], str]:
+        """Return the files that hold an incoming key, and the condition of the rows that stay."""
         if not self.staged.rows or not set(self.key) <= {f.name for f in table.schema().fields}:
             return [], ""
         new = files_sql(self.staged.schema, self.staged.paths, columns=self.key)
-        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
         candidates = {file.file_path: file for file in _plan(table, self._key_range(new))}
         if not candidates:
             return [], ""
         old = files_sql(self.staged.schema, candidates, columns=self.key, position=True)
-        hit = self.connection.sql(
-            f"SELECT DISTINCT filename FROM {old} AS old WHERE EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
-        ).fetchall()
-        return (
-            [candidates[path] for (path,) in hit],
-            f"NOT EXISTS (SELECT 1 FROM {new} AS new WHERE {same})",
-        )
+        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
+        known = f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
+        hit = self.connection.sql(f"SELECT DISTINCT filename FROM {old} AS old WHERE {known}").fetchall()
+        return [candidates[path] for (path,) in hit], f"NOT {known}"
 
     def _key_range(self, new: str) -> BooleanExpression:
         """Return a filter that skips files whose statistics exclude every incoming key."""
-        (bounds,) = self.connection.sql(
-            "SELECT " + ", ".join(f"min({quote(k)}), max({quote(k)})" for k in self.key) + f" FROM {new}"
-        ).fetchall()
+        bounds = ", ".join(f"[min({quote(k)}), max({quote(k)})]" for k in self.key)
+        (ranges,) = self.connection.sql(f"SELECT {bounds} FROM {new}").fetchall()
         expression: BooleanExpression = AlwaysTrue()
-        for name, low, high in zip(self.key, bounds[::2], bounds[1::2], strict=True):
-            if (
-                low is None
-                or isinstance(low, bytes | bool | uuid.UUID)
-                or (isinstance(high, float) and math.isnan(high))
-            ):
+        for name, (low, high) in zip(self.key, ranges, strict=True):
+            nan = isinstance(high, float) and math.isnan(high)
+            if low is None or nan or isinstance(low, bytes | bool | uuid.UUID):
                 continue  # only nulls, NaN, or what no literal of PyIceberg compares with a file's bounds
-            low, high = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))  # noqa: PLW2901
-            expression = And(expression, between(name, low, high))
+            ends = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))
+            expression = And(expression, between(name, *ends))
         return expression
+
+
+def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schema, *, in_order: bool) -> Staged:
+    """Write batches as data files of a table, without touching the table.
+
+    Files in order keep the order of all rows, which those of partitions would lose.
+    """
+    transaction, metadata = begin(schema=schema)
+    staged = Staged(table, metadata, transaction._table.io)
+    with writing(staged, partitioned=not in_order) as writer:
+        for batch in batches:
+            if not {f.name for f in staged.schema.fields}.issuperset(batch.column_names):
+                from cascade.iceberg.schema import schema_from_arrow
+
+                _evolve(transaction, table, staged.schema, schema_from_arrow(batch.schema))
+                writer.follow(transaction.table_metadata)
+            writer.write(batch)
+    return staged
+
+
+def _stage_query(rows: duckdb.DuckDBPyRelation, staged: Staged) -> None:
+    """Stage the rows of a query."""
+    with writing(staged) as writer:
+        for batch in rows.to_arrow_reader(_READ_ROWS):
+            writer.write(pa.Table.from_batches([batch]))
 
 
 def _begin(
@@ -295,17 +260,13 @@ def _begin(
         creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()
-    removed = exact and _remove(transaction, found.schema(), schema)
-    current = transaction.table_metadata.schema() if removed else found.schema()
-    evolved = _evolve(transaction, table, current, schema)
-    return transaction, transaction.table_metadata if removed or evolved else found.metadata
+    changed = _evolve(transaction, table, found.schema(), schema, exact=exact)
+    return transaction, transaction.table_metadata if changed else found.metadata
 
 
-def _again(
-    lake: BranchingCatalog, branch: str, staged: Staged, spec: PartitionSpec, exact: bool
-) -> tuple[Transaction, TableMetadata]:
+def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction, metadata = _begin(lake, branch, staged.table, schema=staged.schema, spec=spec, exact=exact)
+    transaction, metadata = begin(schema=staged.schema)
     now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
     if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
         raise SchemaMismatchError(
@@ -313,24 +274,35 @@ def _again(
             where=f"table {staged.table}, branch {branch}",
             fix="run again.",
         )
+    # PyIceberg must not repeat a commit that was refused: it would not look again at which rows make room.
+    found = transaction._table.metadata  # a copy in memory; what is committed starts from the catalog's
+    properties = {**found.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
+    transaction._table.metadata = found.model_copy(update={"properties": properties})
     return transaction, metadata
 
 
-def _commit_once(transaction: Transaction) -> None:
-    """Let PyIceberg not repeat a commit that was refused: it would not look again at which rows make room."""
-    metadata = transaction._table.metadata  # a copy in memory; what is committed starts from the catalog's
-    properties = {**metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
-    transaction._table.metadata = metadata.model_copy(update={"properties": properties})
+def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schema, *, exact: bool = False) -> bool:
+    """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it.
 
-
-def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schema) -> bool:
-    """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it."""
+    If exact, the columns that the schema lacks go, and those whose type it changes come anew.
+    """
+    wanted = {f.name: f.field_type for f in schema.fields}
     have = {f.name: f.field_type for f in current.fields}
-    if all(f.name in have and _same(have[f.name], f.field_type) for f in schema.fields):
-        return False
+    same = {name for name, kind in have.items() if name in wanted and _same(kind, wanted[name])}
+    gone = have.keys() - same if exact else set()
+    if gone:
+        with transaction.update_schema(allow_incompatible_changes=True) as update:
+            for name in gone:
+                update.delete_column(name)
+                del have[name]
+    if same >= wanted.keys():
+        return bool(gone)
+    # A column whose own type already holds the declared one stays as it is, such as int in a long.
+    wider = {("int", "long"), ("float", "double")}
+    fields = [f for f in schema.fields if (str(f.field_type), str(have.get(f.name))) not in wider]
     try:
         with transaction.update_schema() as update:
-            update.union_by_name(_without_narrower(current, schema))
+            update.union_by_name(Schema(*fields))
     except Exception as error:
         raise SchemaMismatchError(
             f"The table's columns cannot become those that are declared: {error}",
@@ -340,31 +312,11 @@ def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schem
     return True
 
 
-def _remove(transaction: Transaction, current: Schema, schema: Schema) -> bool:
-    """Remove the columns that a schema lacks, and those whose type it changes: `_evolve` adds these anew."""
-    wanted = {f.name: f.field_type for f in schema.fields}
-    gone = [f.name for f in current.fields if f.name not in wanted or not _same(wanted[f.name], f.field_type)]
-    if gone:
-        with transaction.update_schema(allow_incompatible_changes=True) as update:
-            for name in gone:
-                update.delete_column(name)
-    return bool(gone)
-
-
 def _same(one: IcebergType, other: IcebergType) -> bool:
     """Compare types without the ids that nested ones carry."""
     if one.is_primitive or other.is_primitive:
         return one == other
-    first, second = (schema_to_pyarrow(Schema(NestedField(1, "x", t)), include_field_ids=False) for t in (one, other))
-    return bool(first.equals(second))
-
-
-def _without_narrower(current: Schema, wanted: Schema) -> Schema:
-    """Leave out columns whose declared type the table's own type already holds, such as int in a long."""
-    wider = {("int", "long"), ("float", "double")}
-    have = {f.name: str(f.field_type) for f in current.fields}
-    fields = [f for f in wanted.fields if (str(f.field_type), have.get(f.name)) not in wider]
-    return Schema(*fields)
+    return bool(schema_to_pyarrow(one, include_field_ids=False) == schema_to_pyarrow(other, include_field_ids=False))
 
 
 def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
@@ -380,44 +332,30 @@ def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
 
 
 def _deduplicate(
-    connection: duckdb.DuckDBPyConnection,
-    staged: Staged,
-    key: Sequence[str],
-    order_by: str | None,
-) -> int:
-    """Keep one of the staged rows for every key; return how many were left out."""
+    connection: duckdb.DuckDBPyConnection, staged: Staged, key: Sequence[str], order_by: str | None
+) -> Staged:
+    """Return one of the staged rows for every key."""
     if not key or not staged.rows:
-        return 0
+        return staged
     keys = ", ".join(quote(k) for k in key)
     only_keys = files_sql(staged.schema, staged.paths, columns=key)
+    twice = f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
+    # Files in the order of the rows are not yet those of the partitions.
     final = order_by is not None or staged.metadata.spec().is_unpartitioned()
-    if (
-        final
-        and not connection.sql(f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1").fetchall()
-    ):
-        return 0
+    if final and not connection.sql(twice).fetchall():
+        return staged
     columns = ", ".join(quote(f.name) for f in staged.schema.fields)
-    order = ", ".join(
-        ([f"{quote(order_by)} DESC NULLS LAST"] if order_by else [])
-        + [f"list_position({staged.paths!r}, filename) DESC", "file_row_number DESC"]
-    )
     rows = files_sql(staged.schema, staged.paths, position=True)
+    order = f"list_position({staged.paths!r}, filename) DESC, file_row_number DESC"
+    if order_by:
+        order = f"{quote(order_by)} DESC NULLS LAST, {order}"
     winners = connection.sql(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
     single = staged.anew()
-    writer = FileWriter(single)
-    try:
-        for batch in _tables(winners):
-            writer.write(batch)
-        writer.close()
-    except BaseException:
-        discard(single)
-        raise
-    duplicates = staged.rows - single.rows
+    _stage_query(winners, single)
     discard(staged)
-    staged.files, staged.rows = single.files, single.rows
-    return duplicates
+    return single
 
 
 def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]) -> None:
@@ -437,8 +375,3 @@ def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, uniqu
             where=f"table {staged.table}",
             fix="correct the source, or name the column in unique_key: then the last row wins.",
         )
-
-
-def _tables(rows: duckdb.DuckDBPyRelation) -> Iterator[pa.Table]:
-    for batch in rows.to_arrow_reader(_READ_ROWS):
-        yield pa.Table.from_batches([batch])
