@@ -52,6 +52,18 @@ def test_a_column_that_comes_with_a_later_batch_is_added(lake: BranchingCatalog)
     assert [row["name"] for row in read(lake, "dev", T)] == [None, "two", None]
 
 
+def test_a_new_table_with_nested_columns_takes_others_that_come_with_the_rows(lake: BranchingCatalog) -> None:
+    lake.create("dev")
+    first = pa.table({"id": [1], "tags": [["a"]]})
+    batches = [first, pa.table({"id": [2], "tags": [["b"]], "more": [{"x": 1}]}), pa.table({"id": [3], "last": ["z"]})]
+    write(lake, "dev", T, batches, schema=schema_from_arrow(first.schema), mode="append")
+    assert read(lake, "dev", T) == [
+        {"id": 1, "tags": ["a"], "more": None, "last": None},
+        {"id": 2, "tags": ["b"], "more": {"x": 1}, "last": None},
+        {"id": 3, "tags": None, "more": None, "last": "z"},
+    ]
+
+
 def test_columns_that_rows_lack_are_null(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, ab((1, "x")))
     put(lake, "dev", T, [{"a": 2}])

@@ -213,6 +213,17 @@ def test_partition_spec_partitions_the_files(lake: Lake) -> None:
     assert len(list(table.scan().plan_files())) == 2
 
 
+def test_partition_spec_names_columns_by_the_declared_ids_whatever_they_are(lake: Lake) -> None:
+    spread = Schema(*(field.model_copy(update={"field_id": 10 * field.field_id}) for field in reversed(HOURS.fields)))
+    spec = PartitionSpec(PartitionField(20, 1000, DayTransform(), "day"))
+    fetch = daily_hours({DAY: hours(DAY, 1), NEXT: hours(NEXT, 1)}, partition_spec=spec, iceberg_schema=spread)
+    lake.succeed(fetch, DAY, NEXT)
+    table = lake.lakehouse.table("raw.hours")
+    (field,) = table.spec().fields
+    assert table.schema().find_column_name(field.source_id) == "at"
+    assert len(list(table.scan().plan_files())) == 2
+
+
 # --- keys and modes ---------------------------------------------------------------------------------------
 
 

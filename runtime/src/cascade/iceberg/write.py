@@ -121,7 +121,7 @@ def write(
                 undo.callback(discard, kept)
                 # Planned and committed under one lock: writers of one table take turns instead of losing a race.
                 with lake.table_lock(table):
-                    transaction, metadata = _again(begin, staged, branch)
+                    transaction, metadata = _again(begin, schema, staged, branch)
                     if settings := properties(metadata.properties) if callable(properties) else properties:
                         transaction.set_properties(dict(settings))
                     gone = incoming.make_room(transaction._table, kept)
@@ -264,9 +264,12 @@ def _begin(
     return transaction, transaction.table_metadata if changed else found.metadata
 
 
-def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
+def _again(begin: _Begin, schema: Schema, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
-    transaction, metadata = begin(schema=staged.schema)
+    # In the steps in which they were staged: a new table numbers its columns as they come, nested ones in between.
+    transaction, metadata = begin(schema=schema)
+    if _evolve(transaction, staged.table, metadata.schema(), staged.schema):
+        metadata = transaction.table_metadata
     now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
     if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
         raise SchemaMismatchError(
