@@ -92,7 +92,7 @@ def _collect(module: ModuleType, file: Path, found: _Found) -> None:
             if kind is not None and id(item) not in found.seen:
                 new.append((name, kind, item))
     # Whole files count: one that contradicts an earlier one is left out with all it defines.
-    owned = {key: file for _, kind, item in new for key in _names(kind, item)}
+    owned = {key: file for name, kind, item in new for key in _names(name, kind, item)}
     if clash := [key for key in owned if key in found.owners]:
         raise ValueError("; ".join(f"{key} is defined already in {found.owners[key].name}" for key in clash))
     for name, kind, item in new:
@@ -104,8 +104,10 @@ def _collect(module: ModuleType, file: Path, found: _Found) -> None:
     found.owners |= owned
 
 
-def _names(kind: str, item: Any) -> Iterable[str]:
+def _names(variable: str, kind: str, item: Any) -> Iterable[str]:
     """Return by what names Dagster tells an object from others."""
+    if kind == "resources":
+        yield f"resource {variable}"
     if isinstance(item, dg.AssetsDefinition) and kind == "assets":
         yield from (f"asset {key.to_user_string()}" for key in item.keys)
     if isinstance(item, dg.AssetsDefinition):
