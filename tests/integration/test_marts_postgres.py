@@ -9,7 +9,7 @@ from lake_support import numbers
 from marts_support import Marts, in_background, more
 
 from cascade.errors import SchemaMismatchError, ServiceError
-from cascade.publish import postgres
+from cascade_lakehouse.postgres import marts as postgres
 
 ADDED = [
     "ALTER TABLE marts.m ADD CONSTRAINT one_id PRIMARY KEY (id), ADD CONSTRAINT positive CHECK (id > 0)",

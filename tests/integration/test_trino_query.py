@@ -14,8 +14,9 @@ from servers.lakes import fresh_lake
 from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.engine import duckdb, query, trino
+from cascade.engine import duckdb, query
 from cascade.errors import QueryError, ServiceError
+from cascade_lakehouse import trino
 
 NOON = dt.datetime(2013, 7, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
 EVERYTHING = pa.table(
