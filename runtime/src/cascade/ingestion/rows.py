@@ -118,6 +118,7 @@ def _pages(items: Iterator[Any], limit: int) -> Iterator[_Page]:
         else:
             while rows := list(islice(run, limit)):
                 yield _Page.of_dicts(rows)
+                rows.clear()  # before the next ones are fetched: memory holds one batch of dicts
 
 
 def _joined(pages: Iterator[_Page], limit: int) -> Iterator[_Page]:
