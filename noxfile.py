@@ -48,7 +48,7 @@ def lint(session: nox.Session) -> None:
     """Check style, import directions, formatting, and the keys of copier.yml."""
     run = _environment(session)
     # The template is checked where it lands: in a generated project, with that project's own rules.
-    ruff = ("--config", "runtime/pyproject.toml", "--exclude", "template", ".")
+    ruff = ("--config", "runtime/pyproject.toml", "--exclude", "./template", ".")
     run("ruff", "check", *ruff)
     run("ruff", "format", "--check", *ruff)
     for package in PACKAGES:

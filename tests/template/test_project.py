@@ -134,5 +134,8 @@ def test_plain_pip_installs_it(generate: Callable[..., Path], run: Run, tmp_path
     python = tmp_path / "venv/bin/python"
     install = (python, "-m", "pip", "install", "--quiet", "--no-deps")
     run(*install, project, *manifest["project"]["dependencies"], cwd=tmp_path)
-    assert "Requires: cascade-lakehouse, cascade-maintain, cascade-runtime" in run(python, "-m", "pip", "show", "my-project", cwd=tmp_path).stdout
+    assert (
+        "Requires: cascade-lakehouse, cascade-maintain, cascade-runtime"
+        in run(python, "-m", "pip", "show", "my-project", cwd=tmp_path).stdout
+    )
     run(python, "-c", "import importlib.metadata as m; m.version('cascade-runtime')", cwd=tmp_path)
