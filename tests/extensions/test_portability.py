@@ -10,7 +10,7 @@ from portable.running import DuckDB, render
 from portable.table import ENTRIES, REMEDIES, check_entry
 
 from cascade.config import Settings
-from cascade.transform.parse import start_parsing
+from cascade.transform.parse import MACROS, start_parsing
 from cascade_lakehouse.portability import Finding, Report, check_project, check_statement
 
 PROJECT = """\
@@ -163,7 +163,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def look(manifest: tuple[Path, Path], engine: str = "embedded") -> Report:
     columns = json.loads(json.dumps(COLUMNS))
-    return check_project(*manifest, engine=engine, columns=columns)  # type: ignore[arg-type]
+    return check_project(*manifest, MACROS, engine=engine, columns=columns)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

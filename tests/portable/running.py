@@ -1,6 +1,7 @@
 """Render SQL with the runtime's macros, by dbt itself, and run it on one engine."""
 
 import datetime as dt
+import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import duckdb
 import trino
 
 from cascade.transform import parse
-from cascade_lakehouse.trino import CATALOG_VARIABLE
+from cascade_lakehouse.trino import CATALOG_VARIABLE, DBT_MACROS
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
 
@@ -21,7 +22,7 @@ name: portable
 version: "1.0.0"
 profile: portable
 model-paths: [models]
-macro-paths: ["{macros}"]
+macro-paths: {macros}
 flags: {{ send_anonymous_usage_stats: false, require_certificate_validation: true }}
 """
 _PROFILES = """\
@@ -45,8 +46,8 @@ def render(folder: Path, dialect: str, statements: Mapping[str, str], trino_url:
     server = urlsplit(trino_url or "http://127.0.0.1:1")
     models = folder / "models"
     models.mkdir(parents=True)
-    macros = Path(parse.__file__).parent / "macros"
-    (folder / "dbt_project.yml").write_text(_PROJECT.format(macros=macros))
+    macros = [parse.MACROS, DBT_MACROS] if dialect == "trino" else [parse.MACROS]
+    (folder / "dbt_project.yml").write_text(_PROJECT.format(macros=json.dumps([str(path) for path in macros])))
     (folder / "profiles.yml").write_text(_PROFILES.format(host=server.hostname, port=server.port))
     for name, statement in statements.items():
         (models / f"{name}.sql").write_text(statement)

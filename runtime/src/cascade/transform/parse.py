@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ from cascade.config import PROJECT_DIR_VARIABLE, Settings
 from cascade.errors import TransformError
 from cascade.extensions import load_extension
 
-__all__ = ["MACROS", "dbt_environment", "dbt_executable", "render_profile", "start_parsing"]
+__all__ = ["MACROS", "dbt_environment", "dbt_executable", "macros_folder", "render_profile", "start_parsing"]
 
 #: The macros of the runtime.
 MACROS = Path(__file__).parent / "macros"
@@ -37,7 +38,7 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
     """
     values = {
         "CASCADE_RUN_BRANCH": branch,  # a variable of its own, since `--vars` would force a full parse
-        "CASCADE_DBT_MACROS": str(MACROS),
+        "CASCADE_DBT_MACROS": str(macros_folder(settings)),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
         **_target(settings)[1],
@@ -112,12 +113,31 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
     return wait
 
 
+def macros_folder(settings: Settings) -> Path:
+    """Return the folder of all macros that are not the project's, since `macro-paths` has one place for them.
+
+    An engine of an extension has macros of its own: they are copied beside the runtime's.
+    """
+    if settings.engine == "embedded":
+        return MACROS
+    folder = settings.data_path / "dbt" / "macros"
+    engine = load_extension("cascade.engines", settings.engine, "engine").DBT_MACROS
+    for name, source in {"runtime": MACROS, settings.engine: engine}.items():
+        copy = folder / name
+        now, wanted = ({p.name: p.read_bytes() for p in place.glob("*.sql")} for place in (copy, source))
+        if now != wanted:  # else another dbt process may be reading them
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy)
+    return folder
+
+
 def _fingerprint(settings: Settings) -> str:
     """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
     dbt_path = settings.dbt_path
-    known = [sys.version, str(dbt_path), str(MACROS), _target(settings)[0]]
+    macros = macros_folder(settings)
+    known = [sys.version, str(dbt_path), str(macros), _target(settings)[0]]
     seen = hashlib.sha256(json.dumps(known).encode())
-    for folder in (dbt_path, MACROS):
+    for folder in (dbt_path, macros):
         for path in sorted(folder.rglob("*")):
             skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
             if path.is_file() and not skip:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from cascade.config import Settings
 from cascade.extensions import find_extension
+from cascade.transform.parse import macros_folder
 
 __all__ = ["Columns", "Engine", "Finding", "Report", "check_sql"]
 
@@ -74,7 +75,9 @@ def check_sql(settings: Settings, manifest: Path | None, statements: Mapping[str
         return Report(skipped=["all SQL: cascade-lakehouse, which knows what Trino takes, is not installed"])
     report: Report = Report()
     if manifest is not None:
-        report = looks.check_project(manifest, settings.dbt_path, engine=settings.engine, columns=columns)
+        report = looks.check_project(
+            manifest, settings.dbt_path, macros_folder(settings), engine=settings.engine, columns=columns
+        )
     for name, sql in statements.items():
         report.findings += looks.check_statement(sql, name=name, file=name, engine=settings.engine, columns=columns)
     return report

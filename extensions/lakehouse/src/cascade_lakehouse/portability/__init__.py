@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cascade.transform.parse import MACROS
 from cascade.transform.portability import Columns, Engine, Finding, Report
 from cascade_lakehouse.portability.render import PLACEHOLDER, Project, Rendered, RenderError
 from cascade_lakehouse.portability.statement import parse, places
@@ -24,17 +23,18 @@ __all__ = ["check_project", "check_statement"]
 _ENGINES: dict[str, Engine] = {"duckdb": "embedded", "trino": "lakehouse"}
 
 
-def check_project(manifest: Path, root: Path, *, engine: Engine, columns: Columns) -> Report:
+def check_project(manifest: Path, root: Path, macros: Path, *, engine: Engine, columns: Columns) -> Report:
     """Look at every model and test of a dbt project.
 
     Args:
         manifest: What dbt's parser wrote.
         root: Folder of the dbt project.
+        macros: Folder of the macros that are not the project's: they are portable, whatever they hold.
         engine: The one that is set.
         columns: The columns of tables that dbt does not make: schema to table to column to type.
     """
     loaded = json.loads(manifest.read_text("utf-8"))
-    project = Project(loaded, root, MACROS)
+    project = Project(loaded, root, macros)
     report = Report()
     found: dict[tuple[str, int | None, str], Finding] = {}
     for node in _nodes(loaded):

@@ -144,7 +144,7 @@ class Project:
     Args:
         manifest: dbt's manifest.
         root: Folder of the dbt project.
-        own_macros: Folder of the runtime's macros: they are portable, whatever they hold.
+        own_macros: Folder of Cascade's macros: they are portable, whatever they hold.
     """
 
     def __init__(self, manifest: Mapping[str, Any], root: Path, own_macros: Path) -> None:
@@ -243,7 +243,7 @@ class Project:
         return "", 0, 0
 
     def _load_macros(self, own: Path) -> None:
-        """Make the macros of the project callable; those of the runtime and of packages stay placeholders."""
+        """Make the macros of the project callable; those of Cascade and of packages stay placeholders."""
         by_name: dict[str, str] = {}
         for macro in self._manifest["macros"].values():
             path = Path(macro["original_file_path"])

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,8 +21,10 @@ from cascade_lakehouse.trino.statements import Statement, parse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CATALOG_VARIABLE", "dbt_target", "environment", "forget", "leftovers", "query"]
+__all__ = ["CATALOG_VARIABLE", "DBT_MACROS", "dbt_target", "environment", "forget", "leftovers", "query"]
 
+#: What dbt has beside the runtime's macros.
+DBT_MACROS = Path(__file__).parent / "macros"
 #: How the dbt process learns the catalog of the run's branch.
 CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
 
@@ -58,7 +61,7 @@ def query(
 
 
 def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
-    """Make the catalog of a branch, and return what `transform/macros/trino.sql` reads."""
+    """Make the catalog of a branch, and return what `macros/models.sql` reads."""
     # Not left to Trino: it makes a namespace in the state of the branch that it saw last, which may be gone.
     catalog = lake.catalog(ref)
     for name in sorted(set(namespaces) - {".".join(known) for known in catalog.list_namespaces()}):
@@ -76,7 +79,7 @@ def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
         "port": url.port or (443 if url.scheme == "https" else 80),
         "http_scheme": url.scheme,
         "user": settings.trino_user,
-        # No catalog of the server: `macros/trino.sql` puts that of the run's branch in its place.
+        # No catalog of the server: `macros/models.sql` puts that of the run's branch in its place.
         "database": "cascade_branch",
         "schema": "main",
         "threads": 4,

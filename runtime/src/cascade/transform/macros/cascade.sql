@@ -1,5 +1,5 @@
 {# Every model is an Iceberg table on the run's branch. On DuckDB the SQL runs in the plugin (duckdb_plugin.py), which
-   streams its rows into one commit; DuckDB itself only ever holds views. Trino's side of it is in trino.sql. #}
+   streams its rows into one commit; DuckDB itself only ever holds views. An engine of an extension brings its own side of it. #}
 
 {% macro generate_schema_name(custom_schema_name, node) -%}
   {{ (custom_schema_name or target.schema) | trim }}

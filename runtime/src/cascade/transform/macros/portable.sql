@@ -22,10 +22,6 @@
   regexp_matches({{ text }}, {{ pattern }})
 {%- endmacro %}
 
-{% macro trino__cascade_regexp_like(text, pattern) -%}
-  regexp_like({{ text }}, {{ pattern }})
-{%- endmacro %}
-
 {# The first match of a regular expression, or of a group in it; null without one. Example: `cascade_regexp_extract('url', 'id=(\\d+)', 1)` #}
 {% macro cascade_regexp_extract(text, pattern, group=0) -%}
   {{ return(adapter.dispatch('cascade_regexp_extract')(text, cascade_text(pattern), group)) }}
@@ -35,11 +31,6 @@
   case when regexp_matches({{ text }}, {{ pattern }}) then regexp_extract({{ text }}, {{ pattern }}, {{ group }}) end
 {%- endmacro %}
 
-{# A group that takes no part in the match is empty, as on DuckDB, not null. #}
-{% macro trino__cascade_regexp_extract(text, pattern, group) -%}
-  case when regexp_like({{ text }}, {{ pattern }}) then coalesce(regexp_extract({{ text }}, {{ pattern }}, {{ group }}), '') end
-{%- endmacro %}
-
 {# Every match replaced; `\1` in the replacement is the first group. Example: `cascade_regexp_replace('phone', '[^0-9]', '')` #}
 {% macro cascade_regexp_replace(text, pattern, replacement='') -%}
   {{ return(adapter.dispatch('cascade_regexp_replace')(text, cascade_text(pattern), replacement)) }}
@@ -47,15 +38,6 @@
 
 {% macro duckdb__cascade_regexp_replace(text, pattern, replacement) -%}
   regexp_replace({{ text }}, {{ pattern }}, {{ cascade_text(replacement) }}, 'g')
-{%- endmacro %}
-
-{# `\\` is a backslash to DuckDB; to Trino `\` only takes the meaning from what follows, and `$` has one. #}
-{% macro trino__cascade_regexp_replace(text, pattern, replacement) -%}
-  {%- set parts = [] -%}
-  {%- for part in replacement.split('\\\\') -%}
-    {%- do parts.append(modules.re.sub('\\\\([0-9])', '$\\1', part | replace('$', '\\$'))) -%}
-  {%- endfor -%}
-  regexp_replace({{ text }}, {{ pattern }}, {{ cascade_text(parts | join('\\\\')) }})
 {%- endmacro %}
 
 
@@ -72,10 +54,6 @@
   end
 {%- endmacro %}
 
-{% macro trino__cascade_json_text(json, path) -%}
-  json_extract_scalar({{ json }}, {{ path }})
-{%- endmacro %}
-
 {# The elements of the array at a path in a JSON text, as an array of texts, for `unnest`; null when there is no array of plain values. Example: `cascade_json_array('payload', '$.tags')` #}
 {% macro cascade_json_array(json, path) -%}
   {{ return(adapter.dispatch('cascade_json_array')(json, path)) }}
@@ -87,10 +65,6 @@
       and not list_has_any(json_type({{ json }}, {{ cascade_text(path ~ '[*]') }}), ['OBJECT', 'ARRAY'])
     then json_extract_string({{ json }}, {{ cascade_text(path ~ '[*]') }}) end
   end
-{%- endmacro %}
-
-{% macro trino__cascade_json_array(json, path) -%}
-  try_cast(json_extract({{ json }}, {{ cascade_text(path) }}) as array(varchar))
 {%- endmacro %}
 
 
@@ -110,11 +84,6 @@
   case when ({{ value }}) is not null then list_contains({{ array }}, {{ value }}) end
 {%- endmacro %}
 
-{# With a null among its elements Trino answers null instead of false. #}
-{% macro trino__cascade_array_contains(array, value) -%}
-  case when ({{ array }}) is not null and ({{ value }}) is not null then coalesce(contains({{ array }}, {{ value }}), false) end
-{%- endmacro %}
-
 {# The element at a position, counted from 1, or from the end with a negative one; null beyond. Example: `cascade_array_element('tags', 1)` #}
 {% macro cascade_array_element(array, position) -%}
   {{ return(adapter.dispatch('cascade_array_element')(array, position)) }}
@@ -122,10 +91,6 @@
 
 {% macro duckdb__cascade_array_element(array, position) -%}
   list_extract({{ array }}, {{ position }})
-{%- endmacro %}
-
-{% macro trino__cascade_array_element(array, position) -%}
-  element_at({{ array }}, {{ position }})
 {%- endmacro %}
 
 {# The elements as one text, nulls left out. Example: `cascade_array_join('tags', ', ')` #}
@@ -137,10 +102,6 @@
   array_to_string({{ array }}, {{ delimiter }})
 {%- endmacro %}
 
-{% macro trino__cascade_array_join(array, delimiter) -%}
-  array_join({{ array }}, {{ delimiter }})
-{%- endmacro %}
-
 {# An array of what an expression makes of each element. Example: `cascade_array_transform('tags', 'tag', 'lower(tag)')` #}
 {% macro cascade_array_transform(array, element, expression) -%}
   {{ return(adapter.dispatch('cascade_array_transform')(array, element, expression)) }}
@@ -150,10 +111,6 @@
   list_transform({{ array }}, lambda {{ element }}: {{ expression }})
 {%- endmacro %}
 
-{% macro trino__cascade_array_transform(array, element, expression) -%}
-  transform({{ array }}, {{ element }} -> {{ expression }})
-{%- endmacro %}
-
 {# An array of those elements for which a condition is true. Example: `cascade_array_filter('amounts', 'amount', 'amount > 0')` #}
 {% macro cascade_array_filter(array, element, condition) -%}
   {{ return(adapter.dispatch('cascade_array_filter')(array, element, condition)) }}
@@ -161,10 +118,6 @@
 
 {% macro duckdb__cascade_array_filter(array, element, condition) -%}
   list_filter({{ array }}, lambda {{ element }}: {{ condition }})
-{%- endmacro %}
-
-{% macro trino__cascade_array_filter(array, element, condition) -%}
-  filter({{ array }}, {{ element }} -> {{ condition }})
 {%- endmacro %}
 
 
@@ -184,10 +137,6 @@
   cast(({{ dividend }}) as bigint) // nullif(cast(({{ divisor }}) as bigint), 0)
 {%- endmacro %}
 
-{% macro trino__cascade_integer_divide(dividend, divisor) -%}
-  cast(({{ dividend }}) as bigint) / nullif(cast(({{ divisor }}) as bigint), 0)
-{%- endmacro %}
-
 {# About how many different values there are, a few percent wrong. Example: `cascade_approx_count_distinct('visitor')` #}
 {% macro cascade_approx_count_distinct(value) -%}
   {{ return(adapter.dispatch('cascade_approx_count_distinct')(value)) }}
@@ -197,10 +146,6 @@
   cast(approx_count_distinct({{ value }}) as bigint)
 {%- endmacro %}
 
-{% macro trino__cascade_approx_count_distinct(value) -%}
-  approx_distinct({{ value }})
-{%- endmacro %}
-
 {# The value below which a fraction of all values lies, exact, between two values interpolated. Holds all values of a group in memory. Example: `cascade_percentile('price', 0.9)` #}
 {% macro cascade_percentile(value, fraction) -%}
   {{ return(adapter.dispatch('cascade_percentile')(value, fraction)) }}
@@ -208,17 +153,6 @@
 
 {% macro duckdb__cascade_percentile(value, fraction) -%}
   quantile_cont(cast({{ value }} as double), {{ fraction }})
-{%- endmacro %}
-
-{# Trino only has approximations; a lambda gives the sorted values a name. #}
-{% macro trino__cascade_percentile(value, fraction) -%}
-  {%- set position = '(cardinality(sorted) - 1) * ' ~ fraction ~ 'e0' -%}
-  {%- set low = 'sorted[cast(floor(' ~ position ~ ') as bigint) + 1]' -%}
-  {%- set high = 'sorted[cast(ceiling(' ~ position ~ ') as bigint) + 1]' -%}
-  transform(
-    array[array_sort(array_agg(cast({{ value }} as double)) filter (where {{ value }} is not null))],
-    sorted -> {{ low }} + ({{ high }} - {{ low }}) * ({{ position }} - floor({{ position }}))
-  )[1]
 {%- endmacro %}
 
 {# The middle value, exact. Holds all values of a group in memory. Example: `cascade_median('price')` #}
@@ -235,10 +169,6 @@
   approx_quantile(cast({{ value }} as double), {{ fraction }})
 {%- endmacro %}
 
-{% macro trino__cascade_approx_percentile(value, fraction) -%}
-  approx_percentile(cast({{ value }} as double), {{ fraction }})
-{%- endmacro %}
-
 
 {# Rows -------------------------------------------------------------------------------------------------------------- #}
 
@@ -251,11 +181,4 @@
 
 {% macro duckdb__cascade_deduplicate(numbered) -%}
   select * exclude (cascade_row) from ({{ numbered }}) as numbered where cascade_row = 1
-{%- endmacro %}
-
-{% macro trino__cascade_deduplicate(numbered) -%}
-  select * from table(exclude_columns(
-    input => table(select * from ({{ numbered }}) as numbered where cascade_row = 1),
-    columns => descriptor(cascade_row)
-  ))
 {%- endmacro %}

@@ -40,10 +40,6 @@
   try_strptime(trim({{ text }}), {{ cascade_text(format) }})
 {%- endmacro %}
 
-{% macro trino__cascade_parse_timestamp(text, format, trino_format) -%}
-  cast(try(date_parse(trim({{ text }}), {{ cascade_text(trino_format) }})) as timestamp(6))
-{%- endmacro %}
-
 {# A text as a date, null when it does not look like the format. Example: `cascade_parse_date('born', '%d.%m.%Y')` #}
 {% macro cascade_parse_date(text, format) -%}
   cast({{ cascade_parse_timestamp(text, format) }} as date)
@@ -59,13 +55,6 @@
   try_cast({{ text }} as timestamp with time zone)
 {%- endmacro %}
 
-{# Without more digits than microseconds: the cast would round them up. #}
-{% macro trino__cascade_parse_iso_timestamp(text) -%}
-  cast(
-    try(from_iso8601_timestamp_nanos({{ cascade_regexp_replace(text, '([.]\\d{6})\\d+', '\\1') }})) as timestamp(6) with time zone
-  )
-{%- endmacro %}
-
 {# The type of an instant, to the microsecond; `dbt.type_timestamp()` is the one without a time zone. Example: `cast(sent_at as {{ cascade_type_timestamptz() }})` #}
 {% macro cascade_type_timestamptz() -%}
   {{ return(adapter.dispatch('cascade_type_timestamptz')()) }}
@@ -73,10 +62,6 @@
 
 {% macro duckdb__cascade_type_timestamptz() -%}
   timestamp with time zone
-{%- endmacro %}
-
-{% macro trino__cascade_type_timestamptz() -%}
-  timestamp(6) with time zone
 {%- endmacro %}
 
 {# A date or timestamp as a text, in the same words and `%a %A %j`. Example: `cascade_format_timestamp('sold_at', '%Y-%m')` #}
@@ -88,10 +73,6 @@
   strftime({{ value }}, {{ cascade_text(format) }})
 {%- endmacro %}
 
-{% macro trino__cascade_format_timestamp(value, format, trino_format) -%}
-  date_format(date_trunc('second', cast({{ value }} as timestamp(6))), {{ cascade_text(trino_format) }})
-{%- endmacro %}
-
 {# Whole seconds since 1970, or `millisecond` or `microsecond`, rounded down; a timestamp without time zone is UTC. Example: `cascade_epoch('sold_at', 'millisecond')` #}
 {% macro cascade_epoch(value, unit='second') -%}
   {{ return(adapter.dispatch('cascade_epoch')(value, cascade_second_parts(unit))) }}
@@ -99,10 +80,6 @@
 
 {% macro duckdb__cascade_epoch(value, parts) -%}
   cast(floor(epoch_us({{ value }}) / {{ parts }}) as bigint)
-{%- endmacro %}
-
-{% macro trino__cascade_epoch(value, parts) -%}
-  cast(floor(round(to_unixtime({{ value }}) * 1e6) / {{ parts }}) as bigint)
 {%- endmacro %}
 
 {# A whole number of seconds since 1970, or `millisecond` or `microsecond`, as a timestamp with time zone. Example: `cascade_from_epoch('created', 'millisecond')` #}
@@ -114,10 +91,6 @@
   make_timestamptz(cast({{ number }} as bigint) * {{ parts }})
 {%- endmacro %}
 
-{% macro trino__cascade_from_epoch(number, parts) -%}
-  cast(from_unixtime_nanos(cast({{ number }} as bigint) * {{ parts }} * 1000) as timestamp(6) with time zone)
-{%- endmacro %}
-
 {# What the clock in a time zone shows at an instant (a timestamp with time zone), as a timestamp without one. Example: `cascade_local_time('sold_at', 'America/New_York')` #}
 {% macro cascade_local_time(value, zone) -%}
   {{ return(adapter.dispatch('cascade_local_time')(value, cascade_text(zone))) }}
@@ -125,10 +98,6 @@
 
 {% macro duckdb__cascade_local_time(value, zone) -%}
   timezone({{ zone }}, cast({{ value }} as timestamp with time zone))
-{%- endmacro %}
-
-{% macro trino__cascade_local_time(value, zone) -%}
-  cast(cast({{ value }} as timestamp(6) with time zone) at time zone {{ zone }} as timestamp(6))
 {%- endmacro %}
 
 {# The instant at which the clock in a time zone showed a timestamp without one. An hour that daylight saving time skips or repeats is not for sure. Example: `cascade_from_local_time('till_time', 'America/New_York')` #}
@@ -140,10 +109,6 @@
   timezone({{ zone }}, cast({{ value }} as timestamp))
 {%- endmacro %}
 
-{% macro trino__cascade_from_local_time(value, zone) -%}
-  with_timezone(cast({{ value }} as timestamp(6)), {{ zone }}) at time zone 'UTC'
-{%- endmacro %}
-
 {# The day of the week as ISO counts: 1 is Monday, 7 is Sunday. Example: `cascade_day_of_week('sold_at')` #}
 {% macro cascade_day_of_week(value) -%}
   {{ return(adapter.dispatch('cascade_day_of_week')(value)) }}
@@ -151,8 +116,4 @@
 
 {% macro duckdb__cascade_day_of_week(value) -%}
   isodow({{ value }})
-{%- endmacro %}
-
-{% macro trino__cascade_day_of_week(value) -%}
-  day_of_week({{ value }})
 {%- endmacro %}

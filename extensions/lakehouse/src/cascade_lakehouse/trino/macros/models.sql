@@ -1,4 +1,4 @@
-{# Models on Trino: the same promises as on DuckDB (cascade.sql), kept by SQL. A model is one statement, and so one
+{# Models on Trino: the same promises as on DuckDB (the runtime's cascade.sql), kept by SQL. A model is one statement, and so one
    snapshot; nothing is dropped or renamed, since other branches read the same files.
 
    The profile's database is no catalog of the server but a word that every statement replaces by the catalog of the
@@ -19,10 +19,7 @@
 {%- endmacro %}
 
 {% macro cascade_on_branch(sql) -%}
-  {%- if target.type == 'trino' -%}
-    {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_TRINO_CATALOG') ~ '"')) }}
-  {%- endif -%}
-  {{ return(sql) }}
+  {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_TRINO_CATALOG') ~ '"')) }}
 {%- endmacro %}
 
 {# dbt has put quotes around the name already. #}
