@@ -10,7 +10,7 @@ from portable.running import DuckDB, render
 from portable.table import ENTRIES, REMEDIES, check_entry
 
 from cascade.config import Settings
-from cascade.transform.parse import MACROS, start_parsing
+from cascade.transform.parse import MACROS, parse_project
 from cascade_lakehouse.portability import Finding, Report, check_project, check_statement
 
 PROJECT = """\
@@ -155,7 +155,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # dbt evaluates plain divisions while it parses; what only fails here comes later.
         path.write_text(text if name != "models/skipped.sql" else "select 1 as x\n")
-    found = start_parsing(settings)()
+    found = parse_project(settings)
     assert found is not None
     (settings.dbt_path / "models/skipped.sql").write_text(FILES["models/skipped.sql"])
     return found, settings.dbt_path

@@ -19,7 +19,7 @@ from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 from cascade.transform.assets import build_dbt_assets
-from cascade.transform.parse import start_parsing
+from cascade.transform.parse import parse_project
 
 _PREFIX = "CASCADE_"
 # When a row was loaded is not part of what it says.
@@ -138,7 +138,7 @@ def run_kinds(settings: Settings) -> Contents:
                 for n in range(first, last + 1)
             ]
             put(lakehouse.lake, "kinds", "raw.events", rows, "merge", key=["id"])
-            manifest = start_parsing(settings)()
+            manifest = parse_project(settings)
             assert manifest is not None
             asset = build_dbt_assets(settings, manifest)
             assert asset is not None

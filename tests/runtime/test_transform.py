@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 from lake_support import Rows, put, read, settings_in
 
 from cascade.catalog import MAIN
@@ -20,7 +21,7 @@ from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.lakehouse import BRANCH_METADATA, BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
 from cascade.transform.assets import build_dbt_assets
-from cascade.transform.parse import dbt_environment, start_parsing
+from cascade.transform.parse import dbt_environment, parse_project, start_parsing
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
@@ -87,7 +88,7 @@ class Shop:
     results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
 
     def run(self) -> None:
-        manifest = start_parsing(self.settings)()
+        manifest = parse_project(self.settings)
         assert manifest is not None
         asset = build_dbt_assets(self.settings, manifest)
         assert asset is not None
@@ -256,21 +257,33 @@ def test_a_run_leaves_no_files_of_dbt_behind(shop: Shop) -> None:
 def test_what_has_not_changed_is_not_parsed_again(shop: Shop) -> None:
     manifest = shop.settings.data_path / "dbt" / "target" / "manifest.json"
     before = manifest.stat()
-    assert start_parsing(shop.settings)() == manifest
+    assert parse_project(shop.settings) == manifest
     assert manifest.stat() == before
 
 
 def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp_path: Path) -> None:
     settings = write_project(tmp_path)
     (settings.dbt_path / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
-    wait = start_parsing(settings)
     with pytest.raises(TransformError, match=r"broken[\s\S]*'nowhere' which was not found") as caught:
-        wait()
+        parse_project(settings)
     assert caught.value.where == str(settings.dbt_path)
 
 
+def test_parsing_that_nobody_waits_for_frees_its_lock_at_once(tmp_path: Path) -> None:
+    """An import that raises in between must not make every other process wait."""
+    settings = write_project(tmp_path)
+    lock = FileLock(settings.data_path / "dbt" / "target" / "parse.lock")
+    try:
+        with start_parsing(settings):
+            raise KeyboardInterrupt
+    except KeyboardInterrupt as interrupted:
+        kept = interrupted  # its traceback keeps every frame alive, as a debugger or a reporter of errors does
+    with lock.acquire(blocking=False):
+        assert kept.__traceback__
+
+
 def test_a_project_without_dbt_has_no_manifest(tmp_path: Path) -> None:
-    assert start_parsing(Settings(project_dir=tmp_path))() is None
+    assert parse_project(Settings(project_dir=tmp_path)) is None
 
 
 def test_dbt_s_environment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

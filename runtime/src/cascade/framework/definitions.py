@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from cascade.config import Settings, load_settings
+from cascade.config import Settings, load_settings, use_settings
 from cascade.errors import TransformError
 from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
@@ -38,14 +38,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     Args:
         settings: The project's settings.
     """
-    manifest = start_parsing(settings)  # dbt works while the workflows are imported
-    found = discover_user_workflows(settings.workflows_path)
-    broken = broken_files(found)
     dbt: list[dg.AssetsDefinition] = []
-    try:
-        dbt = _dbt_assets(settings, manifest)
-    except TransformError as error:
-        broken.append(f"{settings.dbt_dir}: {error.what}")
+    # dbt works while the workflows are imported.
+    with start_parsing(settings) as manifest, use_settings(settings):
+        found = discover_user_workflows(settings.workflows_path)
+        broken = broken_files(found)
+        try:
+            dbt = _dbt_assets(settings, manifest)
+        except TransformError as error:
+            broken.append(f"{settings.dbt_dir}: {error.what}")
     for problem in broken:
         print(f"cascade: not loaded: {problem}", file=sys.stderr)
     said = {BROKEN_METADATA: dg.MetadataValue.json(broken)}

@@ -13,7 +13,7 @@ from cascade.framework.definitions import build_definitions
 from cascade.framework.discovery import broken_files
 from cascade.ingestion import TABLE_METADATA, load_plan
 from cascade.quality.model import SQL_METADATA
-from cascade.transform.parse import start_parsing
+from cascade.transform.parse import parse_project
 from cascade.transform.portability import Columns, Finding, check_sql
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def inspect_project(settings: Settings) -> Inspection:
 def _read_sql(settings: Settings, found: Inspection, statements: dict[str, str], columns: Columns) -> None:
     """Look at the SQL of models, tests and checks."""
     try:
-        manifest = start_parsing(settings)()
+        manifest = parse_project(settings)
     except TransformError:
         manifest = None  # it is among the problems already
     report = check_sql(settings, manifest, statements, columns)

@@ -19,7 +19,15 @@ from cascade.config import PROJECT_DIR_VARIABLE, Settings
 from cascade.errors import TransformError
 from cascade.extensions import load_extension
 
-__all__ = ["MACROS", "dbt_environment", "dbt_executable", "macros_folder", "render_profile", "start_parsing"]
+__all__ = [
+    "MACROS",
+    "dbt_environment",
+    "dbt_executable",
+    "macros_folder",
+    "parse_project",
+    "render_profile",
+    "start_parsing",
+]
 
 #: The macros of the runtime.
 MACROS = Path(__file__).parent / "macros"
@@ -56,36 +64,74 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
                 os.environ[name] = value
 
 
-def start_parsing(settings: Settings) -> Callable[[], Path | None]:
+@contextlib.contextmanager
+def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
     """Let dbt parse the project, in a process beside this one, if a file of it has changed since.
+
+    No other process parses while the context is open; at its end dbt's process is stopped, unless it has ended.
 
     Args:
         settings: The project's settings.
 
-    Returns:
+    Yields:
         A function that waits and returns the manifest; `None` when there is no dbt project. It raises
         TransformError with dbt's own words when dbt cannot parse the project.
     """
     if not (settings.dbt_path / "dbt_project.yml").is_file():
-        return lambda: None
+        yield lambda: None
+        return
     target = settings.data_path / "dbt" / "target"
     target.mkdir(parents=True, exist_ok=True)
     manifest, stamp = target / "manifest.json", target / "fingerprint"
+    # The code servers, the daemon and a command may all look at once; one parses, the others wait.
+    with FileLock(str(target / "parse.lock")):
+        fingerprint = _fingerprint(settings)
+        if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
+            yield lambda: manifest
+            return
+        with _dbt_parse(settings, target) as process:
+
+            def wait() -> Path:
+                said, _ = process.communicate()
+                if process.returncode:
+                    # What a library of dbt-trino says whenever it is imported helps nobody.
+                    words = [line for line in said.splitlines() if not line.startswith("INFO:trino")]
+                    raise TransformError(
+                        "dbt cannot parse the project: " + "\n".join(words).strip(),
+                        where=str(settings.dbt_path),
+                        fix="correct the file that dbt names.",
+                    )
+                stamp.write_text(fingerprint, "utf-8")
+                return manifest
+
+            try:
+                yield wait
+            finally:
+                process.kill()  # does nothing to a process that has ended
+
+
+def parse_project(settings: Settings) -> Path | None:
+    """Return dbt's manifest of the project, parsed if a file has changed; `None` when there is no dbt project.
+
+    Args:
+        settings: The project's settings.
+
+    Raises:
+        TransformError: dbt cannot parse the project.
+    """
+    with start_parsing(settings) as manifest:
+        return manifest()
+
+
+def _dbt_parse(settings: Settings, target: Path) -> subprocess.Popen[str]:
     places = {
         "profiles-dir": render_profile(settings),
         "project-dir": settings.dbt_path,
         "target-path": target,
         "log-path": target,
     }
-    # The code servers, the daemon and a command may all look at once; one parses, the others wait.
-    lock = FileLock(str(target / "parse.lock"))
-    lock.acquire()
-    fingerprint = _fingerprint(settings)
-    if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
-        lock.release()
-        return lambda: manifest
     with dbt_environment(settings, settings.branch):
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [dbt_executable(), "--quiet", "--no-use-colors", "parse"]
             + [f"--{name}={value}" for name, value in places.items()],
             stdout=subprocess.PIPE,
@@ -93,24 +139,6 @@ def start_parsing(settings: Settings) -> Callable[[], Path | None]:
             text=True,
             cwd=settings.dbt_path,
         )
-
-    def wait() -> Path:
-        try:
-            said, _ = process.communicate()
-            if process.returncode:
-                # What a library of dbt-trino says whenever it is imported helps nobody.
-                words = [line for line in said.splitlines() if not line.startswith("INFO:trino")]
-                raise TransformError(
-                    "dbt cannot parse the project: " + "\n".join(words).strip(),
-                    where=str(settings.dbt_path),
-                    fix="correct the file that dbt names.",
-                )
-            stamp.write_text(fingerprint, "utf-8")
-        finally:
-            lock.release()
-        return manifest
-
-    return wait
 
 
 def macros_folder(settings: Settings) -> Path:
