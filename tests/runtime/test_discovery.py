@@ -5,6 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cascade.config import Settings
+from cascade.framework.definitions import build_definitions
 from cascade.framework.discovery import broken_files, discover_user_workflows
 
 ASSET = """
@@ -60,3 +62,20 @@ def test_one_object_that_two_files_show_is_one(tmp_path: Path) -> None:
     definitions = found(tmp_path, a=RESOURCE.format(name="box", size=1), b=shown)
     assert set(definitions.resources or {}) == {"box"}
     assert broken_files(definitions) == []
+
+
+def test_settings_are_read_once_for_all_assets(tmp_path: Path) -> None:
+    """The given ones count, wherever the command is run: nothing of the folder is read again."""
+    (tmp_path / "workflows").mkdir()
+    text = "from cascade.ingestion import cascade_ingestion\n"
+    for name in ("one", "two"):
+        text += f"@cascade_ingestion(unique_key='id')\ndef {name}(partition_date: str): ...\n"
+    (tmp_path / "workflows" / "loads.py").write_text(text)
+    (tmp_path / "cascade_config.py").write_text("raise SystemExit('read again')")
+    (tmp_path / "pyproject.toml").write_text("[tool.cascade]")
+    definitions = build_definitions(Settings(project_dir=tmp_path, timezone="Asia/Tokyo"))
+    assert broken_files(definitions) == []
+    for name in ("one", "two"):
+        partitions = definitions.resolve_asset_graph().get(dg.AssetKey(["raw", name])).partitions_def
+        assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+        assert partitions.timezone == "Asia/Tokyo"

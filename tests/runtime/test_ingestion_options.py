@@ -9,7 +9,7 @@ import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
 
-from cascade.errors import DefinitionError
+from cascade.errors import ConfigurationError, DefinitionError
 from cascade.ingestion import (
     CRON_METADATA,
     TABLE_METADATA,
@@ -195,6 +195,15 @@ def test_start_and_time_zone_come_from_the_settings(tmp_path: Any, monkeypatch: 
     assert isinstance(definition, dg.TimeWindowPartitionsDefinition)
     assert definition.get_first_partition_key() == "2020-02-01"
     assert definition.timezone == "Europe/Amsterdam"
+
+
+def test_a_wrong_setting_is_refused_and_not_replaced_by_the_default(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.cascade]\ntimezone = "Mars/Olympus"\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="`timezone`: 'Mars/Olympus' is not a time zone"):
+        build()
 
 
 # --- what is refused --------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import runpy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,9 +23,17 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from cascade.errors import ConfigurationError
+from cascade.errors import ConfigurationError, ProjectNotFoundError
 
-__all__ = ["PROJECT_DIR_VARIABLE", "Settings", "find_project_dir", "load_settings", "setting_sources"]
+__all__ = [
+    "PROJECT_DIR_VARIABLE",
+    "Settings",
+    "current_settings",
+    "find_project_dir",
+    "load_settings",
+    "setting_sources",
+    "use_settings",
+]
 
 PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
 
@@ -42,7 +52,8 @@ def find_project_dir(start: Path | None = None) -> Path:
         `CASCADE_PROJECT_DIR`, else the nearest folder upward whose `pyproject.toml` has `[tool.cascade]`.
 
     Raises:
-        ConfigurationError: There is no such folder.
+        ProjectNotFoundError: There is no such folder.
+        ConfigurationError: `CASCADE_PROJECT_DIR` or a `pyproject.toml` is wrong.
     """
     if named := os.environ.get(PROJECT_DIR_VARIABLE):
         root = Path(named).expanduser().absolute()
@@ -58,7 +69,7 @@ def find_project_dir(start: Path | None = None) -> Path:
         manifest = folder / "pyproject.toml"
         if manifest.is_file() and "cascade" in _read_toml(manifest).get("tool", {}):
             return folder
-    raise ConfigurationError(
+    raise ProjectNotFoundError(
         "This is not a Cascade project: no pyproject.toml with a [tool.cascade] table here or above.",
         where=str(begin),
         fix=f"change into a project's folder, set {PROJECT_DIR_VARIABLE}, or make a project with `copier copy`.",
@@ -256,6 +267,39 @@ def load_settings(start: Path | None = None) -> Settings:
         return Settings(project_dir=root, **values)
     except ValidationError as error:
         raise _explain(error, root) from error
+
+
+_in_use: ContextVar[Settings] = ContextVar("cascade_settings")
+
+
+@contextlib.contextmanager
+def use_settings(settings: Settings) -> Iterator[None]:
+    """Let `current_settings` return these settings, while workflow files are imported.
+
+    Args:
+        settings: The project's settings, which need not be read again for each asset.
+    """
+    token = _in_use.set(settings)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def current_settings() -> Settings:
+    """Return the settings in use, else those of the project around the working folder.
+
+    Without a project, such as in a notebook, they are the defaults.
+
+    Raises:
+        ConfigurationError: The project's settings are wrong.
+    """
+    if settings := _in_use.get(None):
+        return settings
+    try:
+        return load_settings()
+    except ProjectNotFoundError:
+        return Settings(project_dir=Path.cwd())
 
 
 def setting_sources(settings: Settings) -> dict[str, str]:

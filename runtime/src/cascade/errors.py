@@ -11,6 +11,7 @@ __all__ = [
     "DefinitionError",
     "IngestionError",
     "LeaseHeldError",
+    "ProjectNotFoundError",
     "PromotionConflictError",
     "PromotionRefusedError",
     "QueryError",
@@ -56,6 +57,10 @@ class ConfigurationError(CascadeError):
     """A setting, or the project's layout, is wrong."""
 
     exit_code = 2
+
+
+class ProjectNotFoundError(ConfigurationError):
+    """No project is here or above."""
 
 
 class UsageError(CascadeError):

@@ -4,14 +4,13 @@ import datetime as dt
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
-from cascade.config import Settings, load_settings
-from cascade.errors import ConfigurationError, ContractError, DefinitionError
+from cascade.config import current_settings
+from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.ingestion.runtime import is_transient, time_limit
@@ -181,7 +180,7 @@ def _build_asset(fetch: Fetch, *, options: dict[str, Any]) -> dg.AssetsDefinitio
         raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
 
     key = dg.AssetKey([o.namespace, o.table_name])
-    definition = o.partitions.definition(_settings(), o.cron)
+    definition = o.partitions.definition(current_settings(), o.cron)
     _plans[key] = functools.partial(_plan, fetch, per_run, definition, o)
 
     # Options of Dagster that it calls beta are our choice: users need not read of it at every start.
@@ -358,11 +357,3 @@ def _freshness(
         f"warn after {warn:g}, fail after {fail:g}.",
         metadata=evidence,
     )
-
-
-def _settings() -> Settings:
-    """Return the project's settings, or the defaults where there is no project, such as in a notebook."""
-    try:
-        return load_settings()
-    except ConfigurationError:
-        return Settings(project_dir=Path.cwd())
