@@ -407,3 +407,25 @@ def test_more_rows_than_the_limit_are_not_set_aside_but_fail(lake: Lake, limit: 
     )
     assert lake.run(asset, partitions=DAY).success is success
     assert lake.lakehouse.tables() == (["quarantine.raw__hours", "raw.hours"] if success else [])
+
+
+# --- columns that grow ------------------------------------------------------------------------------------
+
+
+def _nested(*fields: str) -> pa.DataType:
+    return pa.struct([(name, pa.int64()) for name in fields])
+
+
+def test_a_new_field_of_a_struct_is_a_new_column_of_the_table(lake: Lake) -> None:
+    """In a later load, in a later page of a load beside a new column, and inside a list."""
+    kind = pa.list_(_nested("a", "b"))
+    first = pa.table({"id": [1], "v": [{"a": 1}], "w": [[{"a": 1}]]})
+    wider = pa.table({"id": [2], "v": [{"a": 3, "b": 4}], "w": [[{"a": 5}]], "x": ["new"]})
+    widest = pa.table({"id": [3], "v": [{"c": 7}], "w": pa.array([[{"a": 5, "b": 6}]], kind)})
+    lake.succeed(everything([first, wider], unique_key="id"))
+    lake.succeed(everything([widest, first], unique_key="id"))
+    assert lake.rows("raw.t", order="id") == [
+        {"id": 1, "v": {"a": 1, "b": None, "c": None}, "w": [{"a": 1, "b": None}], "x": None},
+        {"id": 2, "v": {"a": 3, "b": 4, "c": None}, "w": [{"a": 5, "b": None}], "x": "new"},
+        {"id": 3, "v": {"a": None, "b": None, "c": 7}, "w": [{"a": 5, "b": 6}], "x": None},
+    ]

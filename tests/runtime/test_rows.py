@@ -196,7 +196,7 @@ GOOD: dict[str, tuple[object, pa.DataType, object]] = {
     "zero": (0.0, pa.decimal128(2, 2), decimal.Decimal("0.00")),
     "list": ([1, 2.0, None], pa.list_(pa.int64()), [1, 2, None]),
     "list_of_dates": (["2013-07-01"], pa.list_(pa.date32()), [NOON.date()]),
-    "struct": ({"theX": "1", "more": 2}, pa.struct([("the_x", pa.int64())]), {"the_x": 1}),
+    "struct": ({"theX": "1"}, pa.struct([("the_x", pa.int64())]), {"the_x": 1}),
     "list_of_structs": (
         [{"x": 1}, {}],
         pa.list_(pa.struct([("x", pa.float64())])),
@@ -288,7 +288,7 @@ _ARROW_VALUES = {
     "midnights": (pa.array([NOON.replace(hour=0)]), pa.date32(), [NOON.date()]),
     "text_timestamps": (pa.array(["2013-07-01T12:00:00Z", "2013-07-01 12:00:00"]), NAIVE, [NOON, NOON]),
     "nan": (pa.array([math.inf, None]), pa.float32(), [math.inf, None]),
-    "struct": (pa.array([{"x": 1, "y": 2}]), pa.struct([("x", pa.int32())]), [{"x": 1}]),
+    "struct": (pa.array([{"x": 1}, None]), pa.struct([("x", pa.int32()), ("y", NAIVE)]), [{"x": 1, "y": None}, None]),
     "uuid": (pa.array([uuid.UUID(int=1)]), pa.string(), ["00000000-0000-0000-0000-000000000001"]),
 }
 
@@ -460,6 +460,58 @@ def test_additive_adds_columns_after_the_declared_ones_under_snake_case_names() 
     (batch,) = _batches([{"moreText": "x", "id": 1, "Nothing": None}], policy="additive")
     assert batch.rows.to_pylist() == [{"id": 1, "name": None, "more_text": "x"}]
     assert batch.extra == frozenset()
+
+
+A = pa.struct([("a", pa.int64())])
+AB = pa.struct([("a", pa.int64()), ("b", pa.string())])
+NEW_FIELDS: dict[str, tuple[pa.DataType, object, pa.DataType, list[str]]] = {
+    "struct": (A, {"a": 3, "b": "x"}, AB, ["v.b"]),
+    "list": (pa.list_(A), [{"a": 3, "b": "x"}, {"a": 4}], pa.list_(AB), ["v.b"]),
+    "map": (pa.map_(pa.string(), A), [("k", {"a": 3, "b": "x"})], pa.map_(pa.string(), AB), ["v.b"]),
+    "deep": (pa.struct([("s", A)]), {"s": {"a": 3, "b": "x"}}, pa.struct([("s", AB)]), ["v.s.b"]),
+    "null": (A, {"a": 3, "b": None}, A, ["v.b"]),
+}
+
+
+@pytest.mark.parametrize("policy", ["additive", "strict", "drop_extra"])
+@pytest.mark.parametrize("as_arrow", [True, False], ids=["arrow", "dicts"])
+@pytest.mark.parametrize("case", NEW_FIELDS.values(), ids=NEW_FIELDS)
+def test_a_new_field_inside_a_column_follows_the_policy(
+    case: tuple[pa.DataType, Any, pa.DataType, list[str]], as_arrow: bool, policy: Policy
+) -> None:
+    have, value, becomes, paths = case
+    given = becomes if becomes != have else AB
+    rows: Any = pa.table({"v": pa.array([value], given)})
+    if not as_arrow:
+        rows = [{"v": dict(value) if pa.types.is_map(have) else value}]
+    schema = pa.schema([("v", have)])
+    if policy == "strict":
+        with pytest.raises(SchemaMismatchError, match=rf"`{paths[0]}`"):
+            _batches(rows, schema, policy)
+        return
+    (batch,) = _batches(rows, schema, policy)
+    target = becomes if policy == "additive" else have
+    assert batch.rows.schema.field("v").type == target
+    assert batch.rows["v"].to_pylist() == _cut(pa.array([value], given), target)
+    assert batch.extra == frozenset(paths if policy == "drop_extra" else [])
+
+
+def _cut(values: pa.Array, target: pa.DataType) -> Any:
+    """The values without the fields that the target has not."""
+
+    def cut(value: Any, kind: pa.DataType) -> Any:
+        if pa.types.is_struct(kind):
+            return {field.name: cut(value[field.name], field.type) for field in kind}
+        if pa.types.is_list(kind):
+            return [cut(item, kind.value_type) for item in value]
+        return [(key, cut(item, kind.item_type)) for key, item in value] if pa.types.is_map(kind) else value
+
+    return [cut(value, target) for value in values.to_pylist()]
+
+
+def test_two_fields_that_fall_on_one_are_refused() -> None:
+    with pytest.raises(SchemaMismatchError, match=r"`v.theA` and `v.TheA` are both the field `v.the_a`"):
+        _batches([{"v": {"theA": 1, "TheA": 2}}], pa.schema([("v", pa.struct([("the_a", pa.int64())]))]))
 
 
 def test_a_column_keeps_the_type_of_the_first_batch_with_a_value() -> None:

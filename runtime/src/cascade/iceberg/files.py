@@ -38,6 +38,7 @@ class Staged:
         io: Where the files are.
         files: The files.
         rows: How many rows they hold.
+        steps: The columns, and fields of columns, by which the table grew while they were written, in order.
     """
 
     table: str
@@ -45,6 +46,7 @@ class Staged:
     io: FileIO
     files: list[DataFile] = field(default_factory=list)
     rows: int = 0
+    steps: list[Schema] = field(default_factory=list)
 
     @property
     def schema(self) -> Schema:
@@ -58,7 +60,7 @@ class Staged:
 
     def anew(self) -> Staged:
         """Return the same without files."""
-        return Staged(self.table, self.metadata, self.io)
+        return Staged(self.table, self.metadata, self.io, steps=self.steps)
 
 
 def discard(staged: Staged) -> None:

@@ -14,7 +14,15 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 
 from cascade.errors import DefinitionError, SchemaMismatchError
 
-__all__ = ["arrow_schema", "iceberg_type", "pandera_schema", "schema_from_arrow", "schema_from_pandera", "storage_type"]
+__all__ = [
+    "arrow_schema",
+    "grows",
+    "iceberg_type",
+    "pandera_schema",
+    "schema_from_arrow",
+    "schema_from_pandera",
+    "storage_type",
+]
 
 # Arrow types without parameters, and what Iceberg keeps them as: the smallest type that holds every value.
 _HELD_BY: tuple[tuple[t.IcebergType, list[pa.DataType]], ...] = (
@@ -161,6 +169,14 @@ def storage_type(arrow_type: pa.DataType) -> pa.DataType:
         TypeError: Iceberg has no such type.
     """
     return _small(schema_to_pyarrow(iceberg_type(arrow_type), include_field_ids=False))
+
+
+def grows(arrow_type: pa.DataType, held: pa.DataType) -> bool:
+    """Return whether a column must change before it holds values of a type: Iceberg widens it, or adds fields."""
+    if pa.types.is_decimal(arrow_type) and pa.types.is_decimal(held):
+        return bool(arrow_type.scale == held.scale and arrow_type.precision > held.precision)
+    wider = (held, arrow_type) in ((pa.int32(), pa.int64()), (pa.float32(), pa.float64()))
+    return wider or bool(pa.types.is_nested(arrow_type) and arrow_type != held)
 
 
 def iceberg_type(arrow_type: pa.DataType) -> t.IcebergType:  # noqa: PLR0911  one line per kind of type

@@ -29,6 +29,7 @@ from cascade.errors import BranchNotFoundError, CatalogError, ContractError, Sch
 from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import between
 from cascade.iceberg.read import connect, files_sql, quote, row_count
+from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 
 if TYPE_CHECKING:
     import duckdb
@@ -231,12 +232,15 @@ def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schem
     transaction, metadata = begin(schema=schema)
     staged = Staged(table, metadata, transaction._table.io)
     with writing(staged, partitioned=not in_order) as writer:
+        held: dict[str, pa.DataType] = {}
         for batch in batches:
-            if not {f.name for f in staged.schema.fields}.issuperset(batch.column_names):
-                from cascade.iceberg.schema import schema_from_arrow
-
-                _evolve(transaction, table, staged.schema, schema_from_arrow(batch.schema))
+            held = held or {f.name: f.type for f in arrow_schema(staged.schema)}
+            more = pa.schema([f for f in batch.schema if f.name not in held or grows(f.type, held[f.name])])
+            if more.names:
+                staged.steps.append(schema_from_arrow(more))
+                _evolve(transaction, table, staged.schema, staged.steps[-1])
                 writer.follow(transaction.table_metadata)
+                held = {}
             writer.write(batch)
     return staged
 
@@ -268,8 +272,9 @@ def _again(begin: _Begin, schema: Schema, staged: Staged, branch: str) -> tuple[
     """Open a transaction on the table as it stands now, in which the staged files are still right."""
     # In the steps in which they were staged: a new table numbers its columns as they come, nested ones in between.
     transaction, metadata = begin(schema=schema)
-    if _evolve(transaction, staged.table, metadata.schema(), staged.schema):
-        metadata = transaction.table_metadata
+    for step in staged.steps:
+        if _evolve(transaction, staged.table, metadata.schema(), step):
+            metadata = transaction.table_metadata
     now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
     if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
         raise SchemaMismatchError(

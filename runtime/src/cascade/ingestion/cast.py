@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cascade.errors import SchemaMismatchError
 from cascade.iceberg.schema import storage_type
-from cascade.ingestion.text import python_value
+from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "chunked", "infer_type"]
+__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type"]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
@@ -89,6 +90,74 @@ def infer_type(values: Values) -> pa.DataType | None:
         return storage_type(natural_type)
     except TypeError:
         return pa.string()
+
+
+def grown(values: Values, target: pa.DataType, path: str) -> tuple[pa.DataType, list[str]]:
+    """Find the fields that structs in the values have and the target has not.
+
+    Args:
+        values: The values of a column, or of a field of one.
+        target: The type they are cast to.
+        path: The name of the column; inner names follow after points.
+
+    Returns:
+        The target with the new fields that have a value, and the paths of all new fields: `place.city`.
+
+    Raises:
+        SchemaMismatchError: Two fields of the values fall on one field of the target.
+    """
+    kind = kind_of(target)
+    if not isinstance(values, list):
+        values = _plain(values)
+        if kind_of(values.type) != kind:
+            return target, []
+    if kind in ("list", "map"):
+        inner, more = grown(_items(values, kind), target.item_type if kind == "map" else target.value_type, path)
+        if kind == "map":
+            return pa.map_(target.key_type, target.item_field.with_type(inner)), more
+        return pa.list_(target.value_field.with_type(inner)), more
+    if kind != "struct":
+        return target, []
+    fields, sources, more = {field.name: field for field in target}, dict[str, str](), list[str]()
+    by_snake = {snake_case(name): name for name in reversed(fields)}
+    for source, members in _members(values):
+        name = source if source in fields else by_snake.get(snake_case(source), source)
+        if sources.setdefault(name, source) != source:
+            raise SchemaMismatchError(
+                f"`{path}.{sources[name]}` and `{path}.{source}` are both the field `{path}.{name}`.",
+                fix="rename or leave out one of them before the rows are returned.",
+            )
+        if name in fields:
+            inner, deeper = grown(members, fields[name].type, f"{path}.{source}")
+            fields[name] = fields[name].with_type(inner)
+            more += deeper
+        else:
+            more.append(f"{path}.{source}")
+            if (inferred := infer_type(members)) is not None:
+                fields[name] = pa.field(name, inferred)
+    return pa.struct(list(fields.values())), more
+
+
+def _items(values: Values, kind: str) -> Values:
+    """The values inside lists, or those of maps."""
+    if not isinstance(values, list):
+        if kind == "list":
+            return chunked(pc.list_flatten(values))
+        return pa.chunked_array([chunk.items for chunk in values.chunks], values.type.item_type)
+    if kind == "map":
+        return list(chain.from_iterable(value.values() for value in values if isinstance(value, Mapping)))
+    return list(chain.from_iterable(value for value in values if isinstance(value, list | tuple)))
+
+
+def _members(values: Values) -> Iterator[tuple[str, Values]]:
+    """The fields of structs: their names, and the values of each."""
+    if isinstance(values, list):
+        rows = [value for value in values if isinstance(value, Mapping)]
+        for name in dict.fromkeys(chain.from_iterable(rows)):
+            yield str(name), [row.get(name) for row in rows]
+    else:
+        for position, field in enumerate(values.type):
+            yield field.name, chunked(pc.struct_field(values, [position]))
 
 
 def chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.cast import Values, cast_column, chunked, infer_type
+from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, shown, snake_case
 
@@ -276,6 +276,11 @@ class _Target:
                     fix="rename or leave out one of them before the rows are returned.",
                 )
             columns[column] = values
+            kind, inner = grown(values, self.fields[column].type, name)
+            if self.policy == "additive":
+                self.fields[column] = self.fields[column].with_type(kind)
+            else:
+                extra += inner
         if extra and self.policy == "strict":
             raise SchemaMismatchError(
                 f"The fetched rows have columns that the table does not have: {_listed(extra)}.",

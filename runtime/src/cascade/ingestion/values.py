@@ -180,7 +180,7 @@ def _to_list(value: Any, target: pa.DataType) -> list[Any]:
 
 
 def _to_struct(value: Any, target: pa.DataType) -> dict[str, Any]:
-    """Fields that the target does not declare are left out; names match as those of columns do."""
+    """Names match as those of columns do. What happens to other fields was decided before (`cast.grown`)."""
     _require(value, target, Mapping)
     by_name = {snake_case(str(name)): item for name, item in value.items()}
     return {
