@@ -13,7 +13,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "cli", "triggers", "template", "docs", "browser"]
+nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 
@@ -66,38 +66,39 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Test the runtime and the extensions."""
-    _environment(session)("pytest", "tests/runtime", "tests/extensions", *_CONFIG, *session.posargs)
+    """Test everything that needs no server; with files or folders of tests: those."""
+    named = [argument for argument in session.posargs if argument.startswith("tests/")]
+    _test(session, *(() if named else WITHOUT_SERVERS))
 
 
 @nox.session(venv_backend="none")
 def cli(session: nox.Session) -> None:
     """Call every command in a generated project, with good input and bad."""
-    _environment(session)("pytest", "tests/cli", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+    _test(session, "tests/cli")
 
 
 @nox.session(venv_backend="none")
 def triggers(session: nox.Session) -> None:
     """Start runs in every way there is, Dagster's UI included, and look at which branch they write."""
-    _environment(session)("pytest", "tests/triggers", *_CONFIG, *session.posargs)
+    _test(session, "tests/triggers")
 
 
 @nox.session(venv_backend="none")
 def template(session: nox.Session) -> None:
     """Generate projects, test them, and update them from one release to the next."""
-    _environment(session)("pytest", "tests/template", *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+    _test(session, "tests/template")
 
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Follow the tutorial command by command, and check every link."""
-    _environment(session)("pytest", "tests/docs", *_CONFIG, *session.posargs)
+    _test(session, "tests/docs")
 
 
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """Look at a project in Dagster's UI, with headless Chromium."""
-    _environment(session)("pytest", "tests/browser", *_CONFIG, *session.posargs)
+    _test(session, "tests/browser")
 
 
 @nox.session(venv_backend="none")
@@ -163,11 +164,20 @@ Open the UI with
 and then http://127.0.0.1:3000 in a browser.""")
 
 
+# Longest first: what is short fills the gaps at the end, so that both processors are busy until then.
+WITHOUT_SERVERS = tuple(
+    f"tests/{suite}" for suite in ("triggers", "docs", "template", "browser", "cli", "extensions", "runtime")
+)
+
 # The checks of the whole repository read one configuration.
 _CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
 
 # Files of tests, two at a time: a machine has two processors at least.
 _TWO_AT_A_TIME = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
+
+
+def _test(session: nox.Session, *suites: str) -> None:
+    _environment(session)("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
 
 
 def _environment(session: nox.Session, *more: str) -> Callable[..., None]:

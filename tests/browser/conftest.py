@@ -31,14 +31,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(generate(tmp_path_factory.mktemp("generated") / "my-project", environment), environment)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ui(browser: Browser, project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUI]:
     """The project, served by `dagster dev`; not started where there is no browser to look at it."""
     with dagster_dev(project, tmp_path_factory.mktemp("dagster") / "dev.log") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium as the operating system packages it; nothing is downloaded."""
     names = ("chromium", "chromium-browser", "google-chrome")

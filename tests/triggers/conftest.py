@@ -26,7 +26,7 @@ def shop(shop_project: Shop) -> Shop:
     return shop_project
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ui(shop_project: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterUI]:
     log: Path = tmp_path_factory.mktemp("dagster") / "dev.log"
     with dagster_dev(shop_project, log) as running:
