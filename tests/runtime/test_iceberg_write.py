@@ -1,5 +1,6 @@
 """The promises of `cascade.iceberg.write`: one snapshot a write, only affected files, nothing half."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +14,11 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import CatalogError, ContractError
+from cascade.errors import CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg import write as write_module
-from cascade.iceberg.filters import between, one_of
+from cascade.iceberg.filters import Where, between, one_of
 from cascade.iceberg.schema import schema_from_arrow
-from cascade.iceberg.write import write
+from cascade.iceberg.write import commit, stage, write
 
 T = "raw.a"
 
@@ -78,20 +79,22 @@ def test_replace_without_a_filter_replaces_everything(lake: BranchingCatalog) ->
 
 def test_replace_makes_room_only_where_the_filter_says(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, numbers(1, 6))
-    result = put(lake, "dev", T, numbers(30, 30), "replace", replace=between("id", 3, 4), replace_sql="id IN (3, 4)")
+    result = put(
+        lake, "dev", T, numbers(30, 30), "replace", replace=lambda _: Where(between("id", 3, 4), "id IN (3, 4)")
+    )
     assert (ids(lake, "dev", T), result.replaced) == ([1, 2, 5, 6, 30], 2)
 
 
 def test_replacing_with_no_rows_only_takes_away(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, numbers(1, 3))
     none = pa.table({"id": pa.array([], pa.int64())})
-    put(lake, "dev", T, none, "replace", replace=one_of("id", [2]), replace_sql="id = 2")
+    put(lake, "dev", T, none, "replace", replace=lambda _: Where(one_of("id", [2]), "id = 2"))
     assert ids(lake, "dev", T) == [1, 3]
 
 
 def test_rows_whose_filter_is_null_stay(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, ab((1, "x"), (2, None)))
-    put(lake, "dev", T, ab((3, "z")), "replace", replace=AlwaysTrue(), replace_sql="b = 'x'")
+    put(lake, "dev", T, ab((3, "z")), "replace", replace=lambda _: Where(AlwaysTrue(), "b = 'x'"))
     assert read(lake, "dev", T) == ab((2, None), (3, "z"))
 
 
@@ -181,7 +184,7 @@ def test_a_replace_leaves_files_outside_the_filter_alone(lake: BranchingCatalog)
     put(lake, "dev", T, numbers(0, 9))
     put(lake, "dev", T, numbers(100, 109))
     before = paths(lake)
-    put(lake, "dev", T, numbers(0, 3), "replace", replace=between("id", 0, 9), replace_sql="id <= 9")
+    put(lake, "dev", T, numbers(0, 3), "replace", replace=lambda _: Where(between("id", 0, 9), "id <= 9"))
     assert len(before & paths(lake)) == 1
 
 
@@ -280,3 +283,38 @@ def test_a_writer_that_lost_its_turn_plans_again(
     result = put(lake, "dev", T, ab((2, "slower"), (4, "slower")), "merge", key=["a"])
     assert read(lake, "dev", T) == ab((1, "faster"), (2, "slower"), (3, "faster"), (4, "slower"))
     assert (result.rows, result.replaced, result.total) == (2, 1, 4)
+
+
+def _staged_pair(lake: BranchingCatalog, rows: list[dict[str, Any]]) -> Any:
+    data = pa.Table.from_pylist(rows)
+    both = contextlib.ExitStack()
+    options: Any = {"schema": schema_from_arrow(data.schema), "mode": "append"}
+    return both, [both.enter_context(stage(lake, "dev", name, [data], **options)) for name in (T, "aside.t")]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["new tables", "existing tables"])
+def test_two_tables_move_by_one_commit(lake: BranchingCatalog, first: bool) -> None:
+    put(lake, "dev", "raw.other", numbers(1, 1))
+    if not first:
+        put(lake, "dev", T, numbers(0, 0))
+        put(lake, "dev", "aside.t", numbers(0, 0))
+    both, stagings = _staged_pair(lake, numbers(1, 3))
+    with both:
+        results = commit(stagings)
+    assert [r.rows for r in results] == [3, 3]
+    assert ids(lake, "dev", T) == ids(lake, "dev", "aside.t") == ([1, 2, 3] if first else [0, 1, 2, 3])
+
+
+def test_of_two_tables_none_moves_when_one_is_refused(lake: BranchingCatalog) -> None:
+    put(lake, "dev", T, numbers(0, 0))
+    put(lake, "dev", "aside.t", numbers(0, 0))
+    before, files = lake.pointers("dev"), data_files(lake)
+    both, stagings = _staged_pair(lake, numbers(1, 3))
+    with both:
+        with lake.catalog("dev").load_table("aside.t").update_schema() as update:
+            update.rename_column("id", "number")
+        moved = lake.pointers("dev")["aside.t"]
+        with pytest.raises(SchemaMismatchError, match="Another run changed"):
+            commit(stagings)
+    assert lake.pointers("dev") == {**before, "aside.t": moved}
+    assert data_files(lake) == files

@@ -68,7 +68,7 @@ class EmbeddedCatalog(BranchingCatalog):
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
         return SqlReference(
-            self._database.engine, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
+            self._database, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
         )
 
     def branches(self) -> list[Branch]:
@@ -241,7 +241,7 @@ class EmbeddedCatalog(BranchingCatalog):
 
     @property
     def _reader(self) -> SqlReference:
-        return SqlReference(self._database.engine, self._properties, self.table_lock, MAIN, writable=False)
+        return SqlReference(self._database, self._properties, self.table_lock, MAIN, writable=False)
 
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""

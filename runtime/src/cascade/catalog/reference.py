@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
 
 from cascade.catalog import TableChange, check_table_name
+from cascade.catalog.database import TABLES, Database
 from cascade.catalog.files import storage_errors
 from cascade.errors import CatalogError
 
-__all__ = ["ReferenceCatalog", "SqlReference"]
+__all__ = ["ReferenceCatalog", "SqlReference", "StagedCommit", "TableCommit"]
 
 _FORGOTTEN = "`cascade maintain files` keeps what the log needs for 30 days, or for `--keep-history`."
 
 TableLock = Callable[[str], AbstractContextManager[object]]
+# A table, and what a commit requires of it and changes in it: the arguments of PyIceberg's `commit_table`.
+TableCommit = tuple[Table, tuple[TableRequirement, ...], tuple[TableUpdate, ...]]
+
+
+class StagedCommit(NamedTuple):
+    """The next state of a table, whose metadata file is written.
+
+    Attributes:
+        name: `namespace.table`.
+        before: Metadata location that the state was planned on; `None` for a new table.
+        after: The table in its next state.
+    """
+
+    name: str
+    before: str | None
+    after: Table
 
 
 class ReferenceCatalog(MetastoreCatalog, abc.ABC):
@@ -32,6 +50,49 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
 
     _writable: bool
     _table_lock: TableLock
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit to one table; see `commit_tables`."""
+        (committed,) = self.commit_tables([(table, requirements, updates)])
+        return CommitTableResponse(metadata=committed.metadata, metadata_location=committed.metadata_location)  # type: ignore[call-arg]
+
+    def commit_tables(self, commits: Sequence[TableCommit]) -> list[Table]:
+        """Commit to several tables at once: all of them move, or none.
+
+        Writers of one table take turns: the locks of all tables are held.
+
+        Returns:
+            The tables as they are then, in the order of the commits.
+
+        Raises:
+            CommitFailedException: A table was written since the commit was planned.
+            TableAlreadyExistsError: A table that was to be created exists.
+        """
+        names = [self._require_writable(table.name()) for table, _, _ in commits]
+        with ExitStack() as locks:
+            for name in sorted(names):
+                locks.enter_context(self._table_lock(name))
+            staged = [self._staged(name, commit) for name, commit in zip(names, commits, strict=True)]
+            self._move([commit for commit in staged if commit.after.metadata_location != commit.before])
+        return [commit.after for commit in staged]
+
+    @abc.abstractmethod
+    def _move(self, staged: Sequence[StagedCommit]) -> None:
+        """Move the pointers of all tables, or of none; raises as `commit_tables` does."""
+
+    def _staged(self, name: str, commit: TableCommit) -> StagedCommit:
+        table, requirements, updates = commit
+        try:
+            current = self.load_table(name)
+        except NoSuchTableError:
+            current = None
+        after = self._update_and_stage_table(current, table.name(), requirements, updates)
+        if current is not None and after.metadata == current.metadata:
+            return StagedCommit(name, current.metadata_location, current)
+        self._write_metadata(after.metadata, after.io, after.metadata_location)
+        return StagedCommit(name, current.metadata_location if current else None, after)
 
     def at(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
@@ -97,21 +158,36 @@ class SqlReference(ReferenceCatalog, SqlCatalog):
     """One reference of the embedded catalog; shares the connection pool of the whole."""
 
     def __init__(
-        self, engine: sa.Engine, properties: Mapping[str, str], table_lock: TableLock, ref: str, *, writable: bool
+        self, database: Database, properties: Mapping[str, str], table_lock: TableLock, ref: str, *, writable: bool
     ) -> None:
         MetastoreCatalog.__init__(self, ref, **properties)
-        self.engine = engine
+        self.engine = database.engine
+        self._database = database
         self._schema_version = "v1"
         self._table_lock = table_lock
         self._writable = writable
 
-    def commit_table(
-        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
-    ) -> CommitTableResponse:
-        """Commit under the table's lock, so that writers of one table take turns."""
-        name = self._require_writable(table.name())
-        with self._table_lock(name):
-            return super().commit_table(table, requirements, updates)
+    def _move(self, staged: Sequence[StagedCommit]) -> None:
+        def move(connection: sa.Connection) -> None:
+            for commit in staged:
+                self._move_one(connection, commit)
+
+        self._database.transaction(move, write=True)
+
+    def _move_one(self, connection: sa.Connection, staged: StagedCommit) -> None:
+        namespace, table = staged.name.split(".")
+        key = {"catalog_name": self.name, "table_namespace": namespace, "table_name": table}
+        row = sa.and_(*(TABLES.c[column] == value for column, value in key.items()))
+        current = connection.execute(sa.select(TABLES.c.metadata_location).where(row)).scalar()
+        if current != staged.before:
+            if staged.before is None:
+                raise TableAlreadyExistsError(f"Table {staged.name} already exists")
+            raise CommitFailedException(f"{staged.name} on branch {self.name} was written by another process")
+        values = {"metadata_location": staged.after.metadata_location, "previous_metadata_location": staged.before}
+        if staged.before is None:
+            connection.execute(TABLES.insert().values(**key, **values, iceberg_type="TABLE"))
+        else:
+            connection.execute(TABLES.update().where(row).values(**values))
 
     def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
         """Create a table; its namespace comes with it."""

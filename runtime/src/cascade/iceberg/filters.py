@@ -1,12 +1,26 @@
-"""Filters that select the files of a table; PyIceberg's constructors, typed the way they are called."""
+"""Which rows of a table are meant: a filter that selects files, and SQL that selects rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThan, LessThanOrEqual
 
-__all__ = ["between", "one_of", "within"]
+__all__ = ["Where", "between", "one_of", "within"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Rows of a table, said twice: both must mean the same rows.
+
+    Attributes:
+        files: A filter that selects the files which may hold such rows.
+        rows: The condition of the rows in SQL.
+    """
+
+    files: BooleanExpression
+    rows: str
 
 
 def between(column: str, low: object, high: object) -> BooleanExpression:

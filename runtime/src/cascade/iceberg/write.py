@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
@@ -19,26 +19,29 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table, TableProperties, Transaction
+from pyiceberg.table import CreateTableTransaction, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import AssertCreate
 from pyiceberg.types import IcebergType
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.files import Staged, discard, writing
-from cascade.iceberg.filters import between
+from cascade.iceberg.filters import Where, between
 from cascade.iceberg.read import connect, files_sql, quote, row_count
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["WriteResult", "write"]
+__all__ = ["Replace", "Staging", "WriteResult", "commit", "stage", "write"]
 
 Mode = Literal["append", "merge", "replace"]
 # Opens a transaction in which the table exists and has the columns of `schema=`.
 _Begin = Callable[..., tuple[Transaction, TableMetadata]]
+#: Given a table, returns which of its rows are replaced.
+Replace = Callable[[Table], Where]
 
 _READ_ROWS = 100_000
 _ATTEMPTS = 5
@@ -64,6 +67,16 @@ class WriteResult:
 
 
 def write(
+    lake: BranchingCatalog, branch: str, table: str, batches: Iterable[pa.Table], *, schema: Schema, **options: Any
+) -> WriteResult:
+    """Stage batches and commit them as one snapshot; arguments and errors as for `stage`."""
+    with stage(lake, branch, table, batches, schema=schema, **options) as staged:
+        (result,) = commit([staged])
+    return result
+
+
+@contextlib.contextmanager
+def stage(
     lake: BranchingCatalog,
     branch: str,
     table: str,
@@ -74,33 +87,33 @@ def write(
     key: Sequence[str] = (),
     order_by: str | None = None,
     unique: Sequence[Sequence[str]] = (),
-    replace: BooleanExpression | None = None,
-    replace_sql: str = "",
+    replace: Replace | None = None,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
     properties: Mapping[str, str] | Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
     snapshot_properties: Mapping[str, str] | None = None,
     spill_to: Path | None = None,
-) -> WriteResult:
-    """Stage batches and commit them as one snapshot.
+) -> Iterator[Staging]:
+    """Write batches as files that no snapshot holds yet; `commit` makes them the table's next snapshot.
+
+    What is not committed is deleted at the end.
 
     Args:
         lake: The catalog.
         branch: The branch to write.
-        table: `namespace.table`; made on the first write, in the same commit.
+        table: `namespace.table`; created on the first write, in the same commit.
         batches: Arrow tables; columns they lack are null, columns that the table lacks are added.
         schema: The columns that the table has at least.
-        mode: `append`; `merge`: rows with the same key are replaced; `replace`: rows that `replace` selects
-            make room, all of them when it is not given.
+        mode: `append`; `merge`: rows with the same key are replaced; `replace`: the rows that `replace` selects
+            are replaced, all of them when it is not given.
         key: Columns that name a row. Of several incoming rows with one key the last wins.
         order_by: Column whose greatest value wins instead.
         unique: Columns, or groups of them, whose values no two incoming rows may share.
-        replace: What makes room, as a filter that selects files.
-        replace_sql: The same as an SQL condition that selects rows.
+        replace: Given the table as it is when the commit is made, returns the rows that are replaced.
         spec: Partitioning of a new table.
         exact: Whether the table loses columns that the schema lacks, and takes over changed types.
-        properties: Table properties set in the same commit; a function is asked when all rows are
-            staged, and is given those that the table has then.
+        properties: Table properties set in the same commit; a function is called when all rows are
+            staged, with the properties that the table has then.
         snapshot_properties: Entries of the snapshot's summary.
         spill_to: Folder for what does not fit into memory.
 
@@ -116,52 +129,130 @@ def write(
             staged = _deduplicate(connection, fetched, key, order_by)
             undo.callback(discard, staged)
             _require_unique(connection, staged, unique)
-            incoming = _Incoming(connection, staged, mode, tuple(key), replace, replace_sql)
-            for attempt in itertools.count(1):
-                kept = staged.anew()
-                undo.callback(discard, kept)
-                # Planned and committed under one lock: writers of one table take turns instead of losing a race.
-                with lake.table_lock(table):
-                    transaction, metadata = _again(begin, schema, staged, branch)
-                    if settings := properties(metadata.properties) if callable(properties) else properties:
-                        transaction.set_properties(dict(settings))
-                    gone = incoming.make_room(transaction._table, kept)
-                    _exchange(transaction, gone, [*kept.files, *staged.files], snapshot_properties or {})
-                    try:
-                        committed = _commit(transaction, undo)
-                        break
-                    except (CommitFailedException, TableAlreadyExistsError):
-                        # The turn was lost: the server that keeps the locks restarted.
-                        if attempt == _ATTEMPTS:
-                            raise
-                        discard(kept)
-    head = committed.current_snapshot()
+            yield Staging(
+                lake=lake,
+                branch=branch,
+                files=staged,
+                duplicates=fetched.rows - staged.rows,
+                undo=undo,
+                _begin=partial(begin, schema=schema),
+                _incoming=_Incoming(connection, staged, mode, tuple(key), replace),
+                _properties=properties,
+                _summary=snapshot_properties or {},
+            )
+
+
+@dataclass
+class Staging:
+    """Rows of one table that are staged and not committed yet.
+
+    Attributes:
+        lake: The catalog.
+        branch: The branch to write.
+        files: The staged files.
+        duplicates: Rows left out because another one has the same key.
+        undo: What deletes the files.
+    """
+
+    lake: BranchingCatalog
+    branch: str
+    files: Staged
+    duplicates: int
+    undo: contextlib.ExitStack
+    _begin: _Begin
+    _incoming: _Incoming
+    _properties: Mapping[str, str] | Callable[[Mapping[str, str]], Mapping[str, str]] | None
+    _summary: Mapping[str, str]
+
+    @property
+    def table(self) -> str:
+        """`namespace.table`."""
+        return self.files.table
+
+    def plan(self) -> _Plan:
+        """Plan the table's next snapshot on the state that it has now; its lock is held."""
+        kept = self.files.anew()
+        self.undo.callback(discard, kept)
+        transaction, metadata = _again(self._begin, self.files, self.branch)
+        values = self._properties
+        if settings := values(metadata.properties) if callable(values) else values:
+            transaction.set_properties(dict(settings))
+        gone = self._incoming.remove(transaction._table, kept)
+        _exchange(transaction, gone, [*kept.files, *self.files.files], self._summary)
+        return _Plan(transaction, kept, gone)
+
+
+class _Plan(NamedTuple):
+    transaction: Transaction
+    kept: Staged
+    gone: list[DataFile]
+
+
+def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
+    """Commit what is staged for one or more tables of a branch: all tables move at once, or none.
+
+    Returns:
+        What was done to each table.
+
+    Raises:
+        SchemaMismatchError: Another run changed a table's columns.
+        CommitFailedException: Other processes kept writing the tables.
+    """
+    lake, branch = stagings[0].lake, stagings[0].branch
+    for attempt in itertools.count(1):
+        with contextlib.ExitStack() as locks:
+            # Planned and committed under one lock: writers of one table take turns instead of losing a race.
+            for table in sorted(staging.table for staging in stagings):
+                locks.enter_context(lake.table_lock(table))
+            plans = [staging.plan() for staging in stagings]
+            try:
+                tables = _commit(lake.catalog(branch), plans, stagings)
+                break
+            except (CommitFailedException, TableAlreadyExistsError):
+                # The turn was lost: the server that keeps the locks restarted.
+                if attempt == _ATTEMPTS:
+                    raise
+                for plan in plans:
+                    discard(plan.kept)
+    return [_result(*each) for each in zip(stagings, plans, tables, strict=True)]
+
+
+def _commit(catalog: Any, plans: Sequence[_Plan], stagings: Sequence[Staging]) -> list[Table]:
+    """Commit. From here on, staged files are deleted only if the commit was certainly refused."""
+    undo = [staging.undo.pop_all() for staging in stagings]
+    try:
+        # Not by the transactions themselves: PyIceberg would repeat a refused one without planning it anew.
+        committed: list[Table] = catalog.commit_tables(
+            [
+                (t._table, (AssertCreate(),) if isinstance(t, CreateTableTransaction) else t._requirements, t._updates)
+                for t, _, _ in plans
+            ]
+        )
+    except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
+        # Only these errors prove a refusal. A missing branch does not: it may just have been promoted with our commit.
+        if not isinstance(refused, BranchNotFoundError):
+            for staging, callbacks in zip(stagings, undo, strict=True):
+                staging.undo.push(callbacks)
+        raise
+    return committed
+
+
+def _result(staging: Staging, plan: _Plan, table: Table) -> WriteResult:
+    head = table.current_snapshot()
     assert head is not None
     return WriteResult(
         snapshot_id=head.snapshot_id,
-        rows=staged.rows,
-        duplicates=fetched.rows - staged.rows,
-        replaced=sum(file.record_count for file in gone) - kept.rows,
+        rows=staging.files.rows,
+        duplicates=staging.duplicates,
+        replaced=sum(file.record_count for file in plan.gone) - plan.kept.rows,
         total=row_count(head) or 0,
     )
 
 
-def _commit(transaction: Transaction, undo: contextlib.ExitStack) -> Table:
-    """Commit; once that has begun, what is staged is undone only when no snapshot can hold it."""
-    staged = undo.pop_all()
-    try:
-        return transaction.commit_transaction()
-    except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
-        # It was refused, and nothing else proves it; but a branch that is gone by now may have been promoted.
-        if not isinstance(refused, BranchNotFoundError):
-            undo.push(staged)
-        raise
-
-
 def _exchange(transaction: Transaction, gone: list[DataFile], come: list[DataFile], summary: Mapping[str, str]) -> None:
-    """Make the snapshot in which some files make room for others."""
+    """Make the snapshot that removes some files and adds others."""
     snapshot = transaction.update_snapshot(dict(summary))
-    # Where nothing makes room, what the table has need not be looked through.
+    # Where no file is removed, those of the table need not be read.
     with snapshot.overwrite() if gone else snapshot.fast_append() as update:
         for file in gone:
             update.delete_data_file(file)
@@ -171,17 +262,16 @@ def _exchange(transaction: Transaction, gone: list[DataFile], come: list[DataFil
 
 @dataclass(frozen=True)
 class _Incoming:
-    """Staged rows about to enter a table, and which rows of it make room for them."""
+    """Staged rows that are to be added to a table, and which of its rows they replace."""
 
     connection: duckdb.DuckDBPyConnection
     staged: Staged
     mode: Mode
     key: tuple[str, ...]
-    replace: BooleanExpression | None
-    replace_sql: str
+    replace: Replace | None
 
-    def make_room(self, table: Table, kept: Staged) -> list[DataFile]:
-        """Return the files that go; what of their rows stays is staged anew."""
+    def remove(self, table: Table, kept: Staged) -> list[DataFile]:
+        """Return the files to remove; those of their rows that are not replaced are staged again."""
         if self.mode == "append" or table.metadata.current_snapshot() is None:
             return []
         files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
@@ -192,9 +282,11 @@ class _Incoming:
         return files
 
     def _replaced(self, table: Table) -> tuple[list[DataFile], str]:
-        """Return the files that the filter selects, and the condition of the rows that stay ("" for none)."""
-        files = _plan(table, self.replace or AlwaysTrue())
-        return files, f"({self.replace_sql}) IS NOT TRUE" if self.replace_sql else ""
+        """Return the files that may hold replaced rows, and the condition of the rows that stay ("" for none)."""
+        if self.replace is None:
+            return _plan(table, AlwaysTrue()), ""
+        where = self.replace(table)
+        return _plan(table, where.files), f"({where.rows}) IS NOT TRUE"
 
     def _merged(self, table: Table) -> tuple[list[DataFile], str]:
         """Return the files that hold an incoming key, and the condition of the rows that stay."""
@@ -268,10 +360,10 @@ def _begin(
     return transaction, transaction.table_metadata if changed else found.metadata
 
 
-def _again(begin: _Begin, schema: Schema, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
-    """Open a transaction on the table as it stands now, in which the staged files are still right."""
+def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, TableMetadata]:
+    """Open a transaction on the table as it is now, in which the staged files are still right."""
     # In the steps in which they were staged: a new table numbers its columns as they come, nested ones in between.
-    transaction, metadata = begin(schema=schema)
+    transaction, metadata = begin()
     for step in staged.steps:
         if _evolve(transaction, staged.table, metadata.schema(), step):
             metadata = transaction.table_metadata
@@ -282,10 +374,6 @@ def _again(begin: _Begin, schema: Schema, staged: Staged, branch: str) -> tuple[
             where=f"table {staged.table}, branch {branch}",
             fix="run again.",
         )
-    # PyIceberg must not repeat a commit that was refused: it would not look again at which rows make room.
-    found = transaction._table.metadata  # a copy in memory; what is committed starts from the catalog's
-    properties = {**found.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
-    transaction._table.metadata = found.model_copy(update={"properties": properties})
     return transaction, metadata
 
 

@@ -21,7 +21,7 @@ from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import ContractError, IngestionError
-from cascade.iceberg.filters import one_of, within
+from cascade.iceberg.filters import Where, one_of, within
 from cascade.iceberg.read import duckdb_type, quote, text
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import write
@@ -175,8 +175,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         key=plan.key,
         order_by=plan.order_by,
         unique=plan.contract.unique if plan.contract and plan.validate else (),
-        replace=replace,
-        replace_sql=replace_sql,
+        replace=(lambda _: Where(replace, replace_sql)) if replace is not None else None,
         spec=assign_fresh_partition_spec_ids(plan.spec, plan.schema or schema, schema),
         properties=before_commit,
         snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
@@ -245,8 +244,7 @@ class _Rows:
             [pa.Table.from_pylist(rows, arrow_schema(_QUARANTINE_SCHEMA))],
             schema=_QUARANTINE_SCHEMA,
             mode="replace",
-            replace=one_of("partition", [partition]),
-            replace_sql=f"{quote('partition')} = {text(partition)}",
+            replace=lambda _: Where(one_of("partition", [partition]), f"{quote('partition')} = {text(partition)}"),
         )
 
     def _checked(self, rows: pa.Table) -> pa.Table:

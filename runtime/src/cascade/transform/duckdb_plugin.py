@@ -17,7 +17,7 @@ from cascade.catalog import MAIN
 from cascade.config import load_settings
 from cascade.engine import register_table, register_tables
 from cascade.errors import TransformError
-from cascade.iceberg.filters import within
+from cascade.iceberg.filters import Where, within
 from cascade.iceberg.read import quote, spill, text
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
@@ -76,17 +76,16 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             if config["mode"] != "replace":
                 sql = self._keep_columns(cursor, name, sql, config["on_schema_change"])
             rows = cursor.sql(sql).to_arrow_reader(_ROWS)
-            replace, replace_sql = _range(config)
+            replaced = _range(config)
             write(
                 lakehouse.lake,
                 branch,
                 name,
                 _tables(rows),
                 schema=schema_from_arrow(rows.schema),
-                mode="replace" if replace is not None else config["mode"],
+                mode="replace" if replaced else config["mode"],
                 key=config["key"],
-                replace=replace,
-                replace_sql=replace_sql,
+                replace=(lambda _: replaced) if replaced else None,
                 exact=config["mode"] == "replace" or config["on_schema_change"] == "sync_all_columns",
                 properties={"comment": config["description"]} if config["description"] else None,
                 spill_to=self._spill,
@@ -111,13 +110,13 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         return sql
 
 
-def _range(config: dict[str, Any]) -> tuple[Any, str]:
+def _range(config: dict[str, Any]) -> Where | None:
     """Return what a microbatch replaces: its own slice of the event time."""
     if not config.get("begin"):
-        return None, ""
+        return None
     column, begin, end = config["event_time"], *(_moment(config[side]) for side in ("begin", "end"))
     condition = f"{quote(column)} >= TIMESTAMPTZ {text(begin)} AND {quote(column)} < TIMESTAMPTZ {text(end)}"
-    return within(column, begin, end), condition
+    return Where(within(column, begin, end), condition)
 
 
 def _moment(value: str) -> str:

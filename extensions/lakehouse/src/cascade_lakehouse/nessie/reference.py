@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pyiceberg.catalog import MetastoreCatalog, PropertiesUpdateSummary
@@ -13,13 +13,10 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
-from pyiceberg.serializers import FromInputFile
-from pyiceberg.table import CommitTableResponse, Table
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
-from cascade.catalog.reference import ReferenceCatalog, TableLock
+from cascade.catalog.reference import ReferenceCatalog, StagedCommit, TableLock
 from cascade.errors import BranchNotFoundError
 from cascade_lakehouse.nessie.client import Conflict, Json, NessieClient, NotThere
 
@@ -48,28 +45,6 @@ class NessieReference(ReferenceCatalog):
         content, _ = self._content(identifier)
         return self._open(identifier, content)
 
-    def commit_table(
-        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
-    ) -> CommitTableResponse:
-        """Commit under the table's lock, so that writers of one table take turns."""
-        name = self._require_writable(table.name())
-        with self._table_lock(name):
-            try:
-                content, hash_ = self._content(name)
-                current = self._open(name, content)
-            except NoSuchTableError:
-                content, hash_, current = None, "", None
-            staged = self._update_and_stage_table(current, table.name(), requirements, updates)
-            if current is not None and staged.metadata == current.metadata:
-                return _committed(current)
-            self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
-            after = _content_of(staged.metadata, staged.metadata_location)
-            if content is None:
-                self._add(name, after)
-            else:
-                self._replace(name, content, hash_, after)
-        return _committed(staged)
-
     def create_table(self, identifier: str | Identifier, *args: Any, **kwargs: Any) -> Table:
         """Create a table; its namespace comes with it."""
         self._require_writable(identifier)
@@ -78,10 +53,7 @@ class NessieReference(ReferenceCatalog):
     def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
         """Register a metadata file as a table."""
         name = self._require_writable(identifier)
-        metadata = FromInputFile.table_metadata(
-            self._load_file_io(location=metadata_location).new_input(metadata_location)
-        )
-        self._add(name, _content_of(metadata, metadata_location))
+        self._move([StagedCommit(name, None, self.at(name, metadata_location))])
         return self.load_table(name)
 
     def drop_table(self, identifier: str | Identifier) -> None:
@@ -97,7 +69,7 @@ class NessieReference(ReferenceCatalog):
             content, hash_ = self._content(old)
             return hash_, [*self._namespace_of(new), delete(old), put(new, content)]
 
-        self._commit(plan, f"Rename {old} to {new}", taken=new)
+        self._commit(plan, f"Rename {old} to {new}", taken=[new])
         return self.load_table(new)
 
     def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
@@ -187,41 +159,41 @@ class NessieReference(ReferenceCatalog):
             return [put_namespace(namespace)]
         return []
 
-    def _add(self, name: str, content: Json) -> None:
-        """Put a table that is new to the reference."""
+    def _move(self, staged: Sequence[StagedCommit]) -> None:
+        """Put tables in their next states, by one commit."""
 
         def plan() -> Plan:
+            # The state is asked for first: a table that is written after that makes the commit fail.
             hash_ = self._client.reference(self.name)["hash"]
-            try:
-                standing, _ = self._content(name)
-            except NoSuchTableError:
-                return hash_, [*self._namespace_of(name), put(name, content)]
-            if self._has_landed(name, standing, content):
-                return hash_, []
-            raise TableAlreadyExistsError(f"Table {name} already exists")
+            operations: list[Json] = []
+            for commit in staged:
+                after = _content_of(commit.after)
+                try:
+                    current, _ = self._content(commit.name)
+                except NoSuchTableError:
+                    if commit.before is not None:
+                        raise
+                    operations += [o for o in self._namespace_of(commit.name) if o not in operations]
+                    operations.append(put(commit.name, after))
+                    continue
+                if current["metadataLocation"] == commit.before:
+                    operations.append(put(commit.name, {**after, "id": current["id"]}))
+                elif not self._has_landed(commit.name, current, after):
+                    if commit.before is None:
+                        raise TableAlreadyExistsError(f"Table {commit.name} already exists")
+                    raise CommitFailedException(f"{commit.name} on branch {self.name} was written by another process")
+            return hash_, operations
 
-        self._commit(plan, f"Create {name}", taken=name)
-
-    def _replace(self, name: str, before: Json, hash_: str, after: Json) -> None:
-        """Put a table in its next state."""
-        known = [(before, hash_)]  # the first time, what the new state was planned on
-
-        def plan() -> Plan:
-            standing, now = known.pop() if known else self._content(name)
-            if standing["metadataLocation"] == before["metadataLocation"]:
-                return now, [put(name, {**after, "id": standing["id"]})]
-            if self._has_landed(name, standing, after):
-                return now, []
-            raise CommitFailedException(f"{name} on branch {self.name} was written by somebody else")
-
-        self._commit(plan, f"Write {name}")
+        if staged:
+            new = [commit.name for commit in staged if commit.before is None]
+            self._commit(plan, f"Write {', '.join(commit.name for commit in staged)}", taken=new)
 
     def _has_landed(self, name: str, standing: Json, content: Json) -> bool:
         """Say whether a table stands at a state or has left it behind: only the answer of a request was lost."""
         place, wanted = standing["metadataLocation"], content["metadataLocation"]
         return place == wanted or wanted in (e.metadata_file for e in self.at(name, place).metadata.metadata_log)
 
-    def _commit(self, plan: Callable[[], Plan], message: str, *, taken: str = "") -> None:
+    def _commit(self, plan: Callable[[], Plan], message: str, *, taken: Collection[str] = ()) -> None:
         """Commit what a function plans on the state that it read.
 
         It plans again where another writer made the namespace in between, or where a promotion let the branch stand
@@ -236,8 +208,8 @@ class NessieReference(ReferenceCatalog):
                 problem = str(error)
             except Conflict as conflict:
                 problem = str(conflict)
-                if taken and taken in conflict.keys:
-                    raise TableAlreadyExistsError(f"Table {taken} already exists") from None
+                if exists := set(taken).intersection(conflict.keys):
+                    raise TableAlreadyExistsError(f"Table {', '.join(exists)} already exists") from None
                 if not set(conflict.keys) <= {key_name(o["key"]) for o in operations if _is_namespace(o)}:
                     break
             else:
@@ -274,14 +246,11 @@ def key_name(key: Json) -> str:
     return ".".join(key["elements"])
 
 
-def _committed(table: Table) -> CommitTableResponse:
-    return CommitTableResponse(metadata=table.metadata, metadata_location=table.metadata_location)  # type: ignore[call-arg]
-
-
-def _content_of(metadata: TableMetadata, location: str) -> Json:
+def _content_of(table: Table) -> Json:
+    metadata = table.metadata
     return {
         "type": _TABLE,
-        "metadataLocation": location,
+        "metadataLocation": table.metadata_location,
         "snapshotId": -1 if metadata.current_snapshot_id is None else metadata.current_snapshot_id,
         "schemaId": metadata.current_schema_id,
         "specId": metadata.default_spec_id,
