@@ -45,8 +45,10 @@ EXPECTED = {
     "services/env.example",
     "services/nessie/application.properties",
     "services/postgres/roles.sql",
+    "services/trino/access-control.properties",
     "services/trino/catalog/main.properties",
     "services/trino/config.properties",
+    "services/trino/rules.json",
     "tests/test_project.py",
     "tests/test_weather.py",
     "transforms/dbt/dbt_project.yml",
@@ -73,6 +75,21 @@ def test_all_files_are_there(project: Path, answers: dict[str, str]) -> None:
     expected = EXPECTED - {".github/workflows/ci.yml"} if answers.get("ci") == "none" else EXPECTED
     assert expected <= set(tree(project))
     assert (project / ".github").exists() == (answers.get("ci") != "none")
+
+
+def test_git_and_the_image_leave_secrets_out(project: Path, run: Run) -> None:
+    """What dlt reads its keys from as well: the tutorial says `git add -A`."""
+    commit_all(run, project, "start")
+    secrets = [".env", ".dlt/secrets.toml", ".dlt/dev.secrets.toml"]
+    for name in [*secrets, ".dlt/config.toml"]:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("")
+    found = run("git", "status", "--porcelain", "--untracked-files=all", cwd=project).stdout.split()
+    for name in [*secrets, ".dlt/config.toml"]:
+        (project / name).unlink()
+    assert found == ["??", ".dlt/config.toml"]
+    ignored = (project / ".dockerignore").read_text("utf-8").splitlines()
+    assert {".env", "**/secrets.toml", "**/*.secrets.toml"} <= set(ignored)
 
 
 def test_every_file_can_be_read_by_its_tool(project: Path) -> None:

@@ -36,6 +36,7 @@ def trino(
             "JAVA_HOME": str(java),
             "TRINO_PORT": str(port),
             "TRINO_BIND": "127.0.0.1",
+            "TRINO_ETC_DIR": str(etc),
             "TRINO_DATA_DIR": str(data),
             **environment,
         },

@@ -120,6 +120,8 @@ def _properties(settings: Settings, ref: str) -> dict[str, str]:
         "s3.region": _environment("S3_REGION"),
         "s3.path-style-access": _environment("S3_PATH_STYLE"),
     }
+    if ref == MAIN:
+        properties["iceberg.security"] = "READ_ONLY"  # as in the server's own file: only a promotion moves it
     if settings.nessie_token or settings.nessie_client_secret:
         properties["iceberg.nessie-catalog.authentication.type"] = "BEARER"
         properties["iceberg.nessie-catalog.authentication.token"] = _environment("NESSIE_TOKEN")
