@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ import pytest
 import yaml
 from generated import BIN, REPOSITORY
 from projects import Run, commit_all
+
+from cascade.config import Settings
 
 Document = dict[str, Any]
 
@@ -146,13 +149,15 @@ def test_ports_are_on_loopback_and_can_be_moved(project: Path, compose: Callable
 
 
 def test_every_variable_is_explained_and_written(project: Path, env: dict[str, str]) -> None:
-    """Ports have a default; all else is a secret, and asked for when it is missing."""
+    """What is no secret has a default; a secret is asked for when it is missing."""
     named = re.findall(r"\$\{(\w+)([^}]*)\}", (project / "compose.yaml").read_text("utf-8"))
     # What a comment shows is an example.
     named = [(name, rest) for name, rest in named if name != "API_KEY"]
-    assert {name for name, _ in named} <= set(env)
+    settings = {f"CASCADE_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name, _ in named} <= set(env) | settings
     for name, rest in named:
-        assert rest.startswith(":-") if name.endswith("_PORT") else rest == ":?is not in .env; run cascade services env"
+        secret = name.endswith(("_KEY", "_PASSWORD"))
+        assert rest == ":?is not in .env; run cascade services env" if secret else rest.startswith(":-"), name
     assert "services env" in (project / ".env.example").read_text("utf-8")
 
 
@@ -273,6 +278,102 @@ def test_host_and_containers_name_the_same_databases(services: dict[str, Documen
     inside = services["code"]["environment"]
     for name, url in ours.items():
         assert url.replace("@127.0.0.1:", "@postgres:") == inside[f"CASCADE_{name.upper()}"]
+
+
+def _write(project: Path, **settings: str) -> None:
+    """Append to `.env`: the last one wins, for compose as for the settings."""
+    lines = "".join(f"{name}={value}\n" for name, value in settings.items())
+    (project / ".env").write_text((project / ".env").read_text("utf-8") + lines, "utf-8")
+
+
+@pytest.fixture
+def own(project: Path, tmp_path: Path, run: Run) -> Path:
+    """A copy of the project, whose `.env` a test may change."""
+    shutil.copytree(project, tmp_path / "own", symlinks=True)
+    return tmp_path / "own"
+
+
+# What a container has in its own place, or finds elsewhere than this machine does.
+_OF_CONTAINERS = {
+    "engine": "lakehouse",
+    "nessie_url": "http://nessie:19120/api/v2",
+    "trino_url": "http://trino:8080",
+    "s3_endpoint": "http://s3:7070",
+}
+
+
+def test_every_setting_of_env_reaches_the_container_that_runs_everything(
+    own: Path, compose: Callable[..., Document]
+) -> None:
+    """Schedules in the container tick in the same time zone as those on this machine."""
+    given = {name: f"my-{name}" for name in Settings.model_fields}
+    _write(own, **{f"CASCADE_{name.upper()}": value for name, value in given.items()})
+    inside = compose(own, "code")["services"]["code"]["environment"]
+    urls = {
+        name
+        for name in given
+        if f"CASCADE_{name.upper()}" in inside and "@postgres:5432/" in inside[f"CASCADE_{name.upper()}"]
+    }
+    assert urls == {"catalog_url", "dagster_url", "marts_url"}
+    # Where the project and its data are is the image's matter.
+    wanted = {name: value for name, value in given.items() if name not in {"project_dir", "data_dir", *urls}}
+    wanted |= _OF_CONTAINERS
+    assert {name: inside.get(f"CASCADE_{name.upper()}") for name in wanted} == wanted
+
+
+def test_a_setting_that_env_does_not_have_stays_the_default(services: dict[str, Document]) -> None:
+    inside = services["code"]["environment"]
+    assert inside["CASCADE_TIMEZONE"] is None
+    assert inside["CASCADE_NIGHTLY_MAINTENANCE"] == "true"
+
+
+OWN = {
+    "s3": {
+        "CASCADE_WAREHOUSE": "s3://mine/lake",
+        "S3_INSIDE": "https://s3.example.org",
+        "CASCADE_S3_REGION": "eu-central-1",
+        "CASCADE_S3_PATH_STYLE": "false",
+    },
+    "postgres": {"POSTGRES_INSIDE": "db.example.org:5433"},
+}
+GONE = {"s3": {"s3", "bucket"}, "postgres": {"postgres"}}
+
+
+@pytest.mark.parametrize("mine", [("s3",), ("postgres",), ("s3", "postgres")], ids="+".join)
+def test_servers_of_ones_own_take_the_place_of_ours(
+    mine: tuple[str, ...], own: Path, services: dict[str, Document], compose: Callable[..., Document]
+) -> None:
+    """As the files in `services` say: nothing of ours is started or named any more, and the way to them is open."""
+    files = ":".join(["compose.yaml", *(f"services/own-{name}.yaml" for name in mine)])
+    _write(own, COMPOSE_FILE=files, **{key: value for name in mine for key, value in OWN[name].items()})
+    found = compose(own)["services"]
+    assert set(found) == set(services) - {gone for name in mine for gone in GONE[name]}
+    text = json.dumps(found)
+    if "s3" in mine:
+        assert "s3:7070" not in text
+        for name in ("code", "trino"):
+            inside = found[name]["environment"]
+            assert inside["CASCADE_S3_ENDPOINT"] == "https://s3.example.org"
+            assert {key: inside[key] for key in OWN["s3"] if key in inside} == {
+                key: value for key, value in OWN["s3"].items() if key != "S3_INSIDE"
+            }
+            assert "internet" in found[name]["networks"]
+    if "postgres" in mine:
+        assert "postgres:5432" not in text
+        assert text.count("db.example.org:5433") == 6
+        for name in ("web", "daemon", "code", "nessie"):
+            assert "internet" in found[name]["networks"]
+    for service in found.values():
+        assert set(service.get("depends_on", {})) <= set(found)
+
+
+def test_the_pages_say_how_much_memory_the_containers_may_take(services: dict[str, Document]) -> None:
+    page = (REPOSITORY / "docs/how-to/start-the-servers.md").read_text("utf-8")
+    told = re.search(r"(\d+) GB of memory for everything,\s+(\d+) GB for the servers alone", page)
+    assert told is not None
+    for gigabytes, names in ((told[1], set(services)), (told[2], SERVERS)):
+        limits = sum(int(services[name]["mem_limit"]) for name in names - ONE_SHOT)
+        assert int(gigabytes) - 1 < limits / 2**30 <= int(gigabytes)
 
 
 def test_git_never_sees_a_secret(project: Path, env: dict[str, str], run: Run) -> None:

@@ -14,16 +14,27 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import create_run_for_test
 from generated import BIN, LIMIT_SECONDS
 from projects import Run
+
+from cascade.config import load_settings
+from cascade.framework.launch import open_instance
 
 # What the build does beside our own packages is `uv sync`, which other tests do; these are enough here.
 SYNC = "uv sync --locked --no-dev --no-install-project"
 OURS = ("cascade", "cascade_lakehouse", "cascade_maintain")
 ONLY_OURS = " --only-install-package ".join([SYNC, "cascade-runtime", "cascade-lakehouse", "cascade-maintain"])
+
+
+#: A run of a code server that was killed before ours starts.
+KILLED_RUN = "00000000-0000-4000-8000-000000000001"
 
 
 def build_step(project: Path, packages: Path) -> str:
@@ -109,6 +120,10 @@ def containers(
     # What their environment names in the image; and patience, for a busy machine.
     home = str(tmp_path_factory.mktemp("home"))
     variables = environment | {"DAGSTER_HOME": str(project), "HOME": home, "DAGSTER_GRPC_TIMEOUT_SECONDS": "280"}
+    variables["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    with contextlib.chdir(project), open_instance(load_settings(project)) as instance:
+        tags = {GRPC_INFO_TAG: json.dumps({"host": "127.0.0.1", "port": 4000})}
+        create_run_for_test(instance, run_id=KILLED_RUN, status=dg.DagsterRunStatus.STARTED, tags=tags)
     services = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))["services"]
     last = (project / "Dockerfile").read_text("utf-8").splitlines()[-1]
     code, web = json.loads(last.removeprefix("CMD ")), services["web"]["command"]
@@ -116,6 +131,7 @@ def containers(
     workspace = project / "services/dagster/workspace.yaml"
     text = workspace.read_text("utf-8").replace("host: code", "host: 127.0.0.1")
     workspace.write_text(text.replace("port: 4000", f"port: {ports['code']}"))
+    code = ["127.0.0.1" if part == "code" else part for part in code]
     commands = {
         "code": [str(ports["code"]) if part == "4000" else part.replace("0.0.0.0", "127.0.0.1") for part in code],
         "web": [str(ports["web"]) if part == "3000" else part.replace("0.0.0.0", "127.0.0.1") for part in web],
@@ -148,14 +164,23 @@ def test_the_ui_shows_what_the_code_server_holds(containers: dict[str, int]) -> 
         "{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError "
         "{ __typename ... on PythonError { message } } } } } }"
     )
+    entries = _ask(containers["web"], query)["workspaceOrError"]["locationEntries"]
+    assert entries == [{"name": "my_project", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
+
+
+def test_a_run_that_ended_with_the_code_server_before_is_over(containers: dict[str, int]) -> None:
+    """It would hold its place in the pool of promotions for ever."""
+    query = f'{{ runOrError(runId: "{KILLED_RUN}") {{ ... on Run {{ status }} }} }}'
+    assert _ask(containers["web"], query)["runOrError"] == {"status": "FAILURE"}
+
+
+def _ask(port: int, query: str) -> Any:
+    """Send one GraphQL request to Dagster's UI and return its answer."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{containers['web']}/graphql",
-        json.dumps({"query": query}).encode(),
-        {"Content-Type": "application/json"},
+        f"http://127.0.0.1:{port}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as response:
-        entries = json.load(response)["data"]["workspaceOrError"]["locationEntries"]
-    assert entries == [{"name": "my_project", "locationOrLoadError": {"__typename": "RepositoryLocation"}}]
+        return json.load(response)["data"]
 
 
 def _free_port() -> int:

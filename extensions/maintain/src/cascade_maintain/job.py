@@ -26,10 +26,10 @@ class Ages(dg.Config):
 
 
 def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
-    """Make the job that drops old branches and then removes old files, and its nightly schedule, stopped at first.
+    """Make the job that drops old branches and then removes old files, and its nightly schedule.
 
     Args:
-        settings: The project's settings.
+        settings: The project's settings; `nightly_maintenance` says whether the schedule is on from the start.
     """
 
     @dg.op(
@@ -64,4 +64,7 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
         job=cascade_maintenance,
         cron_schedule="17 3 * * *",
         execution_timezone=settings.timezone,
+        default_status=(
+            dg.DefaultScheduleStatus.RUNNING if settings.nightly_maintenance else dg.DefaultScheduleStatus.STOPPED
+        ),
     )
