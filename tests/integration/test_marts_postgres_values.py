@@ -9,7 +9,7 @@ import pytest
 from lake_support import numbers
 from marts_support import Marts, more
 from pyiceberg.schema import Schema
-from pyiceberg.types import FixedType, LongType, NestedField, UUIDType
+from pyiceberg.types import FixedType, ListType, NestedField, UUIDType
 
 from cascade.config import Settings
 from cascade.errors import CascadeError, SchemaMismatchError, ServiceError
@@ -54,6 +54,16 @@ def test_nested_values_are_json_with_all_their_digits(marts: Marts) -> None:
     assert second == ([], None, {}, {}, "jsonb")
 
 
+def test_a_null_list_of_structs_is_null(marts: Marts) -> None:
+    lines = pa.array([None, [], [None], [{"a": None}]], pa.list_(pa.struct([("a", pa.int64())])))
+    inside = pa.StructArray.from_arrays([lines], ["l"])
+    marts.replace("m", pa.table({"id": [1, 2, 3, 4], "lines": lines, "inside": inside}))
+    marts.publish()
+    assert marts.rows("SELECT lines, inside FROM m ORDER BY id") == [
+        (value, {"l": value}) for value in (None, [], [None], [{"a": None}])
+    ]
+
+
 def test_not_a_number_is_one_in_postgresql_too(marts: Marts) -> None:
     marts.replace("m", pa.table({"x": pa.array([float("nan"), float("-inf")], pa.float32())}))
     marts.publish()
@@ -61,7 +71,8 @@ def test_not_a_number_is_one_in_postgresql_too(marts: Marts) -> None:
 
 
 def test_identifiers_and_fixed_bytes(marts: Marts) -> None:
-    schema = Schema(NestedField(1, "u", UUIDType()), NestedField(2, "f", FixedType(3)), NestedField(3, "n", LongType()))
+    many = ListType(4, UUIDType(), element_required=False)
+    schema = Schema(NestedField(1, "u", UUIDType()), NestedField(2, "f", FixedType(3)), NestedField(3, "n", many))
     marts.lake.ensure("setup")
     catalog = marts.lake.catalog("setup")
     catalog.create_namespace_if_not_exists("marts")
@@ -70,13 +81,14 @@ def test_identifiers_and_fixed_bytes(marts: Marts) -> None:
             {
                 "u": pa.array([bytes(range(16))], pa.uuid()),
                 "f": pa.array([b"abc"], pa.binary(3)),
-                "n": pa.array([1], pa.int64()),
+                "n": pa.ListArray.from_arrays([0, 2], pa.array([bytes(range(16)), None], pa.uuid())),
             }
         )
     )
     marts.lake.merge("setup", "main")
     marts.publish()
-    assert marts.rows("SELECT u::text, f FROM m") == [("00010203-0405-0607-0809-0a0b0c0d0e0f", b"abc")]
+    identifier = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+    assert marts.rows("SELECT u::text, f, n FROM m") == [(identifier, b"abc", [identifier, None])]
 
 
 def test_names_are_kept_letter_by_letter(marts: Marts) -> None:

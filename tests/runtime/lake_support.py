@@ -2,14 +2,22 @@
 
 import multiprocessing
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import requests
 import sqlalchemy as sa
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestWriterV2
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import _FastAppendFiles
+from pyiceberg.typedef import Record
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.catalog.embedded import EmbeddedCatalog
@@ -129,3 +137,46 @@ def event() -> Any:
 def counter() -> Any:
     """Return what several processes count up and another counts down."""
     return _PROCESSES.Semaphore(0)
+
+
+class _DeletesWriter(ManifestWriterV2):
+    """Writes a manifest of delete files, which PyIceberg only reads."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+class _AddDeletes(_FastAppendFiles):
+    def new_manifest_writer(self, spec: PartitionSpec) -> _DeletesWriter:
+        schema = self._transaction.table_metadata.schema()
+        return _DeletesWriter(spec, schema, self.new_manifest_output(), self._snapshot_id, self._compression)
+
+
+def mark_deleted(table: Table, rows: list[tuple[str, int]], file_format: FileFormat = FileFormat.PARQUET) -> None:
+    """Mark rows as deleted, as Trino does it.
+
+    Args:
+        table: The table.
+        rows: Paths of files, with the number of a row.
+        file_format: What the delete file claims to be.
+    """
+    names = [("file_path", pa.string(), 2147483546), ("pos", pa.int64(), 2147483545)]
+    schema = pa.schema([pa.field(n, kind, False, {"PARQUET:field_id": str(number)}) for n, kind, number in names])
+    location = f"{table.location()}/data/deletes-{uuid.uuid4()}.parquet"
+    with table.io.new_output(location).create() as file:
+        pq.write_table(pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema), file)
+    deletes = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=location,
+        file_format=file_format,
+        partition=Record(),
+        record_count=len(rows),
+        file_size_in_bytes=len(table.io.new_input(location)),
+        spec_id=0,
+    )
+    with table.transaction() as transaction, _AddDeletes(Operation.DELETE, transaction, table.io) as update:
+        update.append_data_file(deletes)

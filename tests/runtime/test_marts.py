@@ -11,7 +11,7 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
-from lake_support import numbers, promoted, put
+from lake_support import mark_deleted, numbers, promoted, put
 from pyiceberg.types import StringType
 
 from cascade.catalog import MAIN, BranchingCatalog
@@ -174,6 +174,54 @@ def test_every_value_arrives_as_it_is(target: Target) -> None:
     expected[4] = pytest.approx(0.1, rel=1e-7)
     assert dict(zip(VALUES, got, strict=True)) == dict(zip(VALUES, expected, strict=True))
     assert set(nulls) == {None}
+
+
+NESTED = {
+    "id": pa.array(range(6)),
+    "structs": pa.array(
+        [[{"a": 1, "b": "x"}, None, {"a": None, "b": None}], [], None, [None], None, [{"a": 2, "b": None}]],
+        pa.list_(pa.struct([("a", pa.int64()), ("b", pa.string())])),
+    ),
+    "struct": pa.array(
+        [{"a": 1, "l": [{"x": 1}]}, {"a": None, "l": None}, None, {"a": 2, "l": []}, {"a": 3, "l": [None]}, None],
+        pa.struct([("a", pa.int64()), ("l", pa.list_(pa.struct([("x", pa.int64())])))]),
+    ),
+    "lists": pa.array([[[1], None, []], [], None, [[None]], None, [[2, 3]]], pa.list_(pa.list_(pa.int64()))),
+    "map": pa.array(
+        [[("k", 1)], [], None, [("a", None), ("b", 2)], None, [("z", 9)]], pa.map_(pa.string(), pa.int64())
+    ),
+    "map_of_structs": pa.array(
+        [[("k", {"x": 1})], [("k", None)], None, [], None, [("k", {"x": None})]],
+        pa.map_(pa.string(), pa.struct([("x", pa.int64())])),
+    ),
+}
+
+
+def test_nested_values_arrive_as_they_are_and_null_stays_null(target: Target) -> None:
+    rows = pa.table(NESTED)
+    promoted(target.lake, "marts.m", rows)
+    target.publish()
+    got = target.rows(f"SELECT {', '.join(NESTED)} FROM marts.m ORDER BY id")
+    expected = rows.to_pylist(maps_as_pydicts="strict")
+    assert [dict(zip(NESTED, row, strict=True)) for row in got] == expected
+
+
+def test_rows_that_another_engine_has_marked_as_deleted_are_not_published(target: Target) -> None:
+    promoted(target.lake, "marts.m", numbers(1, 4))
+    if target.lake.settings.engine == "lakehouse":
+        target.lake.create("fix")
+        from cascade_lakehouse.trino import environment, server_of
+
+        catalog = environment(target.lake, "fix", ["marts"])["CASCADE_TRINO_CATALOG"]
+        server_of(target.lake.settings).read("DELETE FROM marts.m WHERE id = 2", catalog=catalog)
+    else:
+        target.lake.create("fix")
+        table = target.lake.catalog("fix").load_table("marts.m")
+        ((path,),) = [(task.file.file_path,) for task in table.scan().plan_files()]
+        mark_deleted(table, [(path, 1)])
+    target.lake.merge("fix", MAIN)
+    target.publish()
+    assert target.rows("SELECT id FROM marts.m ORDER BY id") == [(1,), (3,), (4,)]
 
 
 def test_where_it_is_published_is_told_without_a_password(target: Target) -> None:

@@ -9,15 +9,22 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 from pyiceberg.io import FileIO, OutputFile
-from pyiceberg.io.pyarrow import ParquetFormatWriter, _determine_partitions, schema_to_pyarrow
+from pyiceberg.io.pyarrow import (
+    ParquetFormatWriter,
+    _determine_partitions,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionKey
 from pyiceberg.schema import Schema
+from pyiceberg.table import TableProperties
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.typedef import Record
+from pyiceberg.typedef import Properties, Record
 
 from cascade.errors import SchemaMismatchError
+from cascade.iceberg.read import float_ids
 
 __all__ = ["FileWriter", "Staged", "discard", "writing"]
 
@@ -86,6 +93,18 @@ def writing(staged: Staged, *, partitioned: bool = True) -> Iterator[FileWriter]
         raise
 
 
+class _ParquetWriter(ParquetFormatWriter):
+    """Writes no statistics of floating-point columns: they leave NaN out, and who believes them misses its rows."""
+
+    def __init__(self, output: OutputFile, schema: Schema, properties: Properties) -> None:
+        floats = float_ids(schema)
+        of_column = TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX
+        none = {f"{of_column}.{schema.find_column_name(field_id)}": "none" for field_id in floats}
+        super().__init__(output, schema, {**properties, **none})
+        paths = parquet_path_to_id_mapping(schema)
+        self._parquet_writer_kwargs["write_statistics"] = [path for path in paths if paths[path] not in floats]
+
+
 @dataclass
 class _OpenFile:
     writer: ParquetFormatWriter
@@ -128,7 +147,7 @@ class FileWriter:
             if len(self._open) >= _OPEN_WRITERS:
                 self.close()
             output = staged.io.new_output(self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key))
-            writer = ParquetFormatWriter(output, staged.schema, staged.metadata.properties)
+            writer = _ParquetWriter(output, staged.schema, staged.metadata.properties)
             self._open[partition] = _OpenFile(writer, output)
         file = self._open[partition]
         file.writer.write(rows)

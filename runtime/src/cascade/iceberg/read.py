@@ -10,14 +10,35 @@ from typing import TYPE_CHECKING
 from pyiceberg import types as t
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.schema import Schema
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+
+from cascade.errors import SchemaMismatchError
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "duckdb_type", "files_sql", "quote", "reach", "row_count", "spill", "text", "view_sql"]
+__all__ = [
+    "FILE",
+    "ROW",
+    "connect",
+    "duckdb_type",
+    "files_sql",
+    "float_ids",
+    "quote",
+    "reach",
+    "row_count",
+    "spill",
+    "text",
+    "texts",
+    "view_sql",
+]
+
+#: Where a row is, beside its columns: the path of its file, and its number there.
+FILE = "_cascade_file"
+ROW = "_cascade_row"
 
 _PRIMITIVES: dict[type[t.IcebergType], str] = {
     t.BooleanType: "BOOLEAN",
@@ -93,6 +114,11 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def texts(values: Iterable[str]) -> str:
+    """Return values as an SQL list of string literals."""
+    return f"[{', '.join(map(text, values))}]"
+
+
 def duckdb_type(kind: t.IcebergType) -> str:
     """Return the DuckDB name of an Iceberg type.
 
@@ -113,8 +139,13 @@ def duckdb_type(kind: t.IcebergType) -> str:
     raise ValueError(f"DuckDB cannot read the Iceberg type {kind}")
 
 
+def float_ids(schema: Schema) -> set[int]:
+    """Return the ids of a schema's floating-point fields, nested ones included."""
+    return {n for n, field in index_by_id(schema).items() if isinstance(field.field_type, t.FloatType | t.DoubleType)}
+
+
 def files_sql(
-    schema: Schema, paths: Iterable[str], *, columns: Iterable[str] | None = None, position: bool = False
+    schema: Schema, files: Iterable[DataFile], *, columns: Iterable[str] | None = None, position: bool = False
 ) -> str:
     """Return a table expression over Parquet files written for any earlier version of a schema.
 
@@ -122,36 +153,70 @@ def files_sql(
 
     Args:
         schema: The table's schema.
-        paths: The files.
+        files: The files.
         columns: The columns to read; all by default.
-        position: Whether to add `filename` and `file_row_number`.
+        position: Whether to add the columns `FILE` and `ROW`.
     """
+    files = list(files)
     wanted = None if columns is None else set(columns)
     fields = [f for f in schema.fields if wanted is None or f.name in wanted]
-    files = ", ".join(text(path) for path in paths)
-    extra = ", filename=true, file_row_number=true" if position else ""
     if not files:
         nothing = ", ".join(f"CAST(NULL AS {duckdb_type(f.field_type)}) AS {quote(f.name)}" for f in fields)
         return f"(SELECT {nothing} WHERE false)"
+    # By their ids, for DuckDB takes some names, such as `filename`, for columns of its own.
     mapping = ", ".join(
-        f"{f.field_id}: {{name: {text(f.name)}, type: {text(duckdb_type(f.field_type))}, default_value: NULL}}"
+        f"{f.field_id}: {{name: '_{f.field_id}', type: {text(duckdb_type(f.field_type))}, default_value: NULL}}"
         for f in fields
     )
-    return f"read_parquet([{files}], schema=MAP {{{mapping}}}{extra})"
+    counted: set[int] = set().union(*(file.value_counts or () for file in files))
+    names = [f"{_column(f, counted)} AS {quote(f.name)}" for f in fields]
+    extra = ""
+    if position:
+        names += [f"filename AS {FILE}", f"file_row_number AS {ROW}"]
+        extra = ", filename=true, file_row_number=true"
+    paths = texts(file.file_path for file in files)
+    return f"(SELECT {', '.join(names)} FROM read_parquet({paths}, schema=MAP {{{mapping}}}{extra}))"
 
 
 def view_sql(table: Table, snapshot_id: int | None = None) -> str:
     """Return a SELECT that reads one snapshot of a table; the newest by default.
 
     Raises:
-        NotImplementedError: Another engine has written delete files, which DuckDB does not apply.
+        SchemaMismatchError: Another engine has marked rows as deleted in a way that DuckDB cannot follow.
     """
     scan = table.scan(snapshot_id=snapshot_id)
     schema, tasks = scan.projection(), list(scan.plan_files())
-    if any(task.delete_files for task in tasks):
-        raise NotImplementedError(
-            f"{'.'.join(table.name())} has delete files; compact it with the engine that wrote them"
-        )
     # The names are spelled out: a star over read_parquet would follow its own order of columns.
     columns = ", ".join(quote(field.name) for field in schema.fields)
-    return f"SELECT {columns} FROM {files_sql(schema, (task.file.file_path for task in tasks))}"
+    whole = files_sql(schema, (task.file for task in tasks if not task.delete_files))
+    sql = f"SELECT {columns} FROM {whole}"
+    if marked := [task for task in tasks if task.delete_files]:
+        deletes = {file.file_path: file for task in marked for file in task.delete_files}
+        _require_positions(table, deletes.values())
+        rows = files_sql(schema, (task.file for task in marked), position=True)
+        gone = (
+            f"SELECT 1 FROM read_parquet({texts(deletes)}) AS gone WHERE gone.file_path = {FILE} AND gone.pos = {ROW}"
+        )
+        sql += f" UNION ALL SELECT {columns} FROM {rows} WHERE NOT EXISTS ({gone})"
+    return sql
+
+
+def _column(field: t.NestedField, counted: set[int]) -> str:
+    """Return how to read a column.
+
+    DuckDB skips files whose smallest and greatest value exclude what is asked for; NaN is in neither. Where Iceberg
+    counts a column's values, the file may have such statistics: Trino's have, and those that we wrote once. DuckDB
+    does not look at them through a TRY.
+    """
+    name = f"_{field.field_id}"
+    return f"TRY({name})" if float_ids(Schema(field)) & counted else name
+
+
+def _require_positions(table: Table, deletes: Iterable[DataFile]) -> None:
+    """Refuse what does not name rows by their place in a Parquet file."""
+    if any((d.content, d.file_format) != (DataFileContent.POSITION_DELETES, FileFormat.PARQUET) for d in deletes):
+        raise SchemaMismatchError(
+            "Rows of the table are marked as deleted in a way that Cascade cannot read.",
+            where=f"table {'.'.join(table.name())}",
+            fix="compact it with the engine that marked them (Trino: ALTER TABLE … EXECUTE optimize).",
+        )

@@ -29,7 +29,7 @@ from cascade.catalog.files import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import Where, between
-from cascade.iceberg.read import connect, files_sql, quote, row_count
+from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class _Incoming:
         files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
         if files and stays:
             columns = ", ".join(quote(f.name) for f in kept.schema.fields)
-            old = files_sql(kept.schema, (file.file_path for file in files))
+            old = files_sql(kept.schema, files)
             _stage_query(self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {stays}"), kept)
         return files
 
@@ -292,14 +292,14 @@ class _Incoming:
         """Return the files that hold an incoming key, and the condition of the rows that stay."""
         if not self.staged.rows or not set(self.key) <= {f.name for f in table.schema().fields}:
             return [], ""
-        new = files_sql(self.staged.schema, self.staged.paths, columns=self.key)
+        new = files_sql(self.staged.schema, self.staged.files, columns=self.key)
         candidates = {file.file_path: file for file in _plan(table, self._key_range(new))}
         if not candidates:
             return [], ""
-        old = files_sql(self.staged.schema, candidates, columns=self.key, position=True)
+        old = files_sql(self.staged.schema, candidates.values(), columns=self.key, position=True)
         same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
         known = f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
-        hit = self.connection.sql(f"SELECT DISTINCT filename FROM {old} AS old WHERE {known}").fetchall()
+        hit = self.connection.sql(f"SELECT DISTINCT {FILE} FROM {old} AS old WHERE {known}").fetchall()
         return [candidates[path] for (path,) in hit], f"NOT {known}"
 
     def _key_range(self, new: str) -> BooleanExpression:
@@ -434,15 +434,15 @@ def _deduplicate(
     if not key or not staged.rows:
         return staged
     keys = ", ".join(quote(k) for k in key)
-    only_keys = files_sql(staged.schema, staged.paths, columns=key)
+    only_keys = files_sql(staged.schema, staged.files, columns=key)
     twice = f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
     # Files in the order of the rows are not yet those of the partitions.
     final = order_by is not None or staged.metadata.spec().is_unpartitioned()
     if final and not connection.sql(twice).fetchall():
         return staged
     columns = ", ".join(quote(f.name) for f in staged.schema.fields)
-    rows = files_sql(staged.schema, staged.paths, position=True)
-    order = f"list_position({staged.paths!r}, filename) DESC, file_row_number DESC"
+    rows = files_sql(staged.schema, staged.files, position=True)
+    order = f"list_position({texts(staged.paths)}, {FILE}) DESC, {ROW} DESC"
     if order_by:
         order = f"{quote(order_by)} DESC NULLS LAST, {order}"
     winners = connection.sql(
@@ -459,7 +459,7 @@ def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, uniqu
     for columns in unique if staged.rows else ():
         names = ", ".join(quote(c) for c in columns)
         twice = connection.sql(
-            f"SELECT {names}, count(*) FROM {files_sql(staged.schema, staged.paths, columns=columns)}"
+            f"SELECT {names}, count(*) FROM {files_sql(staged.schema, staged.files, columns=columns)}"
             f" GROUP BY {names} HAVING count(*) > 1 LIMIT 3"
         ).fetchall()
         if twice:

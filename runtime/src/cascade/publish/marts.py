@@ -15,7 +15,7 @@ from filelock import FileLock
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.extensions import load_extension
-from cascade.iceberg.read import duckdb_type, quote
+from cascade.iceberg.read import connect, duckdb_type, quote, reach, view_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +26,8 @@ __all__ = ["MARTS", "Mart", "ReadMarts", "Version", "marts_location", "publish_m
 
 #: The namespace that is published.
 MARTS = "marts"
+
+_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,10 @@ class Mart:
         snapshot = self.table.current_snapshot()
         return Version(snapshot.snapshot_id if snapshot else 0, self.table.schema().schema_id)
 
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """Columns and types of the batches."""
-        from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-        return schema_to_pyarrow(self.table.schema(), include_field_ids=False)
-
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read all rows, file by file and batch by batch, wherever the files are and whoever wrote them."""
-        from pyiceberg.expressions import AlwaysTrue
-        from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
-
-        table, schema = self.table, self.arrow_schema
-        if not table.current_snapshot():
-            return
-        scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-        for task in table.scan().plan_files():
-            # PyIceberg's own reader of batches holds whole files, several at a time.
-            deleted = _read_all_delete_files(table.io, [task])
-            for batch in scan._record_batches_from_scan_tasks_and_deletes([task], deleted):
-                yield batch.cast(schema)
+        """Read all rows batch by batch, wherever the files are and whoever wrote them."""
+        with connect(io=self.table.io) as connection:
+            yield from connection.sql(view_sql(self.table)).to_arrow_reader(_ROWS)
 
 
 ReadMarts = Callable[[], Mapping[str, Mart]]
@@ -146,16 +131,13 @@ def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
 
 
 def _copy_to_file(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart) -> int:
-    import pyarrow as pa
-
     where = ".".join(quote(part) for part in name.split("."))
     fields = mart.table.schema().fields
     columns = ", ".join(f"{quote(field.name)} {duckdb_type(field.field_type)}" for field in fields)
     connection.execute(f"CREATE TABLE {where} ({columns})")
-    connection.register("rows_of_mart", pa.RecordBatchReader.from_batches(mart.arrow_schema, mart.batches()))
-    connection.execute(f"INSERT INTO {where} SELECT * FROM rows_of_mart")
-    connection.unregister("rows_of_mart")
-    return int(connection.execute(f"SELECT count(*) FROM {where}").fetchall()[0][0])
+    reach(connection, mart.table.io)
+    ((rows,),) = connection.execute(f"INSERT INTO {where} {view_sql(mart.table)}").fetchall()
+    return int(rows)
 
 
 def _published(target: Path) -> dict[str, Version] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import io
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +109,6 @@ def copy_text(table: str, batch: pa.RecordBatch) -> memoryview:
 def _as_text(table: str, name: str, column: pa.Array) -> pa.Array:
     """Return a column as something that the writer of CSV and PostgreSQL understand alike."""
     kind = column.type
-    if isinstance(kind, pa.UuidType):
-        column, kind = column.storage, None
-        return _each(column, lambda value: str(uuid.UUID(bytes=value)))
     if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
         kind = column.type
@@ -157,9 +153,7 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
-    if isinstance(value, bytes):
-        value = value.hex()
-    return str(value) if isinstance(value, uuid.UUID) else value
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def _wrong_name(name: str) -> str:
