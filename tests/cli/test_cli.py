@@ -78,7 +78,7 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     assert (done["branch"], done["promotion"]) == ("fix-july", None)
     (change,) = project.json("branch", "diff", "fix-july")
     assert (change["name"], change["kind"], change["rows_after"]) == ("raw.newcomers", "created", 1)
-    promoted = project.json("branch", "promote", "fix-july", CASCADE_BRANCH="fix-july")
+    promoted = project.json("branch", "promote", "fix-july")
     assert promoted["tables"] == ["raw.newcomers"]
     assert project.json("branch", "log")[0]["id"] == promoted["promotion"]
     assert project.json("branch", "restore", str(before))["tables"] == ["raw.newcomers"]

@@ -44,10 +44,15 @@ _BARE_JOB = "__ASSET_JOB"
 
 
 def branch_of_run(run: DagsterRun, settings: Settings) -> str:
-    """Return the branch that a run writes to, a pure function of the run's record.
+    """Return the branch that a run writes to, from the run's record.
 
-    Every step computes it anew, in whatever process it runs, and a re-execution finds the branch of
-    the run it repeats.
+    Every step asks for it, in whatever process it runs, and a re-execution finds the branch of the run it repeats.
+    The settings decide for a bare materialization only until its first step opens the lakehouse: from then on
+    the run has the tag `cascade/branch`.
+
+    Args:
+        run: The run.
+        settings: Settings of the process that asks.
     """
     if named := run.tags.get(BRANCH_TAG):
         return check_reference_name(named)

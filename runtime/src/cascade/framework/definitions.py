@@ -13,7 +13,7 @@ from cascade.errors import TransformError
 from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
 from cascade.ingestion import CRON_METADATA
-from cascade.lakehouse import Lakehouse, branch_of_run
+from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
@@ -117,6 +117,12 @@ def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
 
 def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:
     def open_lakehouse(context: dg.InitResourceContext) -> Lakehouse:
-        return Lakehouse(settings, branch_of_run(context.run, settings) if context.run else settings.branch)
+        if context.run is None:
+            return Lakehouse(settings, settings.branch)
+        branch = branch_of_run(context.run, settings)
+        if BRANCH_TAG not in context.run.tags and not is_run_branch(branch) and context.instance is not None:
+            # It came from the settings of this process; whoever promotes it may have others.
+            context.instance.add_run_tags(context.run.run_id, {BRANCH_TAG: branch})
+        return Lakehouse(settings, branch)
 
     return dg.ResourceDefinition(open_lakehouse, description="The lakehouse on the branch that the run writes to.")

@@ -114,7 +114,8 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
     with open_instance(settings) as instance:
-        return _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), {})
+        launch = _Launch(definitions, instance, lakehouse, tell)
+        return launch.execute(chosen, partition, make_new_run_id(), {BRANCH_TAG: lakehouse.branch})
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:
