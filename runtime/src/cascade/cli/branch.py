@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from cascade.catalog import MAIN, BranchingCatalog, TableChange, open_catalog
-from cascade.cli.output import answer, json_option, print_json, print_table, progress, say
+from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_catalog
+from cascade.cli.output import answer, count, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
-from cascade.config import load_settings
+from cascade.config import Settings, load_settings
+from cascade.errors import CascadeError
 
 __all__ = ["branch"]
 
@@ -89,19 +91,20 @@ def promote(name: str, as_json: bool) -> None:
         from cascade.framework.definitions import build_definitions, guards_of
         from cascade.framework.launch import open_instance
         from cascade.publish import promote_branch
-        from cascade.publish.marts import publish_marts
 
         guards = guards_of(build_definitions(settings))
-        with lake.lease(MAIN, "`cascade branch promote`"), open_instance(settings) as instance:
-            entry = promote_branch(lake, settings, name, instance, guards)
-            published = publish_marts(lake, settings) if entry else {}
+
+        def merge() -> LogEntry | None:
+            with open_instance(settings) as instance:
+                return promote_branch(lake, settings, name, instance, guards)
+
+        entry, published = _move_main(lake, settings, "`cascade branch promote`", merge)
     tables = [change.table for change in entry.changes] if entry else []
     text = f"Branch {name} holds nothing new; main is unchanged."
     if entry is not None:
         text = f"Promoted {name} to main (entry {entry.id} of the log): {', '.join(tables)}"
-        text += "".join(f"\nPublished {table}, {rows:,} rows" for table, rows in published.items())
     document = {"name": name, "promotion": entry.id if entry else None, "tables": tables, "published": published}
-    answer(as_json, document, text)
+    answer(as_json, document, text + _published(published))
 
 
 @branch.command()
@@ -131,18 +134,42 @@ def log(name: str, limit: int, as_json: bool) -> None:
 @click.argument("entry", type=int)
 @json_option
 def restore(entry: int, as_json: bool) -> None:
-    """Put `main` back to where it stood after ENTRY of its log; 0 is before the first.
+    """Put `main` back to where it stood after ENTRY of its log, 0 is before the first, and publish its marts.
 
     Nothing is lost: the restore is an entry of the log itself.
     """
-    lake = _lake()
-    with lake.lease(MAIN, "`cascade branch restore`"):
-        done = lake.restore(entry)
+    settings = load_settings()
+    lake = open_catalog(settings)
+    done, published = _move_main(lake, settings, "`cascade branch restore`", lambda: lake.restore(entry))
     tables = [change.table for change in done.changes] if done else []
     text = "main stands there already."
     if done:
         text = f"main stands after entry {entry} again (entry {done.id}): {', '.join(tables)}"
-    answer(as_json, {"entry": done.id if done else None, "tables": tables}, text)
+    document = {"entry": done.id if done else None, "tables": tables, "published": published}
+    answer(as_json, document, text + _published(published))
+
+
+def _move_main(
+    lake: BranchingCatalog, settings: Settings, command: str, move: Callable[[], LogEntry | None]
+) -> tuple[LogEntry | None, dict[str, int]]:
+    """Move `main`, then publish its marts: readers of reports must not see what `main` no longer holds."""
+    from cascade.publish.marts import publish_marts
+
+    with lake.lease(MAIN, command):
+        entry = move()
+        try:
+            return entry, publish_marts(lake, settings)
+        except CascadeError as error:
+            state = f"has moved (entry {entry.id} of the log)" if entry else "is unchanged"
+            raise type(error)(
+                f"`main` {state}, but its marts are not published: {error.what}",
+                where=error.where,
+                fix=f"{error.fix} Then `cascade run --select cascade/publish` publishes them.".strip(),
+            ) from error
+
+
+def _published(rows: dict[str, int]) -> str:
+    return "".join(f"\nPublished {table}, {count(number, 'row')}" for table, number in rows.items())
 
 
 def _lake() -> BranchingCatalog:

@@ -1,0 +1,64 @@
+"""The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows."""
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from lake_support import numbers, promoted, put
+from project_support import Command, make_project
+
+from cascade.catalog import BranchingCatalog, open_catalog
+from cascade.config import Settings
+from cascade.publish.marts import publish_marts
+
+
+@pytest.fixture
+def cascade(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a project without files of a user, which is the working folder."""
+    root = make_project(tmp_path / "project")
+    monkeypatch.chdir(root)
+    return Settings(project_dir=root)
+
+
+@pytest.fixture
+def lake(settings: Settings) -> BranchingCatalog:
+    return open_catalog(settings)
+
+
+# --- branch restore and promote ---------------------------------------------------------------------------
+
+
+def _served(settings: Settings) -> list[int]:
+    with duckdb.connect(str(settings.marts_path), read_only=True) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM marts.m ORDER BY id").fetchall()]
+
+
+def test_marts_are_published_again_when_main_is_restored(
+    cascade: Command, settings: Settings, lake: BranchingCatalog
+) -> None:
+    """Whoever restores because a report is wrong must not leave the wrong report in place."""
+    for last in (1, 2):
+        promoted(lake, "marts.m", numbers(last, last))
+    publish_marts(lake, settings)
+    said = cascade("branch", "restore", str(lake.log()[1].id))
+    assert (said.code, _served(settings)) == (0, [1]), said
+    assert "Published marts.m, 1 row\n" in said.out
+
+
+@pytest.mark.parametrize("command", ["restore 1", "promote dev"])
+def test_main_that_moved_without_its_marts_is_told(
+    command: str, cascade: Command, settings: Settings, lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for last in (1, 2):
+        promoted(lake, "marts.m", numbers(last, last))
+    put(lake, "dev", "marts.m", numbers(3, 3))
+    monkeypatch.setenv("CASCADE_MARTS_URL", "postgresql://ada@nowhere.invalid/marts")
+    said = cascade("branch", *command.split())
+    assert said.code == 1
+    assert "`main` has moved (entry 3 of the log), but its marts are not published" in said.err
+    assert "Then `cascade run --select cascade/publish`" in said.err
