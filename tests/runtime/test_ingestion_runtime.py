@@ -84,6 +84,12 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
     return error
 
 
+def _refused(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(str(status), response=response)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -93,6 +99,8 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
         RuntimeError("source busy"),
         requests.exceptions.JSONDecodeError("half a page", "", 0),
         requests.ConnectionError(),
+        _refused(503),
+        _refused(429),
         _caused(RuntimeError("pipe"), ConnectionError("reset")),
     ],
     ids=repr,
@@ -112,6 +120,8 @@ def test_a_failure_of_the_world_is_worth_repeating(error: BaseException) -> None
         SchemaMismatchError("x"),
         ImportError("x"),
         ZeroDivisionError(),
+        _refused(401),
+        _caused(RuntimeError("pipe"), _refused(404)),
         _caused(RuntimeError("pipe"), KeyError("x")),
     ],
     ids=repr,

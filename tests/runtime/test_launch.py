@@ -5,10 +5,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from project_support import Command, make_project
 
 from cascade.config import Settings
 from cascade.framework.definitions import build_definitions, guards_of
 from cascade.framework.launch import materialize, open_instance
+from cascade.framework.progress import Outcome
 from cascade.lakehouse import Lakehouse
 from cascade.publish import promote_branch
 
@@ -31,6 +33,77 @@ def guests():
     return [{"id": 1}, {"id": 2}]
 '''
 
+_BAD = '''\
+"""Assets that fail, each in its own way."""
+
+import json
+
+import dagster as dg
+import dlt
+import pandera.polars as pa
+from cascade.errors import ServiceError
+from cascade.ingestion import cascade_ingestion, none
+
+OPTIONS = {"unique_key": "id", "partitions": none(), "max_retries": 1, "retry_delay_seconds": 0.01}
+
+
+@cascade_ingestion(**OPTIONS)
+def wrong_key():
+    return [{"id": 1}["idd"]]
+
+
+@cascade_ingestion(**OPTIONS)
+def wrong_key_in_dlt():
+    @dlt.resource
+    def rows():
+        yield {"id": 1}["idd"]
+
+    return rows()
+
+
+@cascade_ingestion(**OPTIONS)
+def source_away():
+    raise RuntimeError("the source is away")
+
+
+@dg.asset(key_prefix="raw")
+def not_json():
+    json.loads("{")
+
+
+@dg.asset(key_prefix="raw")
+def explained():
+    try:
+        wrong_key_of_mine()
+    except NameError as error:
+        raise ValueError("there is no rate for EUR") from error
+
+
+@dg.asset(key_prefix="raw")
+def server_away():
+    try:
+        raise OSError("connection refused")
+    except OSError as error:
+        raise ServiceError("Trino does not answer.", where="trino_url", fix="start it.") from error
+
+
+@dg.asset(key_prefix="raw")
+def own_words():
+    raise dg.Failure("The shop is closed on Sundays.")
+
+
+class Guests(pa.DataFrameModel):
+    """Nobody is older than 150."""
+
+    id: int
+    age: int = pa.Field(le=150)
+
+
+@cascade_ingestion(**OPTIONS, validation_schema=Guests)
+def grim():
+    return [{"id": 1, "age": 1985}]
+'''
+
 
 def _silent(event: str, subject: str) -> None:
     """Somebody who does not listen."""
@@ -38,12 +111,9 @@ def _silent(event: str, subject: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project of one file, and the working folder."""
-    root = tmp_path_factory.mktemp("project")
-    (root / "pyproject.toml").write_text("[tool.cascade]\n")
-    (root / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    (root / "workflows/ingestion").mkdir(parents=True)
-    (root / "workflows/ingestion/guests.py").write_text(_WORKFLOW)
+    """A project of two files, and the working folder."""
+    files = {"workflows/ingestion/guests.py": _WORKFLOW, "workflows/ingestion/bad.py": _BAD}
+    root = make_project(tmp_path_factory.mktemp("project"), files)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         yield root
@@ -78,3 +148,59 @@ def test_a_branch_is_promoted_by_somebody_whose_settings_name_another(
     assert entry is not None
     assert [change.table for change in entry.changes] == ["raw.guests"]
     lake.restore(start)
+
+
+# --- what a failure says ----------------------------------------------------------------------------------
+
+
+def _at(line: str) -> str:
+    """Say where a line stands."""
+    (number,) = [n for n, text in enumerate(_BAD.splitlines(), 1) if text.strip() == line]
+    return f"\n  where: workflows/ingestion/bad.py:{number}"
+
+
+FAILURES = {
+    "wrong_key": "KeyError: 'idd'" + _at('return [{"id": 1}["idd"]]'),
+    "wrong_key_in_dlt": "KeyError: 'idd'" + _at('yield {"id": 1}["idd"]'),
+    "source_away": "RuntimeError: the source is away" + _at('raise RuntimeError("the source is away")'),
+    "not_json": "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    + _at('json.loads("{")'),
+    "explained": "ValueError: there is no rate for EUR"
+    + _at('raise ValueError("there is no rate for EUR") from error'),
+    "server_away": "Trino does not answer.\n  where: trino_url\n  fix: start it.",
+    "own_words": "The shop is closed on Sundays." + _at('raise dg.Failure("The shop is closed on Sundays.")'),
+}
+
+
+@pytest.fixture(scope="module")
+def failed(project: Path) -> tuple[Outcome, list[tuple[str, str]]]:
+    """A run in which everything fails, and what it told on its way."""
+    told: list[tuple[str, str]] = []
+    outcome = materialize(
+        Settings(project_dir=project), list(FAILURES), tell=lambda event, subject: told.append((event, subject))
+    )
+    return outcome, told
+
+
+@pytest.mark.parametrize("asset", FAILURES)
+def test_a_failure_says_what_went_wrong_and_where(asset: str, failed: tuple[Outcome, list[tuple[str, str]]]) -> None:
+    """The first error of ours, else the type, the text and the last line in the project."""
+    assert f"raw/{asset}: {FAILURES[asset]}" in failed[0].failures
+
+
+def test_only_what_a_repetition_may_mend_is_retried_and_the_reason_is_told(
+    failed: tuple[Outcome, list[tuple[str, str]]],
+) -> None:
+    retried = [subject for event, subject in failed[1] if event == "retrying"]
+    assert retried == ["raw/source_away: RuntimeError: the source is away"]
+
+
+def test_the_summary_of_a_failure_says_it_once_and_names_the_run(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = Command(capsys)("materialize", "raw/grim")
+    assert said.code == 1
+    assert (said.out + said.err).count("less_than_or_equal_to(150)") == 1, said
+    assert "FAILED: raw/grim contract\n" in said.out
+    with open_instance(Settings(project_dir=project)) as instance:
+        assert f"Log: run {instance.get_runs(limit=1)[0].run_id} in the UI (`cascade dev`)." in said.err

@@ -71,7 +71,7 @@ class TestLakehouse:
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
-        return RunResult(result, self._instance)
+        return RunResult(result, self._instance, self.settings.project_dir)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Run one SELECT on the branch and return its rows."""
@@ -89,10 +89,10 @@ class RunResult:
         errors: Why steps failed, in words.
     """
 
-    def __init__(self, result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance) -> None:
+    def __init__(self, result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, root: Path) -> None:
         self.success = result.success
         # From the log: what a step says of a check before it fails is nowhere else.
         logged = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         evaluations = [e.dagster_event.asset_check_evaluation_data for e in logged if e.dagster_event is not None]
         self.checks = {f"{e.asset_key.to_user_string()} {e.check_name}": e.passed for e in evaluations}
-        self.errors = [failure_text(event) for event in result.all_events if event.is_step_failure]
+        self.errors = [failure_text(event, root) for event in result.all_events if event.is_step_failure]

@@ -98,7 +98,9 @@ def _print(outcome: Outcome) -> None:
     for check in outcome.checks:
         if not check.passed:
             word = "FAILED" if check.blocking else "warning"
-            say(f"  {word}: {check.asset} {check.check}" + (f": {check.description}" if check.description else ""))
+            # A contract's text is why its step failed; that is told below.
+            told = not check.description or any(check.description in failure for failure in outcome.failures)
+            say(f"  {word}: {check.asset} {check.check}" + ("" if told else f": {check.description}"))
     if not outcome.success:
         state, look = "main is unchanged and nothing was written", ""
         if outcome.promotion is not None:
@@ -109,6 +111,8 @@ def _print(outcome: Outcome) -> None:
             look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
         complain("\nThe run failed", f": {state}.", outcome.failures)
         click.echo(f"Next: {look}correct the cause, and run again.", err=True)
+        if outcome.run_ids:
+            click.echo(f"Log: run {outcome.run_ids[-1]} in the UI (`cascade dev`).", err=True)
 
 
 def _moved(outcome: Outcome, settings: Settings, *, promote: bool) -> str:

@@ -174,7 +174,8 @@ class _Launch:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)
         assert job is not None  # Dagster keeps one for all assets
         outcome.run_ids.append(run_id)
-        self.instance.add_event_listener(run_id, Watcher(outcome, self.tell).see)
+        watcher = Watcher(outcome, self.tell, self.lakehouse.settings.project_dir)
+        self.instance.add_event_listener(run_id, watcher.see)
         result = job.execute_in_process(
             instance=self.instance,
             asset_selection=sorted(keys),
@@ -191,4 +192,4 @@ class _Launch:
             outcome.success = False
             outcome.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")
         if not result.success and not outcome.failures:
-            outcome.failures.append("The run failed; `cascade dev` shows its log.")
+            outcome.failures.append("The run failed; its log says why.")

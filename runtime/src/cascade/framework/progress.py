@@ -6,13 +6,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from cascade.catalog import LogEntry
 
-__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "failure_text"]
+__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,18 @@ Listener = Callable[[str, str], None]
 
 
 class Watcher:
-    """Turns Dagster's events into an outcome, and tells of them as they come."""
+    """Turns Dagster's events into an outcome, and tells of them as they come.
 
-    def __init__(self, outcome: Outcome, tell: Listener) -> None:
+    Args:
+        outcome: What is filled.
+        tell: Told of every event.
+        root: The project's folder.
+    """
+
+    def __init__(self, outcome: Outcome, tell: Listener, root: Path) -> None:
         self._outcome = outcome
         self._tell = tell
+        self._root = root
         self._started: dict[str, float] = {}
 
     def see(self, entry: dg.EventLogEntry) -> None:
@@ -91,12 +100,12 @@ class Watcher:
             seconds = time.monotonic() - self._started.get(step, time.monotonic())
             self._outcome.seconds[step] = round(seconds, 2)
             if kind is dg.DagsterEventType.STEP_FAILURE:
-                # "dagster._core.errors.DagsterAssetCheckFailedError: …": the class says nothing to its reader.
-                cause = re.sub(r"^(dagster|cascade)\.[\w.]+: ", "", failure_text(event))
-                self._outcome.failures.append(f"{step}: {cause}")
+                self._outcome.failures.append(f"{step}: {failure_text(event, self._root)}")
                 self._tell("failed", step)
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
-            self._tell("retrying", step)
+            error = event.step_retry_data.error
+            reason = error_text(error, self._root).splitlines()[0] if error is not None else "no reason is known"
+            self._tell("retrying", f"{step}: {reason}")
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -126,13 +135,46 @@ class Watcher:
         self._tell(f"check {word}", f"{check.asset} {check.check}")
 
 
-def failure_text(event: dg.DagsterEvent) -> str:
-    """Return why a step failed, in words."""
+def failure_text(event: dg.DagsterEvent, root: Path) -> str:
+    """Return why a step failed, in words.
+
+    Args:
+        event: The failure of a step.
+        root: The project's folder.
+    """
     data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    # The innermost cause says what went wrong; the chain above it is Dagster's.
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "failed"
+    said = data.user_failure_data.description if data.user_failure_data is not None else None
+    return error_text(data.error, root, said=said) if data.error is not None else said or "failed"
+
+
+def error_text(error: SerializableErrorInfo, root: Path, *, said: str | None = None) -> str:
+    """Return an error in words: the first of Cascade in its chain of causes, else type, text and place.
+
+    Args:
+        error: The error, as Dagster keeps it.
+        root: The project's folder; the place is the innermost line in a file below it.
+        said: What the asset itself said of the failure.
+    """
+    chain = [error]
+    while (cause := chain[-1].cause or chain[-1].context) is not None:
+        chain.append(cause)
+    for each in chain:
+        if ours := re.match(r"cascade\w*\.[\w.]+: ", each.message):
+            return each.message[ours.end() :].strip()
+    own = next((e for e in chain if not _wraps(e)), chain[-1])
+    # "json.decoder.JSONDecodeError: …": the module says nothing to its reader.
+    text = said or re.sub(r"^(\w+\.)+(?=\w+(:|$))", "", own.message.strip())
+    frames = (
+        re.match(r'\s*File "(.+)", line (\d+)', frame) for e in (own, *reversed(chain)) for frame in reversed(e.stack)
+    )
+    for frame in filter(None, frames):
+        file = Path(frame[1])
+        if file.is_relative_to(root) and "site-packages" not in file.parts:
+            return f"{text}\n  where: {file.relative_to(root)}:{frame[2]}"
+    return text
+
+
+def _wraps(error: SerializableErrorInfo) -> bool:
+    """Say whether an error only carries the one that caused it."""
+    retried = (error.cls_name or "").startswith("RetryRequested")
+    return error.cause is not None and (retried or error.message.startswith(("dagster", "dlt.")))

@@ -13,7 +13,7 @@ from cascade.config import current_settings
 from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
-from cascade.ingestion.runtime import is_transient, time_limit
+from cascade.ingestion.runtime import failure_reason, is_transient, time_limit
 from cascade.lakehouse import BRANCH_METADATA, MISSING_ONLY_TAG, SNAPSHOT_METADATA, Lakehouse
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _run(
             )
         if is_transient(error):
             raise
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(failure_reason(error), allow_retries=False) from error
     _tell(context, result, plan.table)
     evidence: dict[str, Any] = {SNAPSHOT_METADATA: str(result.snapshot_id), BRANCH_METADATA: lakehouse.branch}
     checks = []

@@ -11,7 +11,7 @@ from types import FrameType
 
 from cascade.errors import CascadeError, IngestionError
 
-__all__ = ["is_transient", "time_limit"]
+__all__ = ["failure_reason", "is_transient", "time_limit"]
 
 # Errors of the program or of the machine's set-up: repeating them only costs the wait.
 _PERMANENT = (
@@ -32,12 +32,25 @@ _PERMANENT = (
     ValueError,
 )
 
+# Answers of a server that refuses today and not tomorrow: timeout, too early, too many requests.
+_TRANSIENT_STATUS = (408, 425, 429)
+
+
+def failure_reason(error: BaseException) -> str:
+    """Return what went wrong: Cascade's own text, or type and text of what a user's function raised."""
+    if type(error).__module__.startswith("dlt.") and error.__cause__ is not None:
+        error = error.__cause__  # dlt only says which of its pipes it was in
+    return str(error) if isinstance(error, CascadeError) else f"{type(error).__name__}: {error}"
+
 
 def is_transient(error: BaseException) -> bool:
     """Say whether repeating may mend a failure, judged by the error and what caused it."""
     seen: BaseException | None = error
     while seen is not None:
         # Errors of requests are OSErrors and ValueErrors at once; they are worth a repetition.
+        status = getattr(getattr(seen, "response", None), "status_code", None)
+        if isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT_STATUS:
+            return False
         if isinstance(seen, _TimeLimitError) or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
             return True
         if isinstance(seen, _PERMANENT):
