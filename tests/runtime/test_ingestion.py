@@ -1,6 +1,7 @@
 """The promises of a load through `@cascade_ingestion`: every row in, once, in one commit, or nothing."""
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -386,6 +387,13 @@ def test_quarantine_sets_rows_aside_with_the_reasons(lake: Lake) -> None:
     assert [row["n"] for row in lake.rows("raw.hours")] == [1]
     (row,) = lake.rows("quarantine.raw__hours")
     assert (row["partition"], '"n": -5' in row["row"], len(row["reasons"])) == (DAY, True, 1)
+
+
+def test_a_row_set_aside_by_the_contract_is_json_even_with_nan(lake: Lake) -> None:
+    rows = [{**row, "x": float("nan")} for row in BAD]
+    lake.succeed(everything(rows, validation_schema=Hours, on_invalid="quarantine"))
+    (row,) = lake.rows("quarantine.raw__t")
+    assert json.loads(row["row"], parse_constant=pytest.fail)["x"] == "nan"
 
 
 def test_a_later_run_takes_mended_rows_out_of_quarantine(lake: Lake) -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import enum
 import json
 import math
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pendulum
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -147,6 +149,25 @@ def test_columns_come_in_the_order_and_type_of_the_schema_and_missing_ones_are_n
 
 # --- values -----------------------------------------------------------------------------------------------
 
+
+class State(str, enum.Enum):  # noqa: UP042  the older spelling is what models have
+    """What pydantic's `model_dump()` gives."""
+
+    A = "a"
+
+
+class Level(enum.IntEnum):
+    """A number with a name."""
+
+    LOW = 1
+
+
+class Colour(enum.Enum):
+    """A plain one, whose value may be anything."""
+
+    RED = datetime.date(2013, 7, 1)
+
+
 GOOD: dict[str, tuple[object, pa.DataType, object]] = {
     "int_in_float": (3, pa.float64(), 3.0),
     "large_exact_int_in_float": (2**60, pa.float64(), float(2**60)),
@@ -163,7 +184,20 @@ GOOD: dict[str, tuple[object, pa.DataType, object]] = {
     "bool_text": ("False", pa.bool_(), False),
     "int_in_text": (12345678901234567890, pa.string(), "12345678901234567890"),
     "float_in_text": (1e20, pa.string(), "1e+20"),
+    "integral_float_in_text": (1.0, pa.string(), "1"),
+    "set_in_text": ({"b", "a"}, pa.string(), '["a", "b"]'),
+    "dict_in_any_order": ({"b": {"d": 1, "c": 2}, "a": 3}, pa.string(), '{"a": 3, "b": {"c": 2, "d": 1}}'),
+    "zero_text": ("0", pa.int64(), 0),
+    "fraction_text": ("-0.5", pa.decimal128(3, 2), decimal.Decimal("-0.5")),
     "bool_in_text": (True, pa.string(), "true"),
+    "enum_of_text": (State.A, pa.string(), "a"),
+    "enum_of_ints": (Level.LOW, pa.int64(), 1),
+    "enum_of_ints_in_text": (Level.LOW, pa.string(), "1"),
+    "enum": (Colour.RED, pa.date32(), NOON.date()),
+    "enums_in_json": ({State.A: [Level.LOW, Colour.RED]}, pa.string(), '{"a": [1, "2013-07-01"]}'),
+    "enum_key_in_json": ({Colour.RED: 1}, pa.string(), '{"2013-07-01": 1}'),
+    "enums_in_list": ([State.A], pa.list_(pa.string()), ["a"]),
+    "enum_in_map": ({State.A: Level.LOW}, pa.map_(pa.string(), pa.int64()), [("a", 1)]),
     "dict_in_text": ({"ä": [1, None]}, pa.string(), '{"ä": [1, null]}'),
     "list_in_text": ([1, math.nan], pa.string(), '[1, "nan"]'),
     "date_in_text": (NOON.date(), pa.string(), "2013-07-01"),
@@ -187,6 +221,13 @@ GOOD: dict[str, tuple[object, pa.DataType, object]] = {
     "numpy_datetime": (np.datetime64("2013-07-01T12:00:00", "ns"), NAIVE, NOON),
     "iso_date": ("2013-07-01", pa.date32(), NOON.date()),
     "midnight_in_date": ("2013-07-01T00:00:00", pa.date32(), NOON.date()),
+    "midnight_in_its_own_zone": (NOON.replace(hour=0, tzinfo=NEW_YORK), pa.date32(), NOON.date()),
+    "pendulum": (pendulum.datetime(2013, 7, 1, 12, tz="Europe/Paris"), TZ, NOON.replace(hour=10, tzinfo=UTC)),
+    "pendulum_date": (pendulum.date(2013, 7, 1), pa.date32(), NOON.date()),
+    "pendulum_time": (pendulum.time(12, 30), pa.time64("us"), datetime.time(12, 30)),
+    "numpy_nanoseconds": (np.datetime64(-1, "ns"), NAIVE, datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)),
+    "pandas_nanoseconds": (pd.Timestamp(-1), NAIVE, datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)),
+    "time_in_utc": ("12:30Z", pa.time64("us"), datetime.time(12, 30)),
     "time": ("12:30", pa.time64("us"), datetime.time(12, 30)),
     "decimal": (decimal.Decimal("12345678.90"), pa.decimal128(10, 2), decimal.Decimal("12345678.90")),
     "trailing_zeros": (decimal.Decimal("1.5000"), pa.decimal128(3, 2), decimal.Decimal("1.50")),
@@ -210,6 +251,17 @@ BAD: dict[str, tuple[object, pa.DataType, str]] = {
     "fraction_in_int": (1.5, pa.int64(), "1.5 is not a long (it has a fraction)"),
     "fraction_text_in_int": ("1.5", pa.int64(), "is not a long (it has a fraction)"),
     "hexadecimal_in_int": ("0x10", pa.int64(), "'0x10' is not a long"),
+    "leading_zeros_in_int": ("007", pa.int64(), "'007' is not a long (text with leading zeros is no number"),
+    "leading_zeros_in_float": ("-007.5", pa.float64(), "(text with leading zeros is no number"),
+    "leading_zeros_in_decimal": ("00", pa.decimal128(5, 2), "(text with leading zeros is no number"),
+    "full_width_in_int": ("\uff11\uff12", pa.int64(), "is not a long"),
+    "full_width_in_float": ("\uff11\uff12", pa.float64(), "is not a double"),
+    "full_width_in_decimal": ("\u0661", pa.decimal128(5, 2), "is not a decimal(5, 2)"),
+    "underscore_in_decimal": ("1_000", pa.decimal128(5, 0), "is not a decimal(5, 0)"),
+    "huge_exponent": ("1e999999", pa.int64(), "is not a long (it is too large)"),
+    "offset_in_time": ("12:00+05:00", pa.time64("us"), "is not a time (it has an offset from UTC"),
+    "aware_time": (datetime.time(12, tzinfo=NEW_YORK), pa.time64("us"), "(it has an offset from UTC"),
+    "midnight_elsewhere": ("2024-01-01T05:00+05:00", pa.date32(), "is not a date (it has a time of day)"),
     "nan_in_int": (math.nan, pa.int64(), "nan is not a long"),
     "bool_in_int": (True, pa.int64(), "True is not a long"),
     "too_large": (2**31, pa.int32(), "2147483648 is not an int (it is too large)"),
@@ -267,14 +319,34 @@ def test_a_value_that_does_not_fit_rejects_its_row_with_the_reason(
     assert reason in why
 
 
+def _extension(name: Any, storage: pa.Array) -> pa.Array:
+    return pa.ExtensionArray.from_storage(name, storage)
+
+
 _ARROW_VALUES = {
+    "bool8": (_extension(pa.bool8(), pa.array([1, 0, None], pa.int8())), pa.bool_(), [True, False, None]),
+    "bool8_in_text": (_extension(pa.bool8(), pa.array([1, None], pa.int8())), pa.string(), ["true", None]),
+    "json": (_extension(pa.json_(), pa.array(['{"a": 1}'])), pa.string(), ['{"a": 1}']),
     "int64": (pa.array([1, None]), pa.int32(), [1, None]),
     "uint64": (pa.array([2**63, None], pa.uint64()), pa.decimal128(20, 0), [decimal.Decimal(2**63), None]),
     "int_to_small_decimal": (pa.array([123]), pa.decimal128(5, 2), [decimal.Decimal("123.00")]),
     "nanoseconds": (
-        pa.array([1_000_000_001], pa.timestamp("ns")),
+        pa.array([1_000_000_001, -1], pa.timestamp("ns")),
         NAIVE,
-        [datetime.datetime(1970, 1, 1, 0, 0, 1)],
+        [datetime.datetime(1970, 1, 1, 0, 0, 1), datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)],
+    ),
+    "inner_nanoseconds": (
+        pa.array([[-1]], pa.list_(pa.timestamp("ns"))),
+        pa.list_(NAIVE),
+        [[datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)]],
+    ),
+    "time_nanoseconds": (pa.array([1_999], pa.time64("ns")), pa.time64("us"), [datetime.time(0, 0, 0, 1)]),
+    "floats_in_text": (pa.array([1.0, None, 2.5]), pa.string(), ["1", None, "2.5"]),
+    "numbers_of_text": (pa.array(["1.5", "nan"]).filter(pa.array([True, False])), pa.float64(), [1.5]),
+    "midnight_in_its_own_zone": (
+        pa.array([NOON.replace(hour=4, tzinfo=UTC)]).cast(pa.timestamp("us", "America/New_York")),
+        pa.date32(),
+        [NOON.date()],
     ),
     "zone": (
         pa.array([NOON.replace(tzinfo=UTC)]).cast(pa.timestamp("us", "America/New_York")),
@@ -309,6 +381,8 @@ def test_arrow_columns_are_cast_exactly(values: pa.Array, target: pa.DataType, e
         (pa.array([1e300]), pa.float32()),
         (pa.array([decimal.Decimal("1.234")]), pa.decimal128(5, 2)),
         (pa.array([2**53 + 1]), pa.float64()),
+        (pa.array(["007"]), pa.int64()),
+        (pa.array(["007"]), pa.float64()),
     ],
     ids=str,
 )
@@ -357,6 +431,27 @@ def test_pandas_objects_are_read_value_by_value() -> None:
 def test_pandas_categories_and_zones_are_read() -> None:
     frame = pd.DataFrame({"c": pd.Categorical(["a"]), "t": pd.to_datetime(["2013-07-01 12:00"]).tz_localize("UTC")})
     assert _rows(frame, pa.schema([("c", pa.string()), ("t", TZ)])) == [{"c": "a", "t": NOON.replace(tzinfo=UTC)}]
+
+
+def test_periods_and_intervals_of_pandas_are_read_as_their_text() -> None:
+    frame = pd.DataFrame({"p": pd.PeriodIndex(["2024-01", None], freq="M"), "i": pd.interval_range(0, 2)})
+    assert _rows(frame, None) == [{"p": "2024-01", "i": "(0, 1]"}, {"p": None, "i": "(1, 2]"}]
+
+
+UNREADABLE: dict[str, Any] = {
+    "extension": lambda: pa.table({"v": _extension(pa.opaque(pa.string(), "point", "db"), pa.array(["x"]))}),
+    "inner_extension": lambda: pa.table({"v": pa.nulls(1, pa.list_(pa.opaque(pa.string(), "point", "db")))}),
+    "period": lambda: pa.Table.from_pandas(pd.DataFrame({"v": pd.period_range("2024-01", periods=1, freq="M")})),
+    "polars_object": lambda: pl.DataFrame({"v": [object()]}, schema={"v": pl.Object}),
+}
+
+
+@pytest.mark.parametrize("schema", [None, pa.schema([("v", pa.string())])], ids=["inferred", "declared"])
+@pytest.mark.parametrize("fetched", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_column_whose_values_cannot_be_read_is_refused_by_its_type(fetched: Any, schema: pa.Schema | None) -> None:
+    with pytest.raises(SchemaMismatchError, match=r"`v`.*(opaque|period|Object)") as caught:
+        _batches(fetched(), schema)
+    assert "before" in caught.value.fix
 
 
 def test_all_reasons_of_a_row_are_reported_together() -> None:
@@ -536,9 +631,17 @@ INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
     "list": ([["a"], None], pa.list_(pa.string())),
     "empty_list": ([[]], pa.string()),
     "mixed_list": ([[1, "a"]], pa.string()),
+    "pendulum": ([pendulum.datetime(2013, 7, 1, tz="Europe/Paris")], TZ),
+    "pendulum_naive": ([pendulum.naive(2013, 7, 1)], NAIVE),
+    "pendulum_date": ([pendulum.date(2013, 7, 1), NOON.date()], pa.date32()),
+    "pendulum_time": ([pendulum.time(12)], pa.time64("us")),
+    "aware_time": ([datetime.time(12, tzinfo=NEW_YORK)], pa.string()),
+    "set": ([{1}], pa.string()),
     "uuid": ([uuid.UUID(int=1)], pa.string()),
     "huge": ([2**70], pa.string()),
     "timedelta": ([datetime.timedelta(1)], pa.string()),
+    "enums_of_text": ([State.A, "b"], pa.string()),
+    "enums_of_ints": ([Level.LOW, 2], pa.int64()),
     "pandas": ([pd.Timestamp(NOON)], NAIVE),
 }
 

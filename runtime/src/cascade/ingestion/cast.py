@@ -16,7 +16,7 @@ from cascade.iceberg.schema import storage_type
 from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type"]
+__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "strange"]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
@@ -39,16 +39,18 @@ _NATURAL: tuple[tuple[frozenset[type], pa.DataType | None], ...] = (
     (frozenset({decimal.Decimal, int}), None),  # Arrow finds precision and scale
 )
 
+# Extension types of Arrow whose values are known, and what holds them.
+_EXTENSIONS = {"arrow.bool8": pa.bool_(), "arrow.json": pa.string(), "arrow.uuid": pa.string()}
+
 # Kinds of Arrow types, and the kinds that a safe Arrow cast turns them into exactly. What is not here goes
 # value by value.
 _SAFE: dict[str, frozenset[str]] = {
     "int": frozenset({"int", "float", "string"}),
     "float": frozenset({"int"}),
     "decimal": frozenset({"decimal", "float", "int"}),
-    "string": frozenset({"string", "float", "date"}),
+    "string": frozenset({"string", "date"}),
     "binary": frozenset({"binary"}),
     "date": frozenset({"date", "timestamp", "string"}),
-    "time": frozenset({"time"}),
 }
 
 
@@ -84,12 +86,22 @@ def infer_type(values: Values) -> pa.DataType | None:
         natural_type = pa.string() if natural is None else natural.type
     else:
         natural_type = pa.null() if values.null_count == len(values) else values.type
+        if isinstance(natural_type, pa.BaseExtensionType):
+            natural_type = _EXTENSIONS[natural_type.extension_name]
     if pa.types.is_null(natural_type):
         return None
     try:
         return storage_type(natural_type)
     except TypeError:
         return pa.string()
+
+
+def strange(arrow_type: pa.DataType) -> pa.DataType | None:
+    """Return the extension type in a type, if any, that only its own library can read: Arrow shows its storage."""
+    if isinstance(arrow_type, pa.BaseExtensionType):
+        return None if arrow_type.extension_name in _EXTENSIONS else arrow_type
+    inner = (strange(arrow_type.field(i).type) for i in range(arrow_type.num_fields))
+    return next(filter(None, inner), None)
 
 
 def grown(values: Values, target: pa.DataType, path: str) -> tuple[pa.DataType, list[str]]:
@@ -167,6 +179,8 @@ def chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dictionaries and extension types as what they stand for."""
+    if values.type == pa.bool8():
+        return values.cast(pa.bool_())
     if isinstance(values.type, pa.BaseExtensionType):
         values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     if pa.types.is_dictionary(values.type) or pa.types.is_run_end_encoded(values.type):
@@ -181,10 +195,11 @@ def _arrow(values: list[Any]) -> pa.ChunkedArray | None:
     if lists := types == {list}:
         items = list(chain.from_iterable(value for value in values if value is not None))
         types = set(map(type, items)) - {_NONE}
-    # Arrow drops the zone of a datetime when PYARROW_IGNORE_TIMEZONE is set, and importing pandera sets it.
-    zones = {item.tzinfo for item in items if item is not None} if types == {datetime.datetime} else set()
-    if not zones <= {None, datetime.UTC}:
-        return None
+    # Arrow drops the offset of a time; that of a datetime when PYARROW_IGNORE_TIMEZONE is set, which pandera does.
+    allowed: dict[Any, set[Any]] = {datetime.datetime: {None, datetime.UTC}, datetime.time: {None}}
+    for kind in types & allowed.keys():
+        if not {getattr(item, "tzinfo", None) for item in items} <= allowed[kind]:
+            return None
     for known, natural in _NATURAL:
         if types <= known:
             return chunked(pa.array(values, pa.list_(natural) if lists and natural is not None else natural))
@@ -204,8 +219,10 @@ def _cast_arrow(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray
 
 
 def _timestamps(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    """Through UTC: what has no zone means UTC."""
-    return values.cast(_TIMESTAMP, safe=values.type.unit != "ns").cast(target)
+    """Through UTC: what has no zone means UTC. Nanoseconds are cut off, before 1970 too."""
+    if values.type.unit == "ns":
+        values = pc.floor_temporal(values.cast(pa.timestamp("ns", "UTC")), unit="microsecond")
+    return values.cast(_TIMESTAMP).cast(target)
 
 
 def _parse_timestamps(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
@@ -225,9 +242,10 @@ def _decimals(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     return values.cast(pa.decimal128(38, target.scale)).cast(target)
 
 
-def _parse_ints(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
-    hexadecimal = pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py()
-    return None if hexadecimal else values.cast(target)
+def _parse_numbers(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
+    """Hexadecimal numbers and leading zeros are none to us."""
+    odd = pc.any(pc.match_substring_regex(values, r"x|X|^[+-]?0[0-9]")).as_py()
+    return None if odd else values.cast(target)
 
 
 def _floats(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
@@ -237,8 +255,8 @@ def _floats(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | N
 
 
 def _nested(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
-    same = storage_type(values.type) == target
-    return values.cast(target, safe="[ns" not in str(values.type)) if same else None
+    same = storage_type(values.type) == target and "[ns" not in str(values.type)
+    return values.cast(target) if same else None
 
 
 # Pairs that Arrow casts exactly only with some care.
@@ -246,7 +264,9 @@ _SPECIAL: dict[tuple[str, str], Callable[[pa.ChunkedArray, pa.DataType], pa.Chun
     ("timestamp", "timestamp"): _timestamps,
     ("timestamp", "date"): _dates,
     ("string", "timestamp"): _parse_timestamps,
-    ("string", "int"): _parse_ints,
+    ("string", "int"): _parse_numbers,
+    ("string", "float"): _parse_numbers,
+    ("time", "time"): lambda values, target: values.cast(target, safe=False),  # nanoseconds are cut off
     ("int", "decimal"): _decimals,
     ("float", "float"): _floats,
     ("list", "list"): _nested,

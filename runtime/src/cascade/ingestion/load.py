@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from cascade.iceberg.write import write
 from cascade.ingestion.options import Options, Policy
 from cascade.ingestion.partitions import pack_keys, time_ranges, unpack_keys
 from cascade.ingestion.rows import Rejection, to_batches
+from cascade.ingestion.text import json_text
 
 if TYPE_CHECKING:
     from cascade.ingestion.contract import Contract
@@ -267,7 +267,7 @@ class _Rows:
         if not reasons:
             return rows
         bad = sorted(reasons)
-        texts = (json.dumps(row, default=str, ensure_ascii=False) for row in rows.take(bad[: self._room()]).to_pylist())
+        texts = map(json_text, rows.take(bad[: self._room()]).to_pylist())
         self._reject([Rejection(row, reasons[i]) for row, i in zip(texts, bad, strict=False)], len(bad))
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type
+from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, shown, snake_case
 
@@ -188,10 +188,26 @@ def _pandas_values(series: Any) -> Values:
     """A missing value of pandas, NaN included, is null."""
     if series.dtype != object:
         try:
-            return chunked(pa.array(series, from_pandas=True))
+            values = chunked(pa.array(series, from_pandas=True))
+            if not isinstance(values.type, pa.BaseExtensionType):  # periods and intervals say more than their storage
+                return values
         except (pa.ArrowException, TypeError, ValueError):
             pass
     return [None if missing else value for value, missing in zip(series.tolist(), series.isna(), strict=True)]
+
+
+def _polars_pages(frame: Any, state: dict[str, Any], limit: int) -> Iterator[pa.Table]:
+    for name, kind in frame.schema.items():
+        if str(kind) == "Object":  # polars would hand over the addresses of the objects
+            raise _unreadable(name, "polars Object")
+    return (part.to_arrow() for part in frame.iter_slices(limit))
+
+
+def _unreadable(name: str, kind: object) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        f"The fetched column `{name}` is of the type {kind}, whose values Cascade cannot read.",
+        fix="convert it to text, numbers or another plain type before it is returned.",
+    )
 
 
 def _source_rows(source: Any, state: dict[str, Any], limit: int) -> Iterator[Any]:
@@ -218,7 +234,7 @@ def _resource_rows(resource: Any, state: dict[str, Any], limit: int) -> Iterator
 
 # Where the class of a frame or a resource lives, and what gives its parts.
 _UNPACK: tuple[tuple[str, str, Callable[[Any, dict[str, Any], int], Iterator[Any]]], ...] = (
-    ("polars", "DataFrame", lambda frame, _, limit: (part.to_arrow() for part in frame.iter_slices(limit))),
+    ("polars", "DataFrame", _polars_pages),
     ("polars", "LazyFrame", lambda frame, _, limit: frame.collect_batches(chunk_size=limit)),
     ("pandas", "DataFrame", _pandas_pages),
     ("dlt.extract.source", "DltSource", _source_rows),
@@ -262,6 +278,8 @@ class _Target:
         columns: dict[str, Values] = {}
         extra: list[str] = []
         for name, values in page.columns:
+            if not isinstance(values, list) and (kind := strange(values.type)):
+                raise _unreadable(name, kind)
             column = name if name in self.fields else self.by_snake.get(snake_case(name))
             if column is None and self.policy != "additive":
                 extra.append(name)
@@ -276,9 +294,9 @@ class _Target:
                     fix="rename or leave out one of them before the rows are returned.",
                 )
             columns[column] = values
-            kind, inner = grown(values, self.fields[column].type, name)
+            grown_type, inner = grown(values, self.fields[column].type, name)
             if self.policy == "additive":
-                self.fields[column] = self.fields[column].with_type(kind)
+                self.fields[column] = self.fields[column].with_type(grown_type)
             else:
                 extra += inner
         if extra and self.policy == "strict":

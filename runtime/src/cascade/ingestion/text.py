@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import functools
 import json
 import math
@@ -12,13 +13,23 @@ from typing import Any
 
 __all__ = ["json_text", "python_value", "shown", "snake_case"]
 
+_DATE = ("year", "month", "day")
+_TIME = ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
+# Types that other libraries derive theirs from, and the parts to make one of them.
+_TIMES: dict[Any, tuple[str, ...]] = {
+    datetime.datetime: (*_DATE, *_TIME),
+    datetime.date: _DATE,
+    datetime.time: _TIME,
+}
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, dict, list, *_TIMES})
+
 
 def json_text(value: object) -> str:
-    """Return a value as JSON; what JSON does not know becomes its text."""
+    """Return a value as JSON, names sorted: equal values have one text. What JSON does not know becomes its text."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_default)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_default, sort_keys=True)
     except (TypeError, ValueError):
-        text = json.dumps(_jsonable(value), ensure_ascii=False)
+        text = json.dumps(_jsonable(value), ensure_ascii=False, sort_keys=True)
     return text.encode("utf-8", "replace").decode()
 
 
@@ -39,16 +50,25 @@ def snake_case(name: str) -> str:
 
 
 def python_value(value: Any) -> Any:
-    """Return numbers of NumPy and timestamps of pandas as plain Python, their missing values as None."""
+    """Return a value as plain Python, a missing one of NumPy or pandas as None.
+
+    A member of an Enum is its value, never its name; times of pandas and pendulum are those of `datetime`,
+    nanoseconds cut off.
+    """
     kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if isinstance(value, enum.Enum):
+        return python_value(value.value)
     if kind.__name__ in ("NAType", "NaTType"):
         return None
     if kind.__module__ == "numpy":
         if kind.__name__ == "datetime64":
             value = value.astype("datetime64[us]")
         return value.tolist()
-    if kind.__module__.startswith("pandas") and kind.__name__ == "Timestamp":
-        return value.to_pydatetime(warn=False)
+    for plain, parts in _TIMES.items():
+        if isinstance(value, plain):
+            return plain(**{part: getattr(value, part) for part in parts})
     return value
 
 
@@ -56,13 +76,15 @@ def _json_default(value: object) -> object:
     plain = python_value(value)
     if isinstance(plain, datetime.date | datetime.time):
         return plain.isoformat()
+    if isinstance(plain, set | frozenset):
+        return sorted(map(_jsonable, plain), key=json_text)
     return str(value) if plain is value else plain
 
 
 def _jsonable(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
+        return {str(python_value(key)): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)

@@ -22,6 +22,10 @@ CANNOT_CAST = (pa.ArrowException, ValueError, TypeError, ArithmeticError)
 
 _NUMBERS = (int, float, decimal.Decimal)
 
+# Text that is a number: no digits of other scripts, which Python takes, and no `1_000`.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
+
 _Converter: TypeAlias = Callable[[Any, pa.DataType], Any]
 
 
@@ -71,10 +75,25 @@ def _require(value: Any, target: pa.DataType, *kinds: type) -> None:
         raise BadValueError(value, target)
 
 
+def _number(value: Any, target: pa.DataType) -> Any:
+    """Return a number, or the text of one; `007` is a name of something."""
+    _require(value, target, *_NUMBERS, str)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if _LEADING_ZERO.match(text):
+        raise BadValueError(value, target, "text with leading zeros is no number; declare the column as text")
+    if not _NUMBER.fullmatch(text):
+        raise BadValueError(value, target)
+    return text
+
+
 def _to_int(value: Any, target: pa.DataType) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(\.\d+)?([eE]\+?\d{1,2})?\s*", value, re.ASCII):
-        value = decimal.Decimal(value.strip())
-    _require(value, target, *_NUMBERS)
+    value = _number(value, target)
+    if isinstance(value, str):
+        value = decimal.Decimal(value)
+        if value.is_finite() and value.adjusted() > 40:
+            raise BadValueError(value, target, "it is too large")
     number = int(value)
     if number != value:
         raise BadValueError(value, target, "it has a fraction")
@@ -84,10 +103,7 @@ def _to_int(value: Any, target: pa.DataType) -> int:
 
 
 def _to_float(value: Any, target: pa.DataType) -> float:
-    _require(value, target, *_NUMBERS, str)
-    if isinstance(value, str) and "_" in value:
-        raise BadValueError(value, target)
-    number = float(value)
+    number = float(_number(value, target))
     if isinstance(value, int) and int(number) != value:
         raise BadValueError(value, target, "it would lose digits")
     if target.bit_width == 32 and math.isfinite(number):
@@ -96,9 +112,8 @@ def _to_float(value: Any, target: pa.DataType) -> float:
 
 
 def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
-    _require(value, target, *_NUMBERS, str)
-    number = decimal.Decimal(repr(value) if isinstance(value, float) else value)
-    if not number.is_finite() or (isinstance(value, str) and "_" in value):
+    number = decimal.Decimal(repr(value) if isinstance(value, float) else _number(value, target))
+    if not number.is_finite():
         raise BadValueError(value, target)
     sign, digits, exponent = number.normalize(decimal.Context(prec=1000)).as_tuple()
     assert isinstance(exponent, int)  # it is finite
@@ -120,8 +135,10 @@ def _to_bool(value: Any, target: pa.DataType) -> bool:
 def _to_text(value: Any, target: pa.DataType) -> str:
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, bool | dict | list | tuple | set | Mapping):
+    if isinstance(value, bool | dict | list | tuple | set | frozenset | Mapping):
         return json_text(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # pandas makes 1.0 of 1 where another row has no value
     if isinstance(value, float | decimal.Decimal | int):
         return format(value, "f") if isinstance(value, decimal.Decimal) else repr(value)
     if isinstance(value, datetime.date | datetime.time):
@@ -143,35 +160,36 @@ def _to_bytes(value: Any, target: pa.DataType) -> bytes:
     return bytes(value)
 
 
-def _to_timestamp(value: Any, target: pa.DataType) -> datetime.datetime:
+def _moment(value: Any, target: pa.DataType) -> datetime.datetime:
     if isinstance(value, str):
-        moment = datetime.datetime.fromisoformat(value.strip())
-    elif isinstance(value, datetime.datetime):
-        moment = value
-    elif isinstance(value, datetime.date):
-        moment = datetime.datetime(value.year, value.month, value.day)
-    else:
-        epoch = isinstance(value, int | float) and not isinstance(value, bool)
-        raise BadValueError(value, target, "turn numbers into datetimes before they are returned" if epoch else "")
+        return datetime.datetime.fromisoformat(value.strip())
+    if isinstance(value, datetime.datetime):
+        return value
+    if isinstance(value, datetime.date):
+        return datetime.datetime(value.year, value.month, value.day)
+    epoch = isinstance(value, int | float) and not isinstance(value, bool)
+    raise BadValueError(value, target, "turn numbers into datetimes before they are returned" if epoch else "")
+
+
+def _to_timestamp(value: Any, target: pa.DataType) -> datetime.datetime:
+    moment = _moment(value, target)
     moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else in_utc(moment)
     return moment.replace(tzinfo=None) if target.tz is None else moment
 
 
 def _to_date(value: Any, target: pa.DataType) -> datetime.date:
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        return value
-    _require(value, target, datetime.datetime, str)
-    moment = _to_timestamp(value, pa.timestamp("us"))
-    if moment.time() != datetime.time():
+    moment = _moment(value, target)
+    if moment.time() != datetime.time():  # in its own zone
         raise BadValueError(value, target, "it has a time of day")
     return moment.date()
 
 
 def _to_time(value: Any, target: pa.DataType) -> datetime.time:
-    if isinstance(value, datetime.time):
-        return value
-    _require(value, target, str)
-    return datetime.time.fromisoformat(value.strip())
+    _require(value, target, datetime.time, str)
+    time = datetime.time.fromisoformat(value.strip()) if isinstance(value, str) else value
+    if time.utcoffset():
+        raise BadValueError(value, target, "it has an offset from UTC; declare the column as text to keep it")
+    return time.replace(tzinfo=None)
 
 
 def _to_list(value: Any, target: pa.DataType) -> list[Any]:
