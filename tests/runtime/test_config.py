@@ -1,7 +1,10 @@
 """The promises of `cascade.config`: where settings come from, which wins, and what a wrong one is answered with."""
 
 import datetime as dt
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from pydantic import ValidationError
@@ -11,13 +14,14 @@ from cascade.errors import ConfigurationError
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project without settings, and the working folder."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project without settings, and the working folder; the environment ends as it began."""
     root = tmp_path / "project"
     root.mkdir()
     (root / "pyproject.toml").write_text("[tool.cascade]\n")
     monkeypatch.chdir(root)
-    return root
+    with mock.patch.dict(os.environ):
+        yield root
 
 
 # --- the project ------------------------------------------------------------------------------------------
@@ -133,8 +137,39 @@ def test_settings_never_change(project: Path) -> None:
         settings.branch = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["CASCADE_RUN_BRANCH", "CASCADE_DBT_MACROS"])
-def test_what_the_runtime_hands_to_dbt_is_no_setting(project: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_others_in_dotenv_are_in_the_environment_which_wins(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workflow that reads an API key finds it in every command, as under `dagster dev`."""
+    (project / ".env").write_text("SHOP_KEY=theirs\nSHOP_HOST=a\nSHOP_URL=http://${SHOP_HOST}\nCASCADE_BRANCH=mine\n")
+    monkeypatch.setenv("SHOP_KEY", "mine")
+    settings = load_settings()
+    assert (os.environ["SHOP_KEY"], os.environ["SHOP_URL"]) == ("mine", "http://a")
+    assert setting_sources(settings)["branch"] == ".env"
+
+
+def test_a_dictionary_of_settings_in_python_is_taken(project: Path) -> None:
+    (project / "cascade_config.py").write_text('CASCADE_CONFIG = {"branch": "x", "timezone": "Asia/Tokyo"}\n')
+    settings = load_settings()
+    assert (settings.branch, settings.timezone) == ("x", "Asia/Tokyo")
+    assert setting_sources(settings)["branch"] == "cascade_config.py"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CASCADE_RUN_BRANCH",
+        "CASCADE_DBT_MACROS",
+        # Kubernetes tells every container of services that are called cascade, or cascade-trino, in this way.
+        "CASCADE_PORT",
+        "CASCADE_SERVICE_HOST",
+        "CASCADE_SERVICE_PORT_HTTP",
+        "CASCADE_TRINO_PORT_8080_TCP_ADDR",
+    ],
+)
+def test_variables_that_are_no_settings_are_left_alone(
+    project: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "x")
     assert load_settings().branch == "dev"
 
@@ -153,6 +188,8 @@ WRONG = {
     "list_yaml": ("cascade.yaml", "- a\n", "must hold settings as"),
     "broken_toml": ("pyproject.toml", "[tool.cascade\n", "pyproject.toml cannot be read"),
     "broken_python": ("cascade_config.py", "branch = 1 / 0\n", "cascade_config.py fails: ZeroDivisionError"),
+    "misspelt_python": ("cascade_config.py", "CASCADE_CONFIG = {'brnch': 'x'}\n", "`brnch` is not a setting"),
+    "list_python": ("cascade_config.py", "CASCADE_CONFIG = ['x']\n", "CASCADE_CONFIG .* must be a dictionary"),
     "binary": ("cascade.yaml", b"\xff\xfe\x00", "cascade.yaml cannot be read"),
 }
 
@@ -166,6 +203,12 @@ def test_a_wrong_setting_is_a_configuration_error_with_a_way_out(
         load_settings(project)
     assert caught.value.fix
     assert caught.value.exit_code == 2
+
+
+def test_a_misspelt_variable_is_refused_as_in_dotenv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_BRANHC", "x")
+    with pytest.raises(ConfigurationError, match="`branhc` is not a setting"):
+        load_settings(project)
 
 
 def test_all_wrong_settings_are_named_together_beside_those_that_exist(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 import runpy
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "PROJECT_DIR_VARIABLE",
     "Settings",
     "current_settings",
+    "export_dotenv",
     "find_project_dir",
     "load_settings",
     "setting_sources",
@@ -38,8 +40,10 @@ __all__ = [
 PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
 
 # Variables with our prefix that are no settings: the project's place, and what the runtime hands to the
-# dbt process that it starts.
-_NO_SETTINGS = ("project_dir", "run_branch", "dbt_macros", "trino_catalog")
+# dbt process that it starts; where Cascade's own tests keep downloads.
+_NO_SETTINGS = ("project_dir", "run_branch", "dbt_macros", "trino_catalog", "cache_dir")
+# Kubernetes tells every container of services named cascade or cascade-…: CASCADE_SERVICE_HOST, CASCADE_PORT_80_TCP.
+_OF_KUBERNETES = re.compile(r"(\w+_)?(service_host|service_port|port)(_\w+)?")
 
 
 def find_project_dir(start: Path | None = None) -> Path:
@@ -79,8 +83,12 @@ def find_project_dir(start: Path | None = None) -> Path:
 class Settings(BaseSettings):
     """The settings of one project, read once and never changed.
 
-    Each comes from the first of: the environment (`CASCADE_<NAME>`), `.env`, `cascade.yaml`,
-    `cascade_config.py`, `[tool.cascade]` in `pyproject.toml`, the default.
+    Each comes from the first of: the environment (`CASCADE_<NAME>`), `.env`, `cascade.yaml`, `cascade_config.py`
+    (variables, or a dictionary `CASCADE_CONFIG`), `[tool.cascade]` in `pyproject.toml`, the default.
+
+    A variable `CASCADE_…` that is no setting is an error, in the environment too. Other names in `.env`, such as an
+    API key, become environment variables in every command, unless they are set already. `dagster dev` itself lets
+    `.env` win over the environment.
     """
 
     # `match_prefix`: one `.env` serves Cascade and compose, and a misspelt `CASCADE_` key in it fails.
@@ -257,6 +265,9 @@ class Settings(BaseSettings):
 def load_settings(start: Path | None = None) -> Settings:
     """Read the settings of the project around a folder.
 
+    Names in `.env` that do not begin with `CASCADE_` become environment variables, unless they are set: workflows
+    find their API keys in every command, as they do under `dagster dev`.
+
     Args:
         start: Where to look for the project; the working folder by default.
 
@@ -264,6 +275,7 @@ def load_settings(start: Path | None = None) -> Settings:
         ConfigurationError: No project, or values that are no settings; all of them are named together.
     """
     root = find_project_dir(start)
+    export_dotenv(root)
     values: dict[str, Any] = {}
     for _, found in reversed(_sources(root)):
         values.update(found)
@@ -321,7 +333,12 @@ def setting_sources(settings: Settings) -> dict[str, str]:
 
 def _sources(root: Path) -> list[tuple[str, dict[str, Any]]]:
     """All sources with their values, strongest first."""
-    environment = EnvSettingsSource(Settings)()
+    prefix = str(Settings.model_config["env_prefix"]).lower()
+    environment = {
+        name.removeprefix(prefix): value
+        for name, value in EnvSettingsSource(Settings).env_vars.items()
+        if name.startswith(prefix) and not _OF_KUBERNETES.fullmatch(name.removeprefix(prefix))
+    }
     dotenv = DotEnvSettingsSource(Settings, env_file=root / ".env")()
     return [
         (source, {name: value for name, value in found.items() if name not in _NO_SETTINGS})
@@ -333,6 +350,20 @@ def _sources(root: Path) -> list[tuple[str, dict[str, Any]]]:
             ("pyproject.toml", _read_toml(root / "pyproject.toml").get("tool", {}).get("cascade", {})),
         )
     ]
+
+
+def export_dotenv(root: Path) -> None:
+    """Put what `.env` holds beside settings into the environment, unless it is there.
+
+    Args:
+        root: The project's folder.
+    """
+    if (root / ".env").is_file():
+        from dotenv import dotenv_values
+
+        for name, value in dotenv_values(root / ".env").items():
+            if value is not None and not name.upper().startswith(str(Settings.model_config["env_prefix"])):
+                os.environ.setdefault(name, value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -373,7 +404,14 @@ def _read_python(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path.name} fails: {type(error).__name__}: {error}", where=str(path), fix="correct the file."
         ) from error
-    return {name: value for name, value in names.items() if name in Settings.model_fields}
+    config = names.get("CASCADE_CONFIG", {})
+    if not isinstance(config, dict):
+        raise ConfigurationError(
+            f"CASCADE_CONFIG in {path.name} must be a dictionary.",
+            where=str(path),
+            fix='for example {"branch": "dev"}.',
+        )
+    return {**config, **{name: value for name, value in names.items() if name in Settings.model_fields}}
 
 
 def _explain(error: ValidationError, root: Path) -> ConfigurationError:

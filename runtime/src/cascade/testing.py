@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from cascade.config import Settings, find_project_dir
+from cascade.config import Settings, export_dotenv, find_project_dir
 from cascade.framework.progress import failure_text
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 
@@ -37,6 +37,7 @@ class TestLakehouse:
         self.settings = Settings(
             project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH, **_OWN
         )
+        export_dotenv(self.settings.project_dir)
         self.lakehouse = Lakehouse(self.settings, _BRANCH)
         files = folder / "dagster"
         files.mkdir(parents=True, exist_ok=True)
