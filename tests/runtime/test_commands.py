@@ -1,5 +1,6 @@
 """The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows."""
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -62,3 +63,24 @@ def test_main_that_moved_without_its_marts_is_told(
     assert said.code == 1
     assert "`main` has moved (entry 3 of the log), but its marts are not published" in said.err
     assert "Then `cascade run --select cascade/publish`" in said.err
+
+
+# --- branch diff ------------------------------------------------------------------------------------------
+
+
+def test_a_diff_is_what_the_branch_changed_since_it_was_created(
+    cascade: Command, settings: Settings, lake: BranchingCatalog
+) -> None:
+    """What main did meanwhile is no change of the branch; `branch list` counts the same."""
+    promoted(lake, "raw.a", numbers(1, 1))
+    put(lake, "dev", "raw.b", numbers(1, 1))
+    promoted(lake, "raw.a", numbers(2, 2))
+    promoted(lake, "raw.c", numbers(1, 1))
+
+    def names(*arguments: str) -> list[tuple[str, str]]:
+        return [(row["name"], row["kind"]) for row in json.loads(cascade("branch", "diff", *arguments, "--json").out)]
+
+    assert names("dev") == [("raw.b", "created")]
+    assert names("dev", "main") == [("raw.a", "changed"), ("raw.b", "created"), ("raw.c", "dropped")]
+    lake.create("idle")
+    assert cascade("branch", "diff", "idle").out == "idle has not changed since it was created from main.\n"

@@ -65,6 +65,24 @@ def test_the_tables_can_be_listed(lake: BranchingCatalog) -> None:
     assert query(lake, MAIN, sql).to_pylist() == [{"table_schema": "raw", "table_name": "a"}]
 
 
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("show tables", [{"namespace": "bronze", "table": "b"}, {"namespace": "raw", "table": "a"}]),
+        ("SHOW ALL TABLES;", [{"namespace": "bronze", "table": "b"}, {"namespace": "raw", "table": "a"}]),
+        ("show tables from raw", [{"namespace": "raw", "table": "a"}]),
+        ("describe raw.a", [{"column": "id", "type": "long", "required": False, "comment": None}]),
+        ('desc "raw"."A";', [{"column": "id", "type": "long", "required": False, "comment": None}]),
+        ("show columns from raw.a", [{"column": "id", "type": "long", "required": False, "comment": None}]),
+    ],
+)
+def test_tables_and_columns_are_shown_alike_on_every_engine(
+    lake: BranchingCatalog, sql: str, rows: list[dict[str, object]]
+) -> None:
+    promoted(lake, "bronze.b", numbers(1, 1))
+    assert query(lake, MAIN, sql).to_pylist() == rows
+
+
 def test_a_statement_without_a_table_is_answered(lake: BranchingCatalog) -> None:
     assert query(lake, MAIN, "SELECT 1 AS one").to_pylist() == [{"one": 1}]
 
@@ -245,6 +263,16 @@ def test_a_table_that_does_not_exist_is_answered_with_those_that_do(lake: Branch
     with pytest.raises(QueryError, match="nope") as caught:
         query(lake, MAIN, "SELECT * FROM gold.nope")
     assert caught.value.fix == "the tables of `main` are gold.b, raw.a."
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM raw.nope", "describe raw.nope"])
+def test_a_missing_table_of_a_namespace_that_exists_is_not_blamed_on_the_namespace(
+    lake: BranchingCatalog, sql: str
+) -> None:
+    with pytest.raises(QueryError) as caught:
+        query(lake, MAIN, sql)
+    assert "schema" not in caught.value.what
+    assert caught.value.fix == "the tables of `main` are raw.a."
 
 
 def test_an_empty_branch_says_that_the_pipeline_has_not_run(lake: BranchingCatalog) -> None:

@@ -64,16 +64,22 @@ def delete(name: str, as_json: bool) -> None:
 
 @branch.command()
 @click.argument("name")
-@click.argument("other", default=MAIN)
+@click.argument("other", required=False)
 @json_option
-def diff(name: str, other: str, as_json: bool) -> None:
-    """Show the tables in which NAME differs from OTHER (main by default)."""
+def diff(name: str, other: str | None, as_json: bool) -> None:
+    """Show the tables that NAME has changed since it was created, or all in which it differs from OTHER.
+
+    Without OTHER, what `main` did in the meantime is left out: these are the tables that a promotion would move.
+    """
     lake = _lake()
-    rows = [_change(lake, change) for change in lake.diff(other, name)]
+    rows = [_change(lake, change) for change in (lake.diff(other, name) if other else lake.changes(name))]
     if as_json:
         print_json(rows)
-    elif not rows:
+    elif not rows and other:
         say(f"{name} and {other} hold the same.")
+    elif not rows:
+        source = next((branch.source for branch in lake.branches() if branch.name == name), None)
+        say(f"{name} has not changed since it was created" + (f" from {source}." if source else "."))
     else:
         print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 

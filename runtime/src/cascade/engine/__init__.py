@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.catalog import BranchingCatalog
 from cascade.engine import duckdb
 from cascade.engine.duckdb import register_table, register_tables
+from cascade.engine.states import show
 from cascade.errors import QueryError
 from cascade.extensions import load_extension
 
@@ -41,7 +42,8 @@ def query(
     Args:
         lake: The catalog.
         ref: Branch or tag.
-        sql: One statement that reads, in the engine's SQL; tables are named `namespace.table`.
+        sql: One statement that reads, in the engine's SQL; tables are named `namespace.table`. `SHOW TABLES`,
+            `SHOW COLUMNS FROM` and `DESCRIBE` give the same on every engine.
         at: A snapshot's id, for the table that has it; or a time: on `main` all tables as they were
             promoted then, elsewhere each table's newest snapshot until then.
         parameters: Values for the `?` in the statement.
@@ -51,7 +53,9 @@ def query(
         BranchNotFoundError: There is no such reference.
         ServiceError: The engine is a server that cannot be used.
     """
-    found: pa.Table = _engine(lake).query(lake, ref, sql, at, parameters)
+    found: pa.Table | None = show(lake, ref, sql, at)
+    if found is None:
+        found = _engine(lake).query(lake, ref, sql, at, parameters)
     return found
 
 

@@ -30,7 +30,7 @@ def query(
         try:
             return connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error as error:
-            raise _explain(error, lake, ref) from error
+            raise _explain(error, lake, ref, sql) from error
 
 
 def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
@@ -82,11 +82,20 @@ def _session(
     lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection that sees the tables that a statement names, and nothing else of this machine."""
-    from cascade.iceberg.read import connect, text
+    from cascade.iceberg.read import connect, quote, text
 
-    tables = states(lake, ref, at, lambda names: _mentioned(sql, names))
+    namespaces: set[str] = set()
+
+    def mentioned(names: Iterable[str]) -> list[str]:
+        namespaces.update(name.split(".")[0] for name in names)
+        return _mentioned(sql, names)
+
+    tables = states(lake, ref, at, mentioned)
     with connect() as connection:
         _require_read_only(connection, sql)
+        # All of them: DuckDB would blame a table that is missing on a namespace that it does not know.
+        for namespace in namespaces:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(namespace)}")
         for name, state in tables.items():
             register_table(connection, name, state.table, snapshot_id=state.snapshot_id)
         folders = ", ".join(text(state.table.location()) for state in tables.values())
@@ -99,7 +108,7 @@ def _session(
 def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
     """Return the tables whose name occurs in a statement; more than it reads, never fewer."""
     words = set(re.findall(r"\w+", sql.lower()))
-    everything = bool(words & {"information_schema", "duckdb_tables", "duckdb_views", "show"})
+    everything = bool(words & {"information_schema", "duckdb_tables", "duckdb_views"})
     return [name for name in names if everything or name.split(".")[1].lower() in words]
 
 
@@ -115,10 +124,15 @@ def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise only_reading(kinds)
 
 
-def _explain(error: Exception, lake: BranchingCatalog, ref: str) -> QueryError:
+def _explain(error: Exception, lake: BranchingCatalog, ref: str, sql: str) -> QueryError:
     message = str(error).strip()
     fix = "correct the SQL."
-    if "does not exist" in message and "able" in message:
+    if missing := re.match(r"Catalog Error: Table with name (\S+) does not exist!", message):
+        # DuckDB leaves the namespace out, and suggests tables of its own.
+        named = re.search(rf'"?\w+"?\s*\.\s*"?{re.escape(missing[1])}\b"?', sql, re.IGNORECASE)
+        message = f"Table {named[0] if named else missing[1]} does not exist."
+        fix = explain_missing(lake, ref)
+    elif "does not exist" in message and "able" in message:
         fix = explain_missing(lake, ref)
     elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
         fix = "read tables of the lakehouse only; files come in through a workflow."

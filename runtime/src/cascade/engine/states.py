@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +12,16 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.errors import QueryError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
-__all__ = ["State", "explain_missing", "only_reading", "states"]
+__all__ = ["State", "explain_missing", "only_reading", "show", "states"]
+
+_SHOW_TABLES = re.compile(r'\s*show\s+(all\s+)?tables(\s+(from|in)\s+"?(?P<namespace>\w+)"?)?[\s;]*', re.IGNORECASE)
+_DESCRIBE = re.compile(
+    r'\s*(describe|desc|show\s+columns\s+(from|in))\s+"?(?P<table>\w+"?\."?[^"\s;]+)"?[\s;]*', re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def states(
         BranchNotFoundError: There is no such reference.
     """
     moment = at if isinstance(at, dt.datetime) else None
-    pointers = lake.pointers(ref, at=moment if ref == MAIN else None)
+    pointers = lake.pointers(ref, at=_moment(ref, at))
     tables = {name: lake.load(name, pointers[name]) for name in mentioned(pointers)}
     if isinstance(at, int):
         with_it = {name for name, table in tables.items() if table.metadata.snapshot_by_id(at) is not None}
@@ -78,6 +85,50 @@ def states(
     milliseconds = int(moment.timestamp() * 1000)
     then = {name: table.snapshot_as_of_timestamp(milliseconds) for name, table in tables.items()}
     return {name: State(tables[name], snapshot.snapshot_id) for name, snapshot in then.items() if snapshot is not None}
+
+
+def show(lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None) -> pa.Table | None:
+    """Answer `SHOW TABLES`, `SHOW COLUMNS` and `DESCRIBE` from the catalog, the same on every engine.
+
+    Args:
+        lake: The catalog.
+        ref: Branch or tag.
+        sql: The statement.
+        at: As for `cascade.engine.query`.
+
+    Returns:
+        The rows; `None` when it is another statement.
+
+    Raises:
+        QueryError: There is no such table.
+        BranchNotFoundError: There is no such reference.
+    """
+    import pyarrow as pa
+
+    if asked := _SHOW_TABLES.fullmatch(sql):
+        names = [name.split(".", 1) for name in sorted(lake.pointers(ref, at=_moment(ref, at)))]
+        names = [name for name in names if asked["namespace"] in (None, name[0])]
+        columns = [pa.array([name[n] for name in names], pa.string()) for n in range(2)]
+        return pa.table(columns, ["namespace", "table"])
+    if asked := _DESCRIBE.fullmatch(sql):
+        wanted = asked["table"].replace('"', "").lower()
+        found = states(lake, ref, at, lambda names: [name for name in names if name.lower() == wanted])
+        if not found:
+            raise QueryError(f"There is no table {wanted}.", where=f"branch {ref}", fix=explain_missing(lake, ref))
+        fields = next(iter(found.values())).schema.fields
+        rows = {
+            "column": [field.name for field in fields],
+            "type": [str(field.field_type) for field in fields],
+            "required": [field.required for field in fields],
+            "comment": pa.array([field.doc for field in fields], pa.string()),
+        }
+        return pa.table(rows)
+    return None
+
+
+def _moment(ref: str, at: int | dt.datetime | None) -> dt.datetime | None:
+    """Return the time of the log to read: only `main` has one."""
+    return at if isinstance(at, dt.datetime) and ref == MAIN else None
 
 
 def explain_missing(lake: BranchingCatalog, ref: str) -> str:
