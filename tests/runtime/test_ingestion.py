@@ -437,3 +437,33 @@ def test_a_new_field_of_a_struct_is_a_new_column_of_the_table(lake: Lake) -> Non
         {"id": 2, "v": {"a": 3, "b": 4, "c": None}, "w": [{"a": 5, "b": None}], "x": "new"},
         {"id": 3, "v": {"a": None, "b": None, "c": 7}, "w": [{"a": 5, "b": 6}], "x": None},
     ]
+
+
+def test_an_inferred_decimal_has_room_for_later_loads_and_says_so_when_it_has_none(lake: Lake) -> None:
+    for credit in ("12.5", "123456.78", "0.000000001"):
+        lake.succeed(everything([{"id": credit, "credit": Decimal(credit)}], unique_key="id"))
+    assert [row["credit"] for row in lake.rows("raw.t", order="credit")] == list(
+        map(Decimal, ("0.000000001", "12.5", "123456.78"))
+    )
+    error = lake.fail(everything([{"id": "x", "credit": Decimal("0.0000000001")}], unique_key="id"))
+    assert "is not a decimal(38, 9) (it has more digits)" in error
+    assert "iceberg_schema=" in error
+
+
+def test_an_undeclared_column_widens_with_the_data_and_old_rows_are_kept(lake: Lake) -> None:
+    """In the files of the merge too, which hold the narrow type."""
+
+    def rows(*ids: int, kinds: list[pa.DataType], values: list[Any]) -> pa.Table:
+        columns = [pa.array([value] * len(ids), kind) for kind, value in zip(kinds, values, strict=True)]
+        return pa.table({"id": list(ids), "i": columns[0], "f": columns[1], "d": columns[2]})
+
+    narrow = rows(1, 2, kinds=[pa.int32(), pa.float32(), pa.decimal128(5, 2)], values=[7, 0.5, Decimal("1.25")])
+    large = [2**40, 0.1, Decimal("123456.78")]
+    wide = rows(2, 3, kinds=[pa.int64(), pa.float64(), pa.decimal128(12, 2)], values=large)
+    for table in (narrow, wide):
+        lake.succeed(everything(table, unique_key="id"))
+    assert [list(row.values()) for row in lake.rows("raw.t", order="id")] == [
+        [1, 7, 0.5, Decimal("1.25")],
+        [2, *large],
+        [3, *large],
+    ]

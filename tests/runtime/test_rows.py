@@ -9,6 +9,8 @@ import sys
 import uuid
 import warnings
 from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.rows import Batch, Policy, to_batches
+from cascade.ingestion.rows import Batch, Policy, hinted_columns, to_batches
 from cascade.ingestion.text import json_text, snake_case
 
 with warnings.catch_warnings():
@@ -626,7 +628,10 @@ INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
     "date_and_datetime": ([NOON.date(), NOON], pa.string()),
     "iso_stays_text": (["2013-07-01"], pa.string()),
     "bool_and_int": ([1.0, True], pa.string()),
-    "decimal": ([decimal.Decimal("1.5"), 2], pa.decimal128(2, 1)),
+    "decimal": ([decimal.Decimal("1.5"), 2], pa.decimal128(38, 9)),
+    "small_decimal": ([decimal.Decimal("1E-12")], pa.decimal128(38, 12)),
+    "large_decimal": ([decimal.Decimal(10**30)], pa.decimal128(38, 7)),
+    "decimals": ([[decimal.Decimal("1.5")]], pa.list_(pa.decimal128(38, 9))),
     "dict": ([{"a": 1}, {"b": 2}], pa.string()),
     "list": ([["a"], None], pa.list_(pa.string())),
     "empty_list": ([[]], pa.string()),
@@ -659,6 +664,33 @@ def test_undeclared_arrow_columns_keep_their_type_as_iceberg_stores_it() -> None
     assert batch.rows.schema == pa.schema(
         [("a", pa.int64()), ("s", pa.struct([("x", pa.int64())])), ("e", pa.string())]
     )
+
+
+WIDER: dict[str, tuple[pa.DataType, Any, pa.DataType]] = {
+    "int": (pa.int32(), pa.array([2**40]), pa.int64()),
+    "float": (pa.float32(), pa.array([0.1]), pa.float64()),
+    "decimals": (pa.decimal128(5, 2), [decimal.Decimal("123456.78")], pa.decimal128(8, 2)),
+    "arrow_decimals": (pa.decimal128(5, 2), pa.array([Decimal("1.00")], pa.decimal128(12, 2)), pa.decimal128(12, 2)),
+    "ints_in_decimals": (pa.decimal128(5, 2), [12345678], pa.decimal128(21, 2)),
+}
+
+
+@pytest.mark.parametrize(("have", "values", "becomes"), WIDER.values(), ids=WIDER)
+def test_an_undeclared_column_widens_for_later_rows_and_a_declared_one_does_not(
+    have: pa.DataType, values: Any, becomes: pa.DataType
+) -> None:
+    rows = [{"x": value} for value in values] if isinstance(values, list) else pa.table({"x": values})
+    schema = pa.schema([("x", have)])
+    (batch,) = _batches(rows, schema, inferred={"x"})
+    assert batch.rows.schema.field("x").type == becomes
+    assert (batch.rows["x"].to_pylist(), batch.rejected) == (pa.array(values).to_pylist(), [])
+    (batch,) = _batches(rows, schema)
+    assert batch.rows.schema == schema
+
+
+def test_digits_after_the_point_that_a_column_has_no_room_for_are_rejected_and_not_rounded() -> None:
+    (batch,) = _batches([{"x": Decimal("0.125")}], pa.schema([("x", pa.decimal128(5, 2))]), inferred={"x"})
+    assert batch.rejected[0].reasons == ["column `x`: Decimal('0.125') is not a decimal(5, 2) (it has more digits)"]
 
 
 def test_rows_without_any_value_are_rejected_when_no_column_is_known() -> None:
@@ -709,6 +741,76 @@ def test_an_incremental_cursor_lives_in_the_given_state(fetch: Any, prefix: str)
     assert first == [{"id": n, "name": f"{prefix}{n}"} for n in (1, 2)]
     assert second == [{"id": n, "name": f"{prefix}{n}"} for n in (3, 4)]
     assert _batches(fetch(4), state=kept) == []
+
+
+HINTS: dict[str, tuple[dict[str, Any], object, pa.DataType, object]] = {
+    "numeric": ({"data_type": "decimal", "precision": 10, "scale": 2}, 12.5, pa.decimal128(10, 2), Decimal("12.50")),
+    "decimal": ({"data_type": "decimal"}, Decimal("12.5"), pa.decimal128(38, 9), Decimal("12.5")),
+    "timestamp": ({"data_type": "timestamp"}, "2013-07-01T12:00Z", TZ, NOON.replace(tzinfo=UTC)),
+    "naive": ({"data_type": "timestamp", "timezone": False}, "2013-07-01T12:00", NAIVE, NOON),
+    "date": ({"data_type": "date"}, "2013-07-01", pa.date32(), NOON.date()),
+    "text": ({"data_type": "text"}, 5, pa.string(), "5"),
+    "json": ({"data_type": "json"}, [{"a": 1}], pa.string(), '[{"a": 1}]'),
+    "double": ({"data_type": "double"}, 5, pa.float64(), 5.0),
+    "no_value_yet": ({"data_type": "bool"}, None, pa.bool_(), None),
+    "no_type": ({"nullable": False}, 5, pa.int64(), 5),
+}
+
+
+@pytest.mark.parametrize(("hint", "value", "kind", "stored"), HINTS.values(), ids=HINTS)
+def test_a_column_hint_of_dlt_is_the_type_of_an_undeclared_column(
+    hint: Any, value: object, kind: pa.DataType, stored: object
+) -> None:
+    resource = dlt.resource([{"theX": value, "y": 1}], name="r", columns={"theX": hint})
+    (batch,) = _batches(resource, None)
+    assert batch.rows.schema == pa.schema([("the_x", kind), ("y", pa.int64())])
+    assert batch.rows["the_x"].to_pylist() == [stored]
+
+
+def test_what_a_database_or_a_pydantic_model_says_are_hints(tmp_path: Path) -> None:
+    import sqlalchemy as sa
+    from dlt.sources.sql_database import sql_table
+    from pydantic import BaseModel
+
+    class Customer(BaseModel):
+        credit: Decimal
+
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE customers (credit numeric(10, 2))")
+    engine.dispose()
+    table = sql_table(engine, table="customers", reflection_level="full_with_precision")
+    assert hinted_columns(table) == {"credit": pa.decimal128(10, 2)}
+    assert hinted_columns(dlt.resource([], name="r", columns=Customer)) == {"credit": pa.decimal128(38, 9)}
+
+
+def test_a_hint_widens_what_the_table_has_and_another_kind_is_refused() -> None:
+    hint: Any = {"x": {"data_type": "decimal", "precision": 10, "scale": 2}}
+    narrow = pa.schema([("x", pa.decimal128(5, 2))])
+    (batch,) = _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), narrow, inferred={"x"})
+    assert batch.rows.schema.field("x").type == pa.decimal128(10, 2)
+    (batch,) = _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), narrow)
+    assert batch.rows.schema == narrow  # declared
+    with pytest.raises(SchemaMismatchError, match=r"`x` is decimal128\(10, 2\), and the table has it as string"):
+        _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), pa.schema([("x", pa.string())]), inferred={"x"})
+
+
+def test_hints_that_are_a_function_are_refused() -> None:
+    with pytest.raises(IngestionError, match="are a function"):
+        _batches(dlt.resource(ROWS, name="r", table_name=lambda row: "t", columns=lambda row: {}))
+
+
+@pytest.mark.parametrize("more", [lambda r: r, lambda r: r.with_name("visits"), lambda r: r.add_map(lambda row: row)])
+def test_an_empty_cell_of_a_csv_is_null(tmp_path: Path, more: Any) -> None:
+    from dlt.sources.filesystem import filesystem, read_csv
+
+    (tmp_path / "a.csv").write_text("id,name,weight\n1,a,\n2,,3.5\n")
+    rows = more(filesystem(bucket_url=tmp_path.as_uri(), file_glob="*.csv") | read_csv())
+    assert _rows(rows, None) == [{"id": 1, "name": "a", "weight": None}, {"id": 2, "name": None, "weight": 3.5}]
+
+
+def test_nan_that_a_resource_yields_itself_stays(tmp_path: Path) -> None:
+    assert math.isnan(_rows(dlt.resource([{"x": math.nan}], name="read_csv"), None)[0]["x"])
 
 
 def test_a_source_of_several_resources_asks_which_one_is_meant() -> None:

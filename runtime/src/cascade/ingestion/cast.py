@@ -16,7 +16,7 @@ from cascade.iceberg.schema import storage_type
 from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "strange"]
+__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "strange", "widened"]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
@@ -38,6 +38,11 @@ _NATURAL: tuple[tuple[frozenset[type], pa.DataType | None], ...] = (
     (frozenset({bytes}), pa.binary()),
     (frozenset({decimal.Decimal, int}), None),  # Arrow finds precision and scale
 )
+
+# Iceberg's most digits; those after the point that undeclared decimals get, as with dlt and BigQuery; those of a long.
+_PRECISION, _SCALE, _LONG_DIGITS = 38, 9, 19
+
+_WIDER = {(pa.int32(), pa.int64()), (pa.float32(), pa.float64())}
 
 # Extension types of Arrow whose values are known, and what holds them.
 _EXTENSIONS = {"arrow.bool8": pa.bool_(), "arrow.json": pa.string(), "arrow.uuid": pa.string()}
@@ -75,25 +80,50 @@ def infer_type(values: Values) -> pa.DataType | None:
     Mappings, and values of more than one kind, become JSON text: a struct made from the first rows would
     lose the fields that come later.
     """
-    if isinstance(values, list):
-        present = [in_utc(plain) for value in values if (plain := python_value(value)) is not None]
-        try:
-            natural = _arrow(present)
-        except CANNOT_CAST:
-            natural = None
-        if natural is not None and natural.type == _TIMESTAMP and any(value.tzinfo is None for value in present):
-            return pa.timestamp("us")
-        natural_type = pa.string() if natural is None else natural.type
-    else:
-        natural_type = pa.null() if values.null_count == len(values) else values.type
-        if isinstance(natural_type, pa.BaseExtensionType):
-            natural_type = _EXTENSIONS[natural_type.extension_name]
-    if pa.types.is_null(natural_type):
+    natural = _natural_type(values)
+    if pa.types.is_null(natural):
         return None
     try:
-        return storage_type(natural_type)
+        return storage_type(_roomy(natural) if isinstance(values, list) else natural)
     except TypeError:
         return pa.string()
+
+
+def widened(values: Values, target: pa.DataType) -> pa.DataType:
+    """Return the type that an undeclared column has after these values: wider, where Iceberg can widen it."""
+    if target not in (pa.int32(), pa.float32()) and not pa.types.is_decimal(target):
+        return target
+    natural = _natural_type(values)
+    if not pa.types.is_decimal(target):
+        return natural if (target, natural) in _WIDER else target
+    before_point = natural.precision - natural.scale if pa.types.is_decimal(natural) else 0
+    before_point = _LONG_DIGITS if natural == pa.int64() else before_point
+    return pa.decimal128(min(_PRECISION, max(target.precision, before_point + target.scale)), target.scale)
+
+
+def _natural_type(values: Values) -> pa.DataType:
+    """The type that Arrow has for the values; text when there is none, null without values."""
+    if not isinstance(values, list):
+        kind = pa.null() if values.null_count == len(values) else values.type
+        return _EXTENSIONS[kind.extension_name] if isinstance(kind, pa.BaseExtensionType) else kind
+    present = [in_utc(plain) for value in values if (plain := python_value(value)) is not None]
+    try:
+        natural = _arrow(present)
+    except CANNOT_CAST:
+        return pa.string()
+    if natural is not None and natural.type == _TIMESTAMP and any(value.tzinfo is None for value in present):
+        return pa.timestamp("us")
+    return pa.string() if natural is None else natural.type
+
+
+def _roomy(arrow_type: pa.DataType) -> pa.DataType:
+    """Decimals with room for those that come later: Iceberg cannot give them more digits after the point."""
+    if pa.types.is_list(arrow_type):
+        return pa.list_(_roomy(arrow_type.value_type))
+    if not pa.types.is_decimal128(arrow_type):
+        return arrow_type
+    room = _PRECISION - (arrow_type.precision - arrow_type.scale)
+    return pa.decimal128(_PRECISION, max(arrow_type.scale, min(_SCALE, room)))
 
 
 def strange(arrow_type: pa.DataType) -> pa.DataType | None:

@@ -212,11 +212,15 @@ class _Rows:
         declared = None
         if self.plan.schema is not None or len(self.schema.fields) > 1:
             declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name not in _OURS)))
+        by_plan = self.plan.schema.column_names if self.plan.schema else ()
+        inferred = set(declared.names if declared else ()).difference(by_plan)
         # One call for all partitions: small ones share a batch, and inferred types hold for the whole load.
         calls = [(key, [key]) for key in self.keys] if self.plan.tagged else [("", self.keys)]
         for partition, keys in calls:
             fetched = self.plan.fetch(keys)
-            for batch in to_batches(fetched, schema=declared, policy=self.plan.policy, state=self.state):
+            for batch in to_batches(
+                fetched, schema=declared, policy=self.plan.policy, state=self.state, inferred=inferred
+            ):
                 self.result.extracted += batch.rows.num_rows + len(batch.rejected)
                 self.result.dropped |= batch.extra
                 self._reject(batch.rejected, len(batch.rejected))
@@ -308,11 +312,12 @@ class _Rows:
             return
         shown = "\n".join(f"    {'; '.join(r.reasons)} in {_short(r.row)}" for r in self.rejected[:_SHOWN])
         contract = f"the contract {self.plan.contract.name}" if self.plan.contract else "the table's columns"
+        other = "the contract" if self.plan.contract else "declare other types with `iceberg_schema=` for a new table"
         raise ContractError(
             f"{count:,} of {self.result.extracted:,} rows break {contract}; nothing was written.\n{shown}",
             where=f"table {self.plan.table}"
             + (f", more than quarantine_limit={self.plan.quarantine_limit}" if quarantine else ""),
-            fix="correct the source or the contract"
+            fix=f"correct the source or {other}"
             + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from operator import itemgetter
@@ -14,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange
+from cascade.iceberg.schema import grows
+from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange, widened
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, shown, snake_case
+from cascade.ingestion.values import kind_of
 
-__all__ = ["Batch", "Policy", "Rejection", "to_batches"]
+__all__ = ["Batch", "Policy", "Rejection", "hinted_columns", "to_batches"]
 
 
 class Rejection(NamedTuple):
@@ -48,6 +52,7 @@ def to_batches(
     schema: pa.Schema | None,
     policy: Policy,
     state: dict[str, Any],
+    inferred: Collection[str] = (),
     rows_per_batch: int = 100_000,
 ) -> Iterator[Batch]:
     """Yield what a fetch function returned as batches that fit the target.
@@ -59,15 +64,72 @@ def to_batches(
             a value for it, and the policy is additive.
         policy: What happens to columns that are not in the schema.
         state: The dlt state. Incremental cursors read it and write into it while the batches are drawn.
+        inferred: Columns of the schema that nobody declared: the table has them from earlier rows, and they
+            become wider for these where Iceberg can widen them.
         rows_per_batch: Larger frames are cut, smaller pages are joined.
 
     Raises:
-        SchemaMismatchError: Columns that the policy refuses, or two that fall on one name.
+        SchemaMismatchError: Columns that the policy refuses, two that fall on one name, or one whose type is
+            not what dlt says.
         IngestionError: Something that is no rows.
     """
-    target = _Target(schema, "additive" if schema is None else policy)
-    for page in _pages(_flatten(fetched, state, rows_per_batch), rows_per_batch):
+    source = _Source(state, rows_per_batch)
+    target = _Target(schema, "additive" if schema is None else policy, set(inferred), source.hints)
+    for page in _pages(_flatten(fetched, source), rows_per_batch):
         yield target.fit(page)
+
+
+def hinted_columns(resource: Any) -> dict[str, pa.DataType]:
+    """Return the types that the column hints of a dlt resource ask for, by Cascade's column names.
+
+    Args:
+        resource: A `DltResource`: `columns=`, a Pydantic model, or what a database said about a table.
+
+    Raises:
+        IngestionError: The hints are a function of the rows, which come too late.
+    """
+    if callable(resource.columns):
+        raise IngestionError(
+            "The column hints of the dlt resource are a function, which Cascade does not call.",
+            where=f"resource `{resource.name}`",
+            fix="give the hints as a dict, or declare the columns with `iceberg_schema=`.",
+        )
+    hints = {snake_case(name): hint for name, hint in (resource.columns or {}).items() if hint.get("data_type")}
+    return {name: _hinted_type(hint) for name, hint in hints.items()}
+
+
+def _hinted_type(hint: Mapping[str, Any]) -> pa.DataType:
+    precision, scale = hint.get("precision"), hint.get("scale")
+    if hint["data_type"] == "decimal" and precision and scale is not None and 0 <= scale <= precision <= 38:
+        return pa.decimal128(precision, scale)
+    if hint["data_type"] == "timestamp" and hint.get("timezone") is False:
+        return pa.timestamp("us")
+    return _HINTED[hint["data_type"]]
+
+
+# dlt's data types.
+_HINTED = {
+    "bigint": pa.int64(),
+    "binary": pa.binary(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "decimal": pa.decimal128(38, 9),
+    "double": pa.float64(),
+    "json": pa.string(),
+    "text": pa.string(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "wei": pa.decimal128(38, 0),
+}
+
+
+@dataclass
+class _Source:
+    """What the parts of a fetched object need: dlt's state, rows per page; and what dlt says about columns."""
+
+    state: dict[str, Any]
+    limit: int
+    hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
 
 
 @dataclass
@@ -145,7 +207,7 @@ def _join(pages: list[_Page]) -> _Page:
     return _Page(sum(page.height for page in pages), columns)
 
 
-def _flatten(fetched: Any, state: dict[str, Any], limit: int) -> Iterator[dict[str, Any] | _Page]:
+def _flatten(fetched: Any, source: _Source) -> Iterator[dict[str, Any] | _Page]:
     """Yield dicts as they are, and frames as pages of at most `limit` rows."""
     if fetched is None:
         return
@@ -155,13 +217,13 @@ def _flatten(fetched: Any, state: dict[str, Any], limit: int) -> Iterator[dict[s
     if isinstance(fetched, pa.RecordBatch):
         fetched = pa.Table.from_batches([fetched])
     if isinstance(fetched, pa.Table):
-        for start in range(0, fetched.num_rows, limit):
-            yield _Page.of_arrow(fetched.slice(start, limit))
+        for start in range(0, fetched.num_rows, source.limit):
+            yield _Page.of_arrow(fetched.slice(start, source.limit))
         return
     for module, name, unpack in _UNPACK:
         # A library that is not loaded has made nothing; it is not imported for the question.
         if module in sys.modules and isinstance(fetched, getattr(sys.modules[module], name)):
-            fetched = unpack(fetched, state, limit)
+            fetched = unpack(fetched, source)
             break
     if not isinstance(fetched, Iterable) or isinstance(fetched, str | bytes | bytearray | memoryview):
         kind = f"{type(fetched).__module__}.{type(fetched).__qualname__}"
@@ -175,13 +237,13 @@ def _flatten(fetched: Any, state: dict[str, Any], limit: int) -> Iterator[dict[s
         if type(item) is dict or type(item) is _Page:
             yield item
         else:
-            yield from _flatten(item, state, limit)
+            yield from _flatten(item, source)
 
 
-def _pandas_pages(frame: Any, state: dict[str, Any], limit: int) -> Iterator[_Page]:
+def _pandas_pages(frame: Any, source: _Source) -> Iterator[_Page]:
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
-    return (_Page.of_pandas(frame.iloc[start : start + limit]) for start in range(0, len(frame), limit))
+    return (_Page.of_pandas(frame.iloc[start : start + source.limit]) for start in range(0, len(frame), source.limit))
 
 
 def _pandas_values(series: Any) -> Values:
@@ -196,11 +258,11 @@ def _pandas_values(series: Any) -> Values:
     return [None if missing else value for value, missing in zip(series.tolist(), series.isna(), strict=True)]
 
 
-def _polars_pages(frame: Any, state: dict[str, Any], limit: int) -> Iterator[pa.Table]:
+def _polars_pages(frame: Any, source: _Source) -> Iterator[pa.Table]:
     for name, kind in frame.schema.items():
         if str(kind) == "Object":  # polars would hand over the addresses of the objects
             raise _unreadable(name, "polars Object")
-    return (part.to_arrow() for part in frame.iter_slices(limit))
+    return (part.to_arrow() for part in frame.iter_slices(source.limit))
 
 
 def _unreadable(name: str, kind: object) -> SchemaMismatchError:
@@ -210,32 +272,52 @@ def _unreadable(name: str, kind: object) -> SchemaMismatchError:
     )
 
 
-def _source_rows(source: Any, state: dict[str, Any], limit: int) -> Iterator[Any]:
-    names = sorted(source.selected_resources)
+def _source_rows(dlt_source: Any, source: _Source) -> Iterator[Any]:
+    names = sorted(dlt_source.selected_resources)
     if len(names) == 1:
-        return _resource_rows(source.selected_resources[names[0]], state, limit)
-    example = (names or sorted(source.resources) or ["name"])[0]
+        return _resource_rows(dlt_source.selected_resources[names[0]], source)
+    example = (names or sorted(dlt_source.resources) or ["name"])[0]
     raise IngestionError(
         f"The dlt source selects {len(names)} resources, and a table is filled from one: {_listed(names)}.",
-        where=f"source `{source.name}`, resources {sorted(source.resources)}",
+        where=f"source `{dlt_source.name}`, resources {sorted(dlt_source.resources)}",
         fix=f'return `source.with_resources("{example}")`, and an ingestion for each of the others.',
     )
 
 
-def _resource_rows(resource: Any, state: dict[str, Any], limit: int) -> Iterator[Any]:
+def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
     """Open a resource on our state, without a pipeline: dlt keeps an injected state and writes into it."""
     from dlt.common.configuration.container import Container
     from dlt.common.pipeline import StateInjectableContext
 
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-    with Container().injectable_context(StateInjectableContext(state=state)):
-        return iter(resource)  # holds on to the state from here on
+    source.hints.update(hinted_columns(resource))
+    with Container().injectable_context(StateInjectableContext(state=source.state)):
+        rows = iter(resource)  # holds on to the state from here on
+    return map(_without_nan, rows) if _reads_csv(resource) else rows
 
+
+def _reads_csv(resource: Any) -> bool:
+    """Whether dlt's `read_csv` is where the rows come from: pandas has NaN for a cell without text."""
+    pipe = resource._pipe
+    while pipe is not None:
+        if any((getattr(step, "__module__", ""), getattr(step, "__name__", "")) == _READ_CSV for step in pipe.steps):
+            return True
+        pipe = pipe.parent
+    return False
+
+
+def _without_nan(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+_READ_CSV = ("dlt.sources.filesystem.readers", "_read_csv")
 
 # Where the class of a frame or a resource lives, and what gives its parts.
-_UNPACK: tuple[tuple[str, str, Callable[[Any, dict[str, Any], int], Iterator[Any]]], ...] = (
+_UNPACK: tuple[tuple[str, str, Callable[[Any, _Source], Iterator[Any]]], ...] = (
     ("polars", "DataFrame", _polars_pages),
-    ("polars", "LazyFrame", lambda frame, _, limit: frame.collect_batches(chunk_size=limit)),
+    ("polars", "LazyFrame", lambda frame, source: frame.collect_batches(chunk_size=source.limit)),
     ("pandas", "DataFrame", _pandas_pages),
     ("dlt.extract.source", "DltSource", _source_rows),
     ("dlt.extract.resource", "DltResource", _resource_rows),
@@ -245,8 +327,12 @@ _UNPACK: tuple[tuple[str, str, Callable[[Any, dict[str, Any], int], Iterator[Any
 class _Target:
     """The columns of the target, which grow under the additive policy, and where each comes from."""
 
-    def __init__(self, schema: pa.Schema | None, policy: Policy) -> None:
+    def __init__(
+        self, schema: pa.Schema | None, policy: Policy, inferred: set[str], hints: Mapping[str, pa.DataType]
+    ) -> None:
         self.policy = policy
+        self.inferred = inferred
+        self.hints = hints
         self.fields: dict[str, pa.Field] = {field.name: field for field in schema or ()}
         self.by_snake = {snake_case(name): name for name in reversed(self.fields)}
         self.sources: dict[str, str] = {}
@@ -294,6 +380,8 @@ class _Target:
                     fix="rename or leave out one of them before the rows are returned.",
                 )
             columns[column] = values
+            if column in self.inferred:
+                self._widen(column, values)
             grown_type, inner = grown(values, self.fields[column].type, name)
             if self.policy == "additive":
                 self.fields[column] = self.fields[column].with_type(grown_type)
@@ -315,12 +403,26 @@ class _Target:
                 f"A fetched column is called `{name}`, which gives no column name.",
                 fix="rename it before the rows are returned.",
             )
-        inferred = infer_type(values)
+        inferred = self.hints.get(column) or infer_type(values)
         if inferred is None:
             return None
         self.fields[column] = pa.field(column, inferred)
         self.by_snake[column] = column
+        self.inferred.add(column)
         return column
+
+    def _widen(self, column: str, values: Values) -> None:
+        """Make room for more digits; a hint of dlt is what the type is, or the load is refused."""
+        have = self.fields[column].type
+        hint = self.hints.get(column, have)
+        if kind_of(hint) != kind_of(have):
+            raise SchemaMismatchError(
+                f"dlt says that the column `{column}` is {hint}, and the table has it as {have}.",
+                fix="change the hint, declare the type that the table has with `iceberg_schema=`, or load into a new "
+                "table.",
+            )
+        wider = hint if grows(hint, have) else widened(values, have)
+        self.fields[column] = self.fields[column].with_type(wider)
 
 
 def _listed(names: Iterable[str]) -> str:

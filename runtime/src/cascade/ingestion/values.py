@@ -104,11 +104,12 @@ def _to_int(value: Any, target: pa.DataType) -> int:
 
 def _to_float(value: Any, target: pa.DataType) -> float:
     number = float(_number(value, target))
-    if isinstance(value, int) and int(number) != value:
-        raise BadValueError(value, target, "it would lose digits")
+    stored = number
     if target.bit_width == 32 and math.isfinite(number):
-        struct.pack("<f", number)  # refuses what is too large
-    return number
+        (stored,) = struct.unpack("<f", struct.pack("<f", number))  # refuses what is too large
+    if isinstance(value, int) and int(stored) != value:
+        raise BadValueError(value, target, "it would lose digits")
+    return stored
 
 
 def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
