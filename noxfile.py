@@ -110,6 +110,14 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Test the same with all kills, restarts and writers, on every mixture of catalog and storage: an hour or two."""
+    run = _environment(session, *SERVERS)
+    suites = ("tests/integration", "tests/runtime", "--on-servers", "--whole")
+    run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def stack(session: nox.Session) -> None:
     """Start the real servers and keep them until Ctrl+C, to look around."""
     run = _environment(session, *SERVERS)

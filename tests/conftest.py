@@ -19,6 +19,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run the behaviour suites of tests/runtime on PostgreSQL, S3 and Nessie instead of a folder",
     )
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="every step of the long loops of kills and restarts, and every mixture of catalog and storage",
+    )
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether loops of kills, restarts and writers go all their way; else a fixed part of it."""
+    return bool(request.config.getoption("--whole"))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from cascade.errors import CascadeError, ServiceError
 Settings = dict[str, str]
 OpenLake = Callable[[], BranchingCatalog]
 
-KILLS, RESTARTS, WRITERS = 20, 5, 2
+WRITERS = 2
 #: A restart is shorter than this by far; what takes longer hangs.
 SECONDS = 600
 
@@ -95,15 +95,16 @@ def _count(open_lake: OpenLake, done: Any) -> None:
 
 
 @pytest.mark.parametrize("server", ["nessie", "postgres", "s3", "trino"])
-def test_five_restarts_of_a_server_under_load_lose_and_double_nothing(
-    stack: Stack, settings: Settings, tmp_path: Path, server: str
+def test_restarts_of_a_server_under_load_lose_and_double_nothing(
+    stack: Stack, settings: Settings, tmp_path: Path, server: str, whole: bool
 ) -> None:
+    """Five with `--whole`."""
     open_lake = partial(open_with, settings, tmp_path)
     done, counted, acknowledged = event(), counter(), 0
     put(open_lake(), "dev", "raw.a", numbers(WRITERS * 1_000_000, WRITERS * 1_000_000))
     writers = [start(_append, open_lake, writer, done, counted) for writer in range(WRITERS)]
     others = [start(_promote, open_lake, done), start(_count, open_lake, done)]
-    for _ in range(RESTARTS):
+    for _ in range(5 if whole else 1):
         for _ in range(4 * WRITERS):
             assert counted.acquire(timeout=SECONDS), "the writers do not go on"
             acknowledged += 1
@@ -184,10 +185,12 @@ def _killed_at(project: Project, line: int, delay: float) -> bool:
     return False
 
 
-def test_twenty_kills_of_a_run_lose_and_double_nothing(project: Project, lake: BranchingCatalog) -> None:
+def test_kills_of_a_run_lose_and_double_nothing(project: Project, lake: BranchingCatalog, whole: bool) -> None:
+    """Twenty with `--whole`."""
+    kills = 20 if whole else 4
     chance, killed, promoted_upto = random.Random(20131231), 0, 0
     upto = project.root / "upto"
-    for number in range(1, 10 * KILLS):
+    for number in range(1, 10 * kills):
         upto.write_text(str(number))
         killed += _killed_at(project, chance.randint(1, 9), chance.uniform(0, 0.4))
         # Both tables moved together, or neither did.
@@ -197,9 +200,9 @@ def test_twenty_kills_of_a_run_lose_and_double_nothing(project: Project, lake: B
         assert {row["upto"] for row in guests} == {len(guests)} - {0}
         assert len(events) in (promoted_upto, number)
         promoted_upto = len(events)
-        if killed == KILLS:
+        if killed == kills:
             break
-    assert killed == KILLS
+    assert killed == kills
     done = project.cascade("run")
     assert done.returncode == 0, done.stderr
     assert ids(lake, MAIN, "raw.events") == ids(lake, MAIN, "raw.guests") == list(range(1, number + 1))

@@ -1,7 +1,8 @@
 """Fixtures of the runtime's tests: nothing of the developer's machine, and a lakehouse of every implementation.
 
 With `--on-servers` the behaviour suites run again on real servers. A test that opens a lakehouse by `lake` or
-`open_lake` runs on every implementation; a module that opens it from settings names those that its promises hold for:
+`open_lake` runs on Nessie, and on the embedded catalog: in PostgreSQL when it is about catalogs, with files on S3 when
+it is about files; with `--whole` on both. A module that opens it from settings names those that its promises hold for:
 
     pytestmark = pytest.mark.on_servers("nessie")
     pytestmark = pytest.mark.on_servers("nessie", shared=True)  # one lakehouse for all tests of the module
@@ -35,26 +36,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """With servers, leave out what does not need them and has run without."""
     if config.getoption("--on-servers"):
         here = Path(__file__).parent
-        out = [i for i in items if i.path.is_relative_to(here) and not _kinds_of(i.iter_markers, i.fixturenames)]  # type: ignore[attr-defined]
+        ours = [item for item in items if item.path.is_relative_to(here)]
+        out = [i for i in ours if not _kinds_of(i.iter_markers, i.fixturenames, i.path, config)]  # type: ignore[attr-defined]
         items[:] = [item for item in items if item not in out]
         config.hook.pytest_deselected(items=out)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.getoption("--on-servers"):
-        kinds = _kinds_of(metafunc.definition.iter_markers, metafunc.fixturenames)
+        definition = metafunc.definition
+        kinds = _kinds_of(definition.iter_markers, metafunc.fixturenames, definition.path, metafunc.config)
         if kinds:
             metafunc.parametrize("lake_kind", kinds, scope="module")
 
 
-def _kinds_of(markers: Callable[[str], Iterator[pytest.Mark]], fixtures: list[str]) -> list[str]:
+def _kinds_of(
+    markers: Callable[[str], Iterator[pytest.Mark]], fixtures: list[str], file: Path, config: pytest.Config
+) -> list[str]:
     """Return the implementations on servers that a test runs on."""
     from servers.lakes import KINDS
 
     named = next(markers("on_servers"), None)
     if named:
         return list(named.args)
-    return sorted(KINDS) if "open_lake" in fixtures else []
+    if "open_lake" not in fixtures:
+        return []
+    if config.getoption("--whole"):
+        return sorted(KINDS)
+    # Catalogs differ by their database, all else by where files are; each mixture of both is for `--whole`.
+    return ["nessie", "postgresql" if file.stem.startswith("test_catalog") else "s3"]
 
 
 @pytest.fixture(scope="module")

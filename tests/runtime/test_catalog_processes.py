@@ -1,8 +1,9 @@
 """The promises of a catalog to several processes: writers take turns, one promoter wins, a kill tears nothing."""
 
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,24 +15,31 @@ from cascade.errors import CatalogError, LeaseHeldError, PromotionConflictError
 
 OpenLake = Callable[[], BranchingCatalog]
 
-PROCESSES, APPENDS = 8, 25
+PROCESSES = 8
 
 
-def _append_often(open_lake: OpenLake, together: Any, number: int) -> None:
+@pytest.fixture
+def stride(whole: bool) -> int:
+    """How many steps lie between two kills: none is left out with `--whole`."""
+    return 1 if whole else 4
+
+
+def _append_often(open_lake: OpenLake, together: Any, numbers: range) -> None:
     lake = open_lake()
     together.wait()
-    for n in range(APPENDS):
-        put(lake, "dev", "raw.a", [{"id": number * APPENDS + n}])
+    for n in numbers:
+        put(lake, "dev", "raw.a", [{"id": n}])
 
 
-def test_no_append_of_eight_processes_is_lost_or_doubled(open_lake: OpenLake) -> None:
+def test_no_append_of_eight_processes_is_lost_or_doubled(open_lake: OpenLake, whole: bool) -> None:
     """PyIceberg's own retries would leave 151 of 200."""
+    each = 25 if whole else 6
     together = barrier(PROCESSES)
-    processes = [start(_append_often, open_lake, together, n) for n in range(PROCESSES)]
-    assert finish(processes) == [0] * PROCESSES
+    parts = [range(n * each, (n + 1) * each) for n in range(PROCESSES)]
+    assert finish([start(_append_often, open_lake, together, part) for part in parts]) == [0] * PROCESSES
     lake = open_lake()
-    assert ids(lake, "dev", "raw.a") == list(range(PROCESSES * APPENDS))
-    assert len(lake.load("raw.a", lake.pointers("dev")["raw.a"]).snapshots()) == PROCESSES * APPENDS
+    assert ids(lake, "dev", "raw.a") == list(range(PROCESSES * each))
+    assert len(lake.load("raw.a", lake.pointers("dev")["raw.a"]).snapshots()) == PROCESSES * each
 
 
 def _merge_often(open_lake: OpenLake, together: Any, number: int) -> None:
@@ -146,7 +154,15 @@ def _append_ten(lake: BranchingCatalog) -> object:
     return put(lake, "fix", "raw.b", numbers(10, 19))
 
 
-def test_a_process_killed_anywhere_in_a_promotion_leaves_main_whole(open_lake: OpenLake) -> None:
+def _killed_everywhere(open_lake: OpenLake, stride: int, work: Callable[[BranchingCatalog], object]) -> Iterator[None]:
+    """Kill a process at every step of its work, or at every so many; yield after each, until one comes to its end."""
+    for number in itertools.count(1, stride):
+        if finish([start(_die_at_step, open_lake, number, work)]) != [-signal.SIGKILL]:
+            return
+        yield
+
+
+def test_a_process_killed_anywhere_in_a_promotion_leaves_main_whole(open_lake: OpenLake, stride: int) -> None:
     lake = open_lake()
     lake.create("dev")
     promoted(lake, "raw.a", numbers(1, 1))
@@ -155,8 +171,8 @@ def test_a_process_killed_anywhere_in_a_promotion_leaves_main_whole(open_lake: O
     before, log = lake.pointers(MAIN), lake.log()
     after = before | lake.pointers("fix")
     killed = 0
-    while finish([start(_die_at_step, open_lake, killed + 1, _merge_fix)]) == [-signal.SIGKILL]:
-        killed += 1
+    for _ in _killed_everywhere(open_lake, stride, _merge_fix):
+        killed += stride
         # All tables or none, and the log knows; on a server what follows the merge are requests of their own.
         assert (lake.pointers(MAIN), len(lake.log()) - len(log)) in [(before, 0), (after, 1)]
     assert killed > 5
@@ -165,13 +181,13 @@ def test_a_process_killed_anywhere_in_a_promotion_leaves_main_whole(open_lake: O
     assert lake.changes("fix") == []
 
 
-def test_a_process_killed_anywhere_in_a_write_leaves_the_branch_whole(open_lake: OpenLake) -> None:
+def test_a_process_killed_anywhere_in_a_write_leaves_the_branch_whole(open_lake: OpenLake, stride: int) -> None:
     lake = open_lake()
     put(lake, "fix", "raw.b", numbers(1, 1))
     before = lake.pointers("fix")
     killed = 0
-    while finish([start(_die_at_step, open_lake, killed + 1, _append_ten)]) == [-signal.SIGKILL]:
-        killed += 1
+    for _ in _killed_everywhere(open_lake, stride, _append_ten):
+        killed += stride
         assert lake.pointers("fix") == before
     assert killed > 3
     assert ids(lake, "fix", "raw.b") == [1, *range(10, 20)]
