@@ -84,3 +84,21 @@ def test_a_diff_is_what_the_branch_changed_since_it_was_created(
     assert names("dev", "main") == [("raw.a", "changed"), ("raw.b", "created"), ("raw.c", "dropped")]
     lake.create("idle")
     assert cascade("branch", "diff", "idle").out == "idle has not changed since it was created from main.\n"
+
+
+# --- config show ------------------------------------------------------------------------------------------
+
+
+def test_an_operator_sees_which_server_is_used_and_no_password(
+    cascade: Command, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASCADE_CATALOG_URL", "postgresql://ada:guess%40me@db.example:5432/cascade?sslpassword=guess")
+    monkeypatch.setenv("CASCADE_MARTS_URL", "postgresql://db.example/marts?password=guess&sslmode=require")
+    monkeypatch.setenv("CASCADE_NESSIE_TOKEN", "guess")
+    said = cascade("config", "show", "--json")
+    shown = {row["name"]: row["value"] for row in json.loads(said.out)}
+    assert "guess" not in said.out
+    assert shown["catalog_url"] == "postgresql://ada:***@db.example:5432/cascade?sslpassword=***"
+    assert shown["marts_url"] == "postgresql://db.example/marts?password=***&sslmode=require"
+    assert shown["nessie_token"] == "**********"
+    assert shown["dagster_url"] == "None"

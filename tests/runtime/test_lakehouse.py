@@ -80,6 +80,8 @@ def test_a_branch_is_made_by_the_first_write_and_main_is_read_until_then(setting
     lakehouse = Lakehouse(settings, "fix")
     promoted(lakehouse.lake, "raw.a", numbers(1, 2))
     assert (lakehouse.ref, lakehouse.query("SELECT count(*) AS n FROM raw.a").to_pylist()) == (MAIN, [{"n": 2}])
+    assert len(lakehouse.table("raw.a").scan().to_arrow()) == 2
+    assert not lakehouse.lake.exists("fix")
     lakehouse.ensure_branch()
     assert lakehouse.ref == "fix"
 

@@ -19,6 +19,7 @@ __all__ = [
     "ServiceError",
     "TransformError",
     "UsageError",
+    "count",
 ]
 
 
@@ -117,3 +118,8 @@ class QueryError(CascadeError):
 
 class TransformError(CascadeError):
     """The dbt project is missing or cannot be parsed."""
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number of things in words, such as `1 row` or `2,000 rows`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

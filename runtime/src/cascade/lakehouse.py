@@ -131,7 +131,7 @@ class Lakehouse:
         return sorted(self.lake.pointers(self.ref))
 
     def table(self, name: str) -> Table:
-        """Open a table, for reading and for commits to the branch.
+        """Open a table; for commits call `ensure_branch` first, without a branch it is the one of `main`.
 
         Args:
             name: `namespace.table`.
@@ -139,7 +139,7 @@ class Lakehouse:
         Raises:
             pyiceberg.exceptions.NoSuchTableError: There is no such table.
         """
-        return self.lake.catalog(self.ensure_branch()).load_table(name)
+        return self.lake.catalog(self.ref).load_table(name)
 
     def head(self, name: str) -> int | None:
         """Return the id of a table's newest snapshot; `None` without the table or without a snapshot."""

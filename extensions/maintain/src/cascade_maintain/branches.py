@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, drop_leftovers
-from cascade.errors import BranchNotFoundError, CascadeError
+from cascade.errors import BranchNotFoundError, CascadeError, count
 from cascade.lakehouse import BRANCH_TAG, branch_of_run, is_run_branch
 
 if TYPE_CHECKING:
@@ -228,4 +228,4 @@ def _discard(path: Path) -> None:
 
 def _days(age: dt.timedelta) -> str:
     hours = age.total_seconds() / 3600
-    return f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours"
+    return count(round(hours / 24), "day") if hours >= 48 else count(round(hours), "hour")

@@ -9,7 +9,7 @@ from functools import partial
 
 from cascade.cli.output import json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
-from cascade.errors import LeaseHeldError
+from cascade.errors import LeaseHeldError, count
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 
 __all__ = ["maintain"]
@@ -128,7 +128,7 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
             rows = [(name, len(sizes), sum(sizes) / 1e6) for name, sizes in sorted(tables.items())]
             print_table(["table", "files", "MB"], rows)
         say(
-            f"{'Would remove' if dry_run else 'Removed'} {len(done.removed):,} files, {size / 1e6:,.1f} MB; "
+            f"{'Would remove' if dry_run else 'Removed'} {count(len(done.removed), 'file')}, {size / 1e6:,.1f} MB; "
             f"{done.needed:,} are needed, {done.young:,} too young to tell."
         )
         for path in done.missing[:10]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import CatalogError
+from cascade.errors import CatalogError, count
 from cascade_maintain.marks import Marks
 from cascade_maintain.warehouse import StoredFile, Warehouse, in_threads, open_warehouse
 
@@ -77,7 +77,7 @@ def collect_files(
     _mark(lake, marks, found.since)
     tell("marked", f"{len(marks.paths):,} needed files")
     candidates = _candidates(warehouse, marks, found)
-    tell("listed", f"{len(candidates):,} files that nothing needs")
+    tell("listed", f"{count(len(candidates), 'file')} that nothing needs")
     if dry_run:
         states, others = _garbage(candidates, marks)
         found.removed = states + others
@@ -158,4 +158,4 @@ def _remove(warehouse: Warehouse, files: list[StoredFile], found: Collection, te
         else:
             found.removed.append(file)
         if len(found.removed) % 10_000 == 0 and found.removed:
-            tell("removed", f"{len(found.removed):,} files")
+            tell("removed", count(len(found.removed), "file"))

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from cascade.config import Settings
+from cascade.errors import count
 from cascade.lakehouse import Lakehouse
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 from cascade_maintain.branches import clean_branches, unfinished_since
@@ -50,10 +51,12 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
             tell=lambda event, subject: context.log.info(f"{event} {subject}"),
         )
         size = sum(file.size for file in done.removed)
-        context.log.info(f"Removed {len(done.removed):,} files, {size / 1e6:,.1f} MB; {done.needed:,} are needed")
+        context.log.info(
+            f"Removed {count(len(done.removed), 'file')}, {size / 1e6:,.1f} MB; {done.needed:,} are needed"
+        )
         failed = [f"{path}: {problem}" for path, problem in done.failed.items()]
         if problems := cleaned.problems + failed:
-            raise dg.Failure(f"{len(problems):,} problems, such as {problems[0]}", allow_retries=False)
+            raise dg.Failure(f"{count(len(problems), 'problem')}, such as {problems[0]}", allow_retries=False)
 
     @dg.job(name="cascade_maintenance", description="Keeps the lakehouse from growing for ever.")
     def cascade_maintenance() -> None:

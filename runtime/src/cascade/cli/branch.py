@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_catalog
-from cascade.cli.output import answer, count, json_option, print_json, print_table, progress, say
+from cascade.cli.output import answer, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
 from cascade.config import Settings, load_settings
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, count
 
 __all__ = ["branch"]
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from cascade.cli.style import click
 from cascade.errors import CascadeError
 
-__all__ = ["answer", "complain", "count", "fail", "json_option", "print_json", "print_table", "progress", "say"]
+__all__ = ["answer", "complain", "fail", "json_option", "print_json", "print_table", "progress", "say"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
@@ -30,11 +30,6 @@ def answer(as_json: bool, document: object, text: str) -> None:
         print_json(document)
     else:
         say(text)
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number of things in words, such as `1 row` or `2,000 rows`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def complain(title: str, rest: str, lines: Iterable[str] = ()) -> None:

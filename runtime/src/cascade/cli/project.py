@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from cascade.cli.output import complain, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
 from cascade.config import PROJECT_DIR_VARIABLE, load_settings, setting_sources
+from cascade.errors import count
 
 if TYPE_CHECKING:
     from cascade.framework.validate import Inspection
@@ -41,8 +45,8 @@ def validate(all_engines: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        say(f"{len(found.assets)} assets: {', '.join(found.assets)}")
-        say(f"{len(found.checks)} checks, {sum(check['blocking'] for check in found.checks)} of them blocking")
+        say(f"{count(len(found.assets), 'asset')}: {', '.join(found.assets)}")
+        say(f"{count(len(found.checks), 'check')}, {sum(check['blocking'] for check in found.checks)} of them blocking")
         _print_inspection(found, elsewhere, strict=all_engines)
     sys.exit(1 if found.problems or (all_engines and elsewhere) else 0)
 
@@ -56,12 +60,12 @@ def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bo
             say(f"  {skipped}")
     if elsewhere:
         engine = {"embedded": "DuckDB (embedded)", "lakehouse": "Trino (lakehouse)"}[elsewhere[0].engine]
-        places = "1 place" if len(elsewhere) == 1 else f"{len(elsewhere)} places"
+        places = count(len(elsewhere), "place")
         click.echo(click.style(f"\n{places} not the same on {engine}:", fg="red" if strict else "yellow"), err=strict)
         for finding in elsewhere:
             click.echo(f"  {problem_text(finding)}", err=strict)
     if found.problems:
-        complain(f"\n{len(found.problems)} problems:", "", found.problems)
+        complain(f"\n{count(len(found.problems), 'problem')}:", "", found.problems)
     elif not (elsewhere and strict):
         say("No problems.")
 
@@ -98,7 +102,7 @@ def show(as_json: bool) -> None:
     rows = [
         {
             "name": name,
-            "value": str(getattr(settings, name)),
+            "value": _shown(getattr(settings, name)),
             "source": origins[name],
             "description": field.description,
         }
@@ -108,3 +112,11 @@ def show(as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(["setting", "value", "from", "meaning"], [list(row.values()) for row in rows])
+
+
+def _shown(value: object) -> str:
+    """Return a setting as text; of an address only the passwords are secret."""
+    secret = value.get_secret_value() if isinstance(value, SecretStr) else ""
+    if "://" in secret:
+        return re.sub(r"(?i)(\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:@/]*):.*@", r"\1:***@", secret))
+    return str(value)

@@ -8,6 +8,7 @@ from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, say
 from cascade.cli.style import click
 from cascade.config import load_settings
+from cascade.errors import count
 
 __all__ = ["query"]
 
@@ -38,7 +39,7 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
         return
     print_table(rows.column_names, [list(row.values()) for row in rows.slice(0, _SHOWN).to_pylist()])
     more = rows.num_rows - _SHOWN
-    say(f"\n{rows.num_rows:,} rows" + (f", the first {_SHOWN:,} are shown" if more > 0 else ""))
+    say(f"\n{count(rows.num_rows, 'row')}" + (f", the first {_SHOWN:,} are shown" if more > 0 else ""))
 
 
 def _without_nan(rows: list[dict[str, object]]) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
 from cascade.catalog import LogEntry
+from cascade.errors import count
 
 __all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
 
@@ -119,7 +120,7 @@ class Watcher:
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         rows = metadata.get("dagster/row_count")
         self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
-        self._tell("materialized", f"{asset}, {rows:,} rows" if isinstance(rows, int) else asset)
+        self._tell("materialized", f"{asset}, {count(rows, 'row')}" if isinstance(rows, int) else asset)
 
     def _checked(self, event: dg.DagsterEvent) -> None:
         found = event.asset_check_evaluation_data
