@@ -540,6 +540,12 @@ def test_two_names_that_fall_on_one_column_are_refused(fetched: object, schema: 
         _batches(fetched, schema)
 
 
+def test_columns_of_cascade_in_the_rows_of_another_table_are_left_out() -> None:
+    rows = {"id": 1, "name": "a", "_cascade_ingested_at": NOON, "_cascade_partition": "x"}
+    assert _rows([rows]) == ROWS[:1]
+    assert _rows(pa.Table.from_pylist([rows]), None) == ROWS[:1]
+
+
 def test_strict_names_every_column_that_the_table_does_not_have() -> None:
     with pytest.raises(SchemaMismatchError, match="`more`, `andMore`") as caught:
         _batches([{"id": 1, "more": 2}, {"andMore": 3}])

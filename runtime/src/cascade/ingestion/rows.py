@@ -364,6 +364,8 @@ class _Target:
         columns: dict[str, Values] = {}
         extra: list[str] = []
         for name, values in page.columns:
+            if name.startswith("_cascade_"):  # rows of another table of ours; this one gets its own
+                continue
             if not isinstance(values, list) and (kind := strange(values.type)):
                 raise _unreadable(name, kind)
             column = name if name in self.fields else self.by_snake.get(snake_case(name))
