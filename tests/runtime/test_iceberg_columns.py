@@ -89,6 +89,13 @@ def test_a_type_that_cannot_become_the_other_is_refused_and_nothing_is_written(l
     assert lake.pointers("dev") == before
 
 
+def test_a_required_column_becomes_optional_when_it_is_declared_so(lake: BranchingCatalog) -> None:
+    for required, rows in ((True, ab((1, "x"))), (False, ab((2, None))), (True, ab((3, "y")))):
+        schema = Schema(NestedField(1, "a", LongType()), NestedField(2, "b", StringType(), required=required))
+        put(lake, "dev", T, rows, schema=schema)
+    assert read(lake, "dev", T) == ab((1, "x"), (2, None), (3, "y"))
+
+
 def test_an_exact_write_loses_columns_and_takes_over_types(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, [{"id": 1, "gone": "x", "changed": 5}])
     put(lake, "dev", T, [{"id": 2, "changed": "text"}], "replace", exact=True)
@@ -122,6 +129,7 @@ VALUES: dict[str, pa.Array] = {
     "emoji": pa.array(["🌦️ it's", "x" * 1_000_000]),
     "bool": pa.array([True, None]),
     "float": pa.array([float("inf"), -0.0]),
+    "last_before_surrogates": pa.array(["x" * 15 + "\ud7ff" + "y", None]),
 }
 
 

@@ -467,3 +467,9 @@ def test_an_undeclared_column_widens_with_the_data_and_old_rows_are_kept(lake: L
         [2, *large],
         [3, *large],
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.struct([("a", pa.int64())])], ids=str)
+def test_a_key_that_cannot_be_compared_is_refused_at_the_first_load(lake: Lake, kind: pa.DataType) -> None:
+    rows = pa.table({"id": pa.array([[1]] if pa.types.is_list(kind) else [{"a": 1}], kind), "n": [1]})
+    assert "which cannot be a key" in lake.fail(everything(rows, unique_key="id"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 from pyiceberg.io import FileIO, OutputFile
+from pyiceberg.io.fileformat import DataFileStatistics
 from pyiceberg.io.pyarrow import (
     ParquetFormatWriter,
     _determine_partitions,
@@ -103,6 +104,16 @@ class _ParquetWriter(ParquetFormatWriter):
         super().__init__(output, schema, {**properties, **none})
         paths = parquet_path_to_id_mapping(schema)
         self._parquet_writer_kwargs["write_statistics"] = [path for path in paths if paths[path] not in floats]
+
+    def close(self) -> DataFileStatistics:
+        """Close the file. A text whose upper bound PyIceberg cannot make has none: U+D7FF has no next character."""
+        statistics = super().close()
+        for column in statistics.column_aggregates.values():
+            try:
+                column.max_as_bytes()
+            except UnicodeEncodeError:
+                column.current_max = None
+        return statistics
 
 
 @dataclass

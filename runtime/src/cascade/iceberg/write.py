@@ -391,8 +391,13 @@ def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schem
             for name in gone:
                 update.delete_column(name)
                 del have[name]
+    optional = {f.name for f in schema.fields if not f.required}
+    if loose := [f.name for f in current.fields if f.required and f.name in optional - gone]:
+        with transaction.update_schema() as update:
+            for name in loose:
+                update.make_column_optional(name)
     if same >= wanted.keys():
-        return bool(gone)
+        return bool(gone or loose)
     # A column whose own type already holds the declared one stays as it is, such as int in a long.
     wider = {("int", "long"), ("float", "double")}
     fields = [f for f in schema.fields if (str(f.field_type), str(have.get(f.name))) not in wider]

@@ -259,6 +259,12 @@ class _Rows:
                 where=f"table {self.plan.table}, columns {', '.join(rows.column_names)}",
                 fix="return it, or name another column in unique_key, partition_column or order_by.",
             )
+        if nested := [name for name in self.plan.key if pa.types.is_nested(rows[name].type)]:
+            raise IngestionError(
+                f"`{nested[0]}` is a {rows[nested[0]].type}, which cannot be a key.",
+                where=f"table {self.plan.table}, unique_key",
+                fix="name another column in unique_key, or return the value as text.",
+            )
         reasons: dict[int, list[str]] = {}
         if self.plan.validate and self.plan.contract is not None:
             reasons = self.plan.contract.check(rows)
