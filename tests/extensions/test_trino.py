@@ -1,8 +1,10 @@
 """The promises of `cascade_lakehouse.trino` that need no Trino: names, statements, types, what servers can do wrong."""
 
+import contextlib
 import datetime as dt
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,7 @@ from pydantic import SecretStr
 
 from cascade.config import Settings
 from cascade.errors import QueryError, ServiceError
+from cascade.framework.launch import materialize
 from cascade_lakehouse.trino import server as trino_server
 from cascade_lakehouse.trino.arrow import to_arrow
 from cascade_lakehouse.trino.catalogs import catalog_name
@@ -299,6 +302,67 @@ def test_a_server_that_is_not_there_is_given_up_soon(stub: Callable[..., Stub]) 
     gone.close()
     with pytest.raises(ServiceError, match="Trino does not answer: Connection refused"):
         connect(gone.url).read("SELECT 1")
+
+
+def _seconds(ask: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with pytest.raises(ServiceError, match="does not answer"):
+        ask()
+    return time.monotonic() - began
+
+
+def test_a_server_that_is_gone_for_good_is_waited_for_once(
+    stub: Callable[..., Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each step of a run; and again when it has been back."""
+    monkeypatch.setattr(trino_server, "_PATIENCE", 0.6)
+    there = stub(info=[info()], statement=[rows(1), *[(503, b"")] * 9, rows(1), (503, b"")])
+    server = connect(there.url)
+    server.read("SELECT 1")
+    assert _seconds(lambda: server.read("SELECT 1")) > 0.1
+    asked = len(there.asked)
+    assert _seconds(lambda: server.read("SELECT 1")) < 0.3
+    assert len(there.asked) == asked + 1
+    while True:
+        with contextlib.suppress(ServiceError):
+            server.read("SELECT 1")
+            break
+    assert _seconds(lambda: server.read("SELECT 1")) > 0.1
+
+
+def test_at_the_start_of_a_run_a_server_may_take_as_long_as_a_restart(stub: Callable[..., Stub]) -> None:
+    """And it is said once what is waited for."""
+    told: list[str] = []
+    there = stub(info=[*[(503, b"")] * 3, info()])
+    connect(there.url).wait(told.append)
+    assert told == ["Trino, which does not answer: HTTP 503"]
+
+
+_WORKFLOW = """
+from pathlib import Path
+from cascade.ingestion import cascade_ingestion, none
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def first():
+    Path("loaded").touch()
+    return [{"id": 1}]
+"""
+
+
+def test_a_run_asks_for_trino_before_it_loads_anything(
+    stub: Callable[..., Stub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows/loads.py").write_text(_WORKFLOW)
+    gone, told = stub(info=[info()]), []
+    gone.close()
+    settings = Settings(project_dir=tmp_path, engine="lakehouse", trino_url=gone.url)
+    with pytest.raises(ServiceError, match="Trino does not answer: Connection refused"):
+        materialize(settings, ["first"], tell=lambda *what: told.append(what))
+    assert told == [("waiting for", "Trino, which does not answer: Connection refused")]
+    assert not (tmp_path / "loaded").exists()
 
 
 def test_a_password_is_never_sent_without_encryption_nor_shown(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -19,8 +21,9 @@ from postgres_support import Postgres
 
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
-from cascade.framework.launch import open_instance
+from cascade.framework.launch import open_instance, run_pipeline
 from cascade.framework.storage import SqliteEvents
+from cascade_lakehouse.postgres import server
 from cascade_lakehouse.postgres import storage as postgres_storage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +123,76 @@ def test_a_server_that_restarted_is_used_again(on_postgres: Settings, postgres_s
         postgres_server.server.restart()
         assert dg.materialize([thing], instance=instance).success
         assert materialized(instance) == 2
+
+
+@pytest.fixture
+def going(
+    on_postgres: Settings, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """What ends the server; it is back after the test, in which nobody waits for it for a minute."""
+    with open_instance(on_postgres):
+        patience = server._patience_with("127.0.0.1", postgres_server.port)
+        monkeypatch.setattr(patience, "seconds", 0.6)
+        yield postgres_server.server.stop
+        postgres_server.server.start()
+
+
+def test_a_server_that_is_gone_is_told_in_a_sentence_and_waited_for_once(
+    on_postgres: Settings, going: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dagster alone tells of five attempts, each time that it asks, and then of a function of its own."""
+    with open_instance(on_postgres) as instance:
+        instance.get_runs()
+        going()
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(ServiceError, match="PostgreSQL cannot be used: nobody listens there") as caught:
+                instance.get_runs()
+            took.append(time.monotonic() - began)
+    assert "`dagster_url`" in str(caught.value)
+    assert took[0] > 0.4
+    assert max(took[1:]) < 0.4
+    assert not caplog.records
+
+
+_WORKFLOW = """
+from pathlib import Path
+import time
+from cascade.ingestion import cascade_ingestion, none
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def first():
+    Path("asks").touch()
+    while Path("asks").exists():
+        time.sleep(0.02)
+    return [{"id": 1}]
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def second():
+    return [{"id": 1}]
+"""
+
+
+def test_a_run_whose_server_goes_for_good_ends_with_a_sentence_and_its_summary(
+    project: Path, on_postgres: Settings, going: Callable[[], None]
+) -> None:
+    (project / "workflows").mkdir()
+    (project / "workflows/loads.py").write_text(_WORKFLOW)
+    asked = threading.Thread(target=lambda: (_until(project / "asks"), going(), (project / "asks").unlink()))
+    asked.start()
+    outcome = run_pipeline(on_postgres, tell=lambda *_: None)
+    asked.join()
+    assert not outcome.success
+    assert outcome.promotion is None
+    (said,) = outcome.failures
+    assert "PostgreSQL cannot be used: nobody listens there" in said
+    assert "`dagster_url`" in said
+
+
+def _until(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.02)
 
 
 def test_a_project_of_before_keeps_its_sqlite(project: Path) -> None:

@@ -152,13 +152,33 @@ def test_a_commit_whose_answer_stays_lost_is_reported_and_its_files_are_kept(
 ) -> None:
     lake = open_by()
     lake.create("dev")
-    monkeypatch.setattr(lake._client, "_patience", 0.5)
+    monkeypatch.setattr(lake._client._patience, "seconds", 0.5)
     way.lose = lambda method, path: method == "POST" or "history" in path
     with pytest.raises(ServiceError, match="Nessie does not answer") as caught:
         _put(lake)
     assert "CASCADE_NESSIE_URL" in caught.value.fix
     way.lose = lambda method, path: False
     assert _rows(lake, "dev") == [1, 2]  # it had landed, and nobody deleted its files
+
+
+def test_a_server_that_is_gone_for_good_is_waited_for_once(
+    way: Proxy, open_by: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all that a process opens, as a run does in each of its steps; and again when the server has been back."""
+    lake = open_by()
+    monkeypatch.setattr(lake._client._patience, "seconds", 0.5)
+    for _ in range(2):
+        way.lose = lambda method, path: True
+        took = []
+        for ask in (lake.branches, lake.branches, open_by):
+            began = time.monotonic()
+            with pytest.raises(ServiceError, match="Nessie does not answer"):
+                ask()
+            took.append(time.monotonic() - began)
+        assert took[0] > 0.3
+        assert max(took[1:]) < 0.3
+        way.lose = lambda method, path: False
+        lake.branches()
 
 
 # --- a promotion in between, which brings the branch to where `main` stands --------------------------------

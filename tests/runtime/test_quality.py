@@ -14,6 +14,7 @@ from lake_support import settings_in
 from quality_support import WEATHER, run_check, run_checks, values_of, write_rows
 
 from cascade.config import Settings
+from cascade.errors import ServiceError
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
 from cascade.quality import (
     Check,
@@ -107,6 +108,16 @@ def test_a_function_without_checks_is_the_check(
     assert evaluation.passed is passed
     assert (said or "") in (evaluation.description or "")
     assert values_of(evaluation)[SNAPSHOT_METADATA] == str(weather.head("raw.weather"))
+
+
+def test_a_server_that_does_not_answer_is_no_verdict_on_the_rows(weather: Lakehouse) -> None:
+    """The step fails; nothing is said of the check, which the gate then misses."""
+
+    @cascade_quality(asset="raw.weather")
+    def away() -> bool:
+        raise ServiceError("Trino does not answer.")
+
+    assert run_checks(weather, away) == {}
 
 
 def test_with_checks_the_function_is_never_called(weather: Lakehouse) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import BranchingCatalog
+from cascade.config import Settings
 from cascade.engine import duckdb
 from cascade.engine.duckdb import register_table, register_tables
 from cascade.engine.states import show
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "await_engine",
     "branch_environment",
     "delete_branch",
     "drop_leftovers",
@@ -91,6 +93,20 @@ def branch_environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[st
     """
     found: dict[str, str] = _engine(lake).environment(lake, ref, namespaces)
     return found
+
+
+def await_engine(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Wait for an engine that is a server, before work begins that would be lost without it.
+
+    Args:
+        settings: The project's settings.
+        tell: Told what is waited for.
+
+    Raises:
+        ServiceError: It cannot be used.
+    """
+    if settings.engine != "embedded":
+        load_extension("cascade.engines", settings.engine, "engine").await_ready(settings, tell)
 
 
 def delete_branch(lake: BranchingCatalog, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
+from cascade.engine import await_engine
 from cascade.errors import TransformError
 from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
@@ -119,6 +120,9 @@ def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:
     def open_lakehouse(context: dg.InitResourceContext) -> Lakehouse:
         if context.run is None:
             return Lakehouse(settings, settings.branch)
+        log = context.log
+        assert log is not None  # each run has one
+        await_engine(settings, lambda what: log.info(f"Waiting for {what}"))
         branch = branch_of_run(context.run, settings)
         if BRANCH_TAG not in context.run.tags and not is_run_branch(branch) and context.instance is not None:
             # It came from the settings of this process; whoever promotes it may have others.

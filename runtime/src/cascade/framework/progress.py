@@ -101,7 +101,7 @@ class Watcher:
             seconds = time.monotonic() - self._started.get(step, time.monotonic())
             self._outcome.seconds[step] = round(seconds, 2)
             if kind is dg.DagsterEventType.STEP_FAILURE:
-                self._outcome.failures.append(f"{step}: {failure_text(event, self._root)}")
+                self._failed(step, failure_text(event, self._root))
                 self._tell("failed", step)
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
             error = event.step_retry_data.error
@@ -111,6 +111,15 @@ class Watcher:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._checked(event)
+
+    def _failed(self, step: str, why: str) -> None:
+        """Say once what let several steps fail, such as a server that is gone."""
+        failures = self._outcome.failures
+        for number, told in enumerate(failures):
+            if told.endswith(f": {why}"):
+                failures[number] = f"{told.removesuffix(why)[:-2]}, {step}: {why}"
+                return
+        failures.append(f"{step}: {why}")
 
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
-from cascade.errors import CascadeError, DefinitionError
+from cascade.errors import CascadeError, DefinitionError, ServiceError
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA
 from cascade.quality.checks import accepted_values, custom_sql, in_range, matches, not_null, unique
 from cascade.quality.model import (
@@ -158,7 +158,10 @@ def _require_function(function: _Function, table: str, *, allowed: Sequence[str]
 
 
 def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCheckResult:
-    """Run one check; whatever it raises becomes its failed result, so that the others keep theirs."""
+    """Run one check; what it raises becomes its failed result, so that the others keep theirs.
+
+    A server that does not answer says nothing about the rows: the step fails instead.
+    """
     evidence: dict[str, Any] = {BRANCH_METADATA: scope.lakehouse.branch}
     found: Outcome | dg.AssetCheckResult
     try:
@@ -168,6 +171,8 @@ def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCh
         evidence[SNAPSHOT_METADATA] = str(head)
         missing = _missing(scope) if head is None else None
         found = missing or check.evaluate(scope)
+    except ServiceError:
+        raise
     except CascadeError as error:
         what = " ".join(error.what.split("\nLINE ")[0].split())
         fix = error.fix.replace("correct the SQL.", "correct the check.")  # a built-in check's SQL is ours

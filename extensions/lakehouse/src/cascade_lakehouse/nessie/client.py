@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import requests
 
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, ServiceError
+from cascade_lakehouse.patience import Patience
 
 __all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere"]
 
@@ -22,8 +24,7 @@ NO_ANCESTOR = "2e1cfa82b035c26cbbbdae632cea070514eb8b773f616aaeaf668e2f0be8f10d"
 _COMMIT_ID = "cascade.commit"
 
 _TIMEOUT = (5, 60)  # seconds to connect, to answer
-# A server that was there once is restarting; one that never was has a wrong address.
-_FIRST_PATIENCE, _PATIENCE = 3.0, 60.0
+_PATIENCE, _FIRST_PATIENCE = 60.0, 3.0
 _TRY_AGAIN = (429, 500, 502, 503, 504)
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
 
@@ -72,7 +73,7 @@ class NessieClient:
         # Given with each request: the environment's REQUESTS_CA_BUNDLE would win over the session's.
         self._verify = str(settings.ca_path) if settings.ca_path else True
         self._token_until = 0.0
-        self._patience = _FIRST_PATIENCE
+        self._patience = _patience_with(self._url)
         version = self.get("config").get("maxSupportedApiVersion", 0)
         if version < 2:
             raise ServiceError(
@@ -80,7 +81,6 @@ class NessieClient:
                 where=self._where,
                 fix="use Nessie 0.99 or later.",
             )
-        self._patience = _PATIENCE
 
     def get(self, *path: str, **params: Any) -> Json:
         """Read a document.
@@ -220,12 +220,12 @@ class NessieClient:
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
         """Try again while there is no answer, for as long as a restart of the server takes."""
-        until, pause = time.monotonic() + self._patience, 0.1
+        pause = 0.1
         while True:
             try:
                 return attempt()
             except _Lost as error:
-                if time.monotonic() + pause > until:
+                if not self._patience.lasts(pause):
                     raise ServiceError(
                         f"Nessie does not answer: {error}",
                         where=self._where,
@@ -262,6 +262,7 @@ class NessieClient:
     def _read(self, answer: requests.Response) -> Json:
         if answer.status_code in _TRY_AGAIN:
             raise _Lost(f"HTTP {answer.status_code}")
+        self._patience.answered()
         if answer.status_code in (_UNAUTHORIZED, _FORBIDDEN):
             has = "a client's token" if self._settings.nessie_client_secret else "CASCADE_NESSIE_TOKEN"
             shown = has if self._settings.nessie_client_secret or self._settings.nessie_token else "no credentials"
@@ -330,6 +331,12 @@ class NessieClient:
     @property
     def _where(self) -> str:
         return f"{self._url}, setting `nessie_url`"
+
+
+@functools.cache
+def _patience_with(_url: str) -> Patience:
+    """Return the one patience of this process with a server."""
+    return Patience(_PATIENCE, _FIRST_PATIENCE)
 
 
 def _commit_meta(message: str, properties: dict[str, str]) -> tuple[Json, str]:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from cascade.catalog.database import Database
 from cascade_lakehouse.postgres.locks import PostgresLocks
-from cascade_lakehouse.postgres.server import explain_postgres, is_restarting, open_postgres
+from cascade_lakehouse.postgres.server import explain_postgres, is_restarting, open_postgres, wait_for_postgres
 
 __all__ = ["PostgresDatabase"]
 
@@ -29,7 +29,7 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: SecretStr) -> None:
         self._url = url
-        self.engine = open_postgres(url)
+        self.engine = wait_for_postgres(open_postgres(url), url, "catalog_url")
         self.locks = PostgresLocks(self.engine, url)
 
     def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:

@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLocks"]
 
-# So long a restart of PostgreSQL may take.
-_PATIENCE_SECONDS = 60
+_ATTEMPTS = 5
 
 
 class PostgresLocks(Locks):
     """Advisory locks of a PostgreSQL session: they end with the connection, and so with the process.
 
-    A lock lost with its connection, when the server restarts, only costs the turn: commits compare what
-    they replace, and a writer that was overtaken is refused.
+    The pool of connections waits for a server that restarts (`wait_for_postgres`). A lock lost with its connection
+    only costs the turn: commits compare what they replace, and a writer that was overtaken is refused.
     """
 
     def __init__(self, engine: sa.Engine, url: SecretStr) -> None:
         self._engine = engine
         self._url = url
         self._mine = threading.local()
-        self._reached = False
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[None]:
@@ -70,26 +68,22 @@ class PostgresLocks(Locks):
     def _session(self, name: str, take: Callable[[sa.Connection], None]) -> contextlib.ExitStack:
         """Take a lock in a connection of its own, which shows in PostgreSQL what it is for; closing it frees the lock.
 
-        That is repeated for as long as a restart of the server takes, once the server was there.
+        That is repeated when the server restarts meanwhile; the pool waits until it is back.
         """
-        until = 0.0
-        while True:
-            connected = False
+        for attempt in range(_ATTEMPTS):
             try:
                 with contextlib.ExitStack() as session:
                     connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                     session.callback(connection.close)
                     session.callback(connection.invalidate)  # before it is closed, so that nobody gets it again
-                    self._reached = connected = True
                     connection.execute(sa.select(sa.func.set_config("application_name", name[:63], False)))
                     take(connection)
                     return session.pop_all()
             except sa.exc.DBAPIError as error:
-                gone = is_restarting(error) or (self._reached and not connected)
-                until = until or time.monotonic() + _PATIENCE_SECONDS
-                if not gone or time.monotonic() > until:
+                if not is_restarting(error) or attempt == _ATTEMPTS - 1:
                     raise explain_postgres(error, self._url, "catalog_url") from error
             time.sleep(0.5)
+        raise AssertionError("unreachable")
 
     def _who(self, connection: sa.Connection, key: int) -> str:
         return (

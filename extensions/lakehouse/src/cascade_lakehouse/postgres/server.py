@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import time
+from typing import TYPE_CHECKING, Any
 
 from cascade.errors import ServiceError
+from cascade_lakehouse.patience import Patience
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from pydantic import SecretStr
 
-__all__ = ["explain_postgres", "is_restarting", "open_postgres", "with_driver"]
+__all__ = ["explain_postgres", "is_restarting", "open_postgres", "wait_for_postgres", "with_driver"]
 
 #: Seconds until a server that does not answer is given up.
 CONNECT_SECONDS = 10
+_PATIENCE, _FIRST_PATIENCE = 60.0, 0.0
+_PAUSE = 0.5
 
 # What the server or the network says, and what it means. First match wins.
 _CAUSES: tuple[tuple[str, str], ...] = (
@@ -62,6 +67,42 @@ def open_postgres(url: SecretStr) -> sa.Engine:
         hide_parameters=True,
         connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "cascade"},
     )
+
+
+def wait_for_postgres(engine: sa.Engine, url: SecretStr, setting: str) -> sa.Engine:
+    """Let a pool connect again for as long as a restart of the server takes, and return it.
+
+    Args:
+        engine: The pool; asked for a connection, it raises a `ServiceError` when the server is gone.
+        url: The server.
+        setting: Name of the setting that holds the URL.
+    """
+    import sqlalchemy as sa
+
+    patience = _patience_with(engine.url.host, engine.url.port)
+
+    def connect(dialect: sa.Dialect, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.Error as error:
+                restarting = is_restarting(error)
+                refused = "FATAL" in _words(error) and not restarting
+                if refused or not patience.lasts(_PAUSE, there=restarting):
+                    raise explain_postgres(error, url, setting) from error
+            else:
+                patience.answered()
+                return connection
+            time.sleep(_PAUSE)
+
+    sa.event.listen(engine, "do_connect", connect)
+    return engine
+
+
+@functools.cache
+def _patience_with(_host: str | None, _port: int | None) -> Patience:
+    """Return the one patience of this process with a server."""
+    return Patience(_PATIENCE, _FIRST_PATIENCE)
 
 
 def explain_postgres(error: BaseException, url: SecretStr, setting: str) -> ServiceError:

@@ -9,7 +9,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from pydantic import SecretStr
 
 from cascade.errors import ServiceError
-from cascade_lakehouse.postgres.server import explain_postgres, open_postgres, with_driver
+from cascade_lakehouse.postgres.server import explain_postgres, open_postgres, wait_for_postgres, with_driver
 
 __all__ = ["PostgresStorage"]
 
@@ -34,7 +34,7 @@ class PostgresStorage(dagster_postgres.DagsterPostgresStorage):
         """
         # Dagster wants psycopg 2, and SQLAlchemy has made version 3 the default.
         address = with_driver(url, "psycopg2").update_query_dict({"application_name": "cascade dagster"})
-        engine = open_postgres(url)
+        engine = wait_for_postgres(open_postgres(url), url, "dagster_url")
         try:
             # Asked here, because Dagster tries for long and does not say what it cannot reach.
             with engine.begin() as connection:
@@ -46,7 +46,7 @@ class PostgresStorage(dagster_postgres.DagsterPostgresStorage):
         finally:
             engine.dispose()
         for part in (storage._run_storage, storage._event_log_storage, storage._schedule_storage):
-            part._engine = sa.create_engine(
+            pool = sa.create_engine(
                 address,
                 isolation_level="AUTOCOMMIT",
                 pool_size=1,
@@ -54,6 +54,8 @@ class PostgresStorage(dagster_postgres.DagsterPostgresStorage):
                 pool_pre_ping=True,  # the server may restart
                 hide_parameters=True,
             )
+            # Not left to Dagster, which tells of every attempt, and then of its own function.
+            part._engine = wait_for_postgres(pool, url, "dagster_url")
         return storage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from cascade_lakehouse.trino.statements import Statement, parse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CATALOG_VARIABLE", "DBT_MACROS", "dbt_target", "environment", "forget", "leftovers", "query"]
+__all__ = ["CATALOG_VARIABLE", "DBT_MACROS", "await_ready", "dbt_target", "environment", "forget", "leftovers", "query"]
 
 #: What dbt has beside the runtime's macros.
 DBT_MACROS = Path(__file__).parent / "macros"
@@ -92,6 +92,11 @@ def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     del target["http_scheme"]
     login = {"method": "ldap", "password": f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"}
     return target | login, {_PASSWORD_VARIABLE: settings.trino_password.get_secret_value()}
+
+
+def await_ready(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Wait until the server is ready; see `cascade.engine.await_engine`."""
+    server_of(settings).wait(tell)
 
 
 def forget(lake: BranchingCatalog, name: str) -> None:

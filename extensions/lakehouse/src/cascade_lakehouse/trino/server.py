@@ -16,6 +16,7 @@ from trino import exceptions as said
 
 from cascade.config import Settings
 from cascade.errors import ServiceError
+from cascade_lakehouse.patience import Patience
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +28,7 @@ OLDEST = 476
 
 _SOURCE = "cascade"
 _TIMEOUT = 60.0  # seconds for one answer; a long query answers often
-# A server that was there once is restarting; one that never was has a wrong address.
-_FIRST_PATIENCE, _PATIENCE = 3.0, 90.0
+_PATIENCE, _FIRST_PATIENCE = 90.0, 3.0
 _TRY_AGAIN = (429, 502, 503, 504)
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 # What a server says while it starts or stops, or has nobody yet to work.
@@ -116,6 +116,7 @@ class Server:
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._ready = False
+        self._patience = Patience(_PATIENCE, _FIRST_PATIENCE)
         if password and place.scheme != "https":
             raise ServiceError(
                 "Trino takes a password over https only.",
@@ -199,21 +200,42 @@ class Server:
         if starting:
             raise _Starting("it is still starting")
         self._ready = True
+        self._patience.answered()
 
-    def _repeat(self, attempt: Callable[[], _Found]) -> _Found:
+    def wait(self, tell: Callable[[str], None]) -> None:
+        """Wait until the server is ready, for as long as a restart takes even if it was never there.
+
+        Args:
+            tell: Told once what is waited for.
+
+        Raises:
+            ServiceError: The server cannot be used.
+        """
+        self._patience.first = self._patience.seconds
+        self._repeat(self._require_ready, tell)
+
+    def _repeat(self, attempt: Callable[[], _Found], tell: Callable[[str], None] | None = None) -> _Found:
         """Try again while there is no answer, for as long as a restart of the server takes."""
-        began, pause = time.monotonic(), 0.2
+        pause = 0.2
         while True:
             try:
-                return attempt()
+                found = attempt()
             except _Lost as error:
-                patience = _PATIENCE if self._ready or isinstance(error, _Starting) else _FIRST_PATIENCE
-                if time.monotonic() + pause > began + patience:
+                if not self._patience.lasts(pause, there=isinstance(error, _Starting)):
                     raise ServiceError(
                         f"Trino does not answer: {error}.",
                         where=self._where,
                         fix="see that the server runs and that CASCADE_TRINO_URL leads to it, then run again.",
                     ) from None
+                if tell:
+                    tell(f"Trino, which does not answer: {error}")
+                    tell = None
+            except (Refused, ServiceError):
+                self._patience.answered()
+                raise
+            else:
+                self._patience.answered()
+                return found
             time.sleep(pause)
             pause = min(pause * 2, 3.0)
 
