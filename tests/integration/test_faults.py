@@ -22,7 +22,7 @@ from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.engine import query
-from cascade.errors import CascadeError, ServiceError
+from cascade.errors import CascadeError, CatalogError, ServiceError
 
 Settings = dict[str, str]
 OpenLake = Callable[[], BranchingCatalog]
@@ -235,9 +235,8 @@ def _nobody_at() -> str:
         ("catalog_url", "{catalog_url}x", "PostgreSQL cannot be used: the database, role or table does not exist"),
         ("s3_access_key", "somebody", "S3 cannot be used: it refuses the credentials"),
         ("s3_secret_key", "guess", "S3 cannot be used: it refuses the credentials"),
-        ("warehouse", "s3://nowhere/at/all", "S3 cannot be used: there is no such bucket"),
     ],
-    ids=["no-nessie", "no-s3", "no-postgresql", "no-database", "access-key", "secret-key", "bucket"],
+    ids=["no-nessie", "no-s3", "no-postgresql", "no-database", "access-key", "secret-key"],
 )
 def test_a_service_that_cannot_be_used_is_named_with_its_setting(
     lake: BranchingCatalog, settings: Settings, setting: str, value: str, told: str
@@ -249,6 +248,30 @@ def test_a_service_that_cannot_be_used_is_named_with_its_setting(
     _told(caught.value, wrong, f"`{setting}`", told)
     assert set(lake.pointers(MAIN)) == {"raw.a"}
     assert "raw.b" not in lake.pointers("dev" if lake.exists("dev") else MAIN)
+
+
+def test_a_bucket_that_is_not_there_is_told_with_its_setting(settings: Settings, tmp_path: Path) -> None:
+    wrong = settings | {"warehouse": "s3://nowhere/at/all"}
+    with pytest.raises(ServiceError) as caught:
+        put(open_with(wrong, tmp_path), "dev", "raw.a", numbers(1, 1))
+    _told(caught.value, wrong, "`warehouse`", "S3 cannot be used: there is no such bucket")
+
+
+@pytest.mark.parametrize("place", ["s3://nowhere", "{warehouse}x", "{warehouse}/deeper", "s3://warehouse"])
+def test_another_place_than_that_of_the_tables_is_noticed(
+    lake: BranchingCatalog, settings: Settings, tmp_path: Path, place: str
+) -> None:
+    """New tables would go elsewhere, and the janitor would find all files of the old ones superfluous, or none."""
+    promoted(lake, "raw.a", numbers(1, 3))
+    put(lake, "dev", "raw.a", numbers(4, 4))
+    wrong = settings | {"warehouse": place.format(**settings)}
+    elsewhere, before = open_with(wrong, tmp_path / "wrong"), lake.pointers(MAIN)
+    for work in (lambda: elsewhere.ensure("run-1"), lambda: elsewhere.merge("dev")):
+        with pytest.raises(CatalogError) as caught:
+            work()
+        _told(caught.value, wrong, "`warehouse`", f"{settings['warehouse']}/raw/a", wrong["warehouse"])
+    assert lake.pointers(MAIN) == before
+    assert not lake.exists("run-1")
 
 
 def test_no_trino_is_told_with_its_setting(lake: BranchingCatalog, settings: Settings, tmp_path: Path) -> None:

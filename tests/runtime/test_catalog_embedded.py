@@ -27,6 +27,15 @@ def test_a_moved_folder_is_refused_with_what_to_do(folder: Path) -> None:
     assert f"ln -s {there} {folder}" in caught.value.fix
 
 
+def test_a_state_whose_file_is_gone_says_how_to_go_back(folder: Path) -> None:
+    lake = open_embedded(folder)
+    location = lake.pointers("dev")["raw.a"]
+    Path(location.removeprefix("file://")).unlink()
+    with pytest.raises(CatalogError, match="not there any more") as caught:
+        lake.load("raw.a", location)
+    assert "cascade branch restore" in caught.value.fix
+
+
 def test_a_copied_folder_is_refused_too(folder: Path) -> None:
     """Its tables would be those of the first."""
     shutil.copytree(folder, folder.parent / "copy")

@@ -102,7 +102,10 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
                 metadata = FromInputFile.table_metadata(io.new_input(location))
         except FileNotFoundError:
             raise CatalogError(
-                f"The files of this state of {table} are not there any more.", where=location, fix=_FORGOTTEN
+                f"The files of this state of {table} are not there any more.",
+                where=location,
+                fix="if `main` holds it, go back to an entry of the log with `cascade branch restore`, and run again; "
+                f"if it is one of the past: {_FORGOTTEN}",
             ) from None
         return Table(
             identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self

@@ -28,7 +28,7 @@ from cascade_lakehouse.nessie.client import NO_ANCESTOR, Conflict, Json, NessieC
 from cascade_lakehouse.nessie.records import Records
 from cascade_lakehouse.nessie.reference import NessieReference, delete, is_table, key_name, put
 from cascade_lakehouse.postgres.locks import PostgresLocks
-from cascade_lakehouse.postgres.server import open_postgres
+from cascade_lakehouse.postgres.server import open_postgres, wait_for_postgres
 
 __all__ = ["NessieCatalog"]
 
@@ -58,7 +58,8 @@ class NessieCatalog(BranchingCatalog):
         if settings.catalog_url is None:
             self._locks = FileLocks(settings.data_path / "locks")
         else:
-            self._locks = PostgresLocks(open_postgres(settings.catalog_url), settings.catalog_url)
+            url = settings.catalog_url
+            self._locks = PostgresLocks(wait_for_postgres(open_postgres(url), url, "catalog_url"), url)
 
     def catalog(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
@@ -143,6 +144,7 @@ class NessieCatalog(BranchingCatalog):
         moved = [c for c in changes if where[c.table] != c.after]
         conflicts = [c.table for c in moved if where[c.table] != c.before]
         if moved and not conflicts:
+            self._require_place({c.table: c.after for c in moved if c.after})
             tables = {c.table for c in moved}
             made = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
             body = {
@@ -284,6 +286,7 @@ class NessieCatalog(BranchingCatalog):
                 self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
         while True:
             reference = self._find(source)
+            self._require_place(self._pointers(reference["hash"]))
             try:
                 self._client.create(name, kind, reference)
             except BranchNotFoundError:
@@ -296,6 +299,22 @@ class NessieCatalog(BranchingCatalog):
         now = dt.datetime.now(dt.UTC).isoformat()
         self._records.put({name: {"source": source, "created_at": now, "base": reference["hash"]}})
         return True
+
+    def _require_place(self, pointers: dict[str, str]) -> None:
+        """Refuse to go on when none of some tables is in the warehouse that is set: a bucket or a prefix is wrong."""
+        here = self._properties["warehouse"]
+        inside = here.partition("://")[2]
+        for name, at in pointers.items():
+            if at.partition("://")[2].startswith(f"{inside}/{name.partition('.')[0]}/"):
+                return
+        if not pointers:
+            return
+        name, at = min(pointers.items())
+        raise CatalogError(
+            "The tables of this catalog are not in the warehouse that is set; nothing was changed.",
+            where=f"{name} is at {at.rpartition('/metadata/')[0]}, setting `warehouse`: {here}",
+            fix="let CASCADE_WAREHOUSE be where the tables are, or CASCADE_NESSIE_URL the catalog of this warehouse.",
+        )
 
     def _described(self, reference: Json, records: dict[str, dict[str, str]]) -> Branch:
         name = reference["name"]
@@ -351,9 +370,12 @@ class NessieCatalog(BranchingCatalog):
             yield entry["commitMeta"]
 
     def _moves(self, reference: Json, limit: int | None) -> Iterator[tuple[int, Json]]:
-        """Return promotions and restores of a branch, newest first: its how many-th commit each was, and the commit."""
+        """Return promotions and restores of a branch, newest first: its number, and the commit.
+
+        They are numbered as commits are, from 1 after the first one, which holds nothing: commits of others leave gaps.
+        """
         name = reference["name"]
-        number = self._detail(name).get("numTotalCommits", 0)
+        number = self._detail(name).get("numTotalCommits", 0) - 1
         for commit in self._history(reference):
             properties = commit.get("allProperties", {})
             if properties.get("cascade.kind") and properties.get("cascade.target") == [name]:
