@@ -69,7 +69,10 @@ BOTH = pytest.mark.parametrize("model", [PandasWeather, PolarsWeather], ids=["pa
 
 def _check(model: Any, rows: list[dict[str, Any]]) -> dict[int, list[str]]:
     contract = Contract(model)
-    return contract.check(pa.Table.from_pylist(rows, schema=arrow_schema(contract.schema)))
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(contract.schema))
+    broken = contract.check(table)
+    contract.check_together(lambda: table, nothing_came=False)
+    return broken
 
 
 def _weather(**values: object) -> dict[str, object]:

@@ -124,9 +124,12 @@ class Watcher:
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization
         asset = materialization.asset_key.to_user_string()
-        if any(done.asset == asset for done in self._outcome.assets):
-            return  # one event for each partition of a range
         metadata = {name: value.value for name, value in materialization.metadata.items()}
+        # One event for each partition of a range; a load tells of all of them with the last one.
+        if any(done.asset == asset for done in self._outcome.assets) or (
+            "dagster/partition_row_count" in metadata and "dagster/row_count" not in metadata
+        ):
+            return
         rows = metadata.get("dagster/row_count")
         self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
         self._tell("materialized", f"{asset}, {count(rows, 'row')}" if isinstance(rows, int) else asset)

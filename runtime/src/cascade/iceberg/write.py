@@ -169,6 +169,10 @@ class Staging:
         """`namespace.table`."""
         return self.files.table
 
+    def query(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """Run a SELECT on the staged rows, which it names `{rows}`."""
+        return self._incoming.connection.sql(sql.replace("{rows}", files_sql(self.files.schema, self.files.files)))
+
     def plan(self) -> _Plan:
         """Plan the table's next snapshot on the state that it has now; its lock is held."""
         kept = self.files.anew()
@@ -178,7 +182,8 @@ class Staging:
         if settings := values(metadata.properties) if callable(values) else values:
             transaction.set_properties(dict(settings))
         gone = self._incoming.remove(transaction._table, kept)
-        _exchange(transaction, gone, [*kept.files, *self.files.files], self._summary)
+        if gone or self.files.files or settings or metadata.current_snapshot() is None:
+            _exchange(transaction, gone, [*kept.files, *self.files.files], self._summary)
         return _Plan(transaction, kept, gone)
 
 

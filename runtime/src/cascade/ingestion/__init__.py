@@ -252,11 +252,38 @@ def _run(
     evidence: dict[str, Any] = {SNAPSHOT_METADATA: str(result.snapshot_id), BRANCH_METADATA: lakehouse.branch}
     checks = []
     if o.checked:
-        checked = {**evidence, "quarantined_rows": result.quarantined}
-        checks.append(dg.AssetCheckResult(check_name=CONTRACT_CHECK, passed=True, metadata=checked))
+        checks.append(_contract_check(result, evidence))
     if o.freshness_hours and isinstance(plan.definition, dg.TimeWindowPartitionsDefinition):
         checks.append(_freshness(o, plan.definition, lakehouse, evidence))
-    return dg.MaterializeResult(metadata={**_metadata(result, plan.table), **evidence}, check_results=checks)
+    told = _metadata(result, plan.table)
+    if plan.definition and result.partitions:
+        # What is true of the run is said once, with its last partition, and not once for each of a year.
+        for partition in result.partitions:
+            if partition in result.per_partition:
+                rows = {"dagster/partition_row_count": result.per_partition[partition]}
+                context.add_asset_metadata(rows, partition_key=partition)
+        context.add_asset_metadata(told, partition_key=context.partition_keys[-1])
+        told = {}
+    return dg.MaterializeResult(metadata={**told, **evidence}, check_results=checks)
+
+
+def _contract_check(result: "LoadResult", evidence: dict[str, Any]) -> dg.AssetCheckResult:
+    """Say that the loaded rows fulfil the contract, and warn of what the source did not keep to."""
+    warnings = []
+    if result.quarantined:
+        warnings.append(
+            f"{result.quarantined:,} of {result.extracted:,} rows break it; they are in {result.quarantine}."
+        )
+    if result.absent:
+        names = ", ".join(f"`{name}`" for name in sorted(result.absent))
+        warnings.append(f"No row brought {names}, which the contract requires; the column is null.")
+    said = {"description": " ".join(warnings), "severity": dg.AssetCheckSeverity.WARN} if warnings else {}
+    return dg.AssetCheckResult(
+        check_name=CONTRACT_CHECK,
+        passed=not warnings,
+        metadata={**evidence, "quarantined_rows": result.quarantined},
+        **said,  # type: ignore[arg-type]
+    )
 
 
 def _tell(context: dg.AssetExecutionContext, result: "LoadResult", table: str) -> None:
@@ -291,6 +318,8 @@ def _metadata(result: "LoadResult", table: str) -> dict[str, Any]:
         "partitions_skipped": result.skipped,
         **{f"{step}_seconds": round(seconds, 3) for step, seconds in result.seconds.items()},
     }
+    if result.quarantine:
+        found["quarantine_table"] = result.quarantine
     if result.dropped:
         found["dropped_columns"] = sorted(result.dropped)
     if result.preview is not None:
@@ -335,6 +364,7 @@ def _plan(
         schema=schema,
         spec=o.partition_spec or UNPARTITIONED_PARTITION_SPEC,
         policy=o.schema_policy or (contract.policy if contract else "additive"),
+        per_key="partition_date" in per_run,
     )
 
 

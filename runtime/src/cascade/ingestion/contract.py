@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ class Contract:
         policy: What happens to columns that the model does not have, from `Config.strict`.
         schema: The Iceberg schema.
         unique: Groups of columns whose values are unique together; only the whole load can tell.
+        required: The columns that a source has to bring.
 
     Raises:
         DefinitionError: The model has columns without a type, or would change the rows.
@@ -51,6 +52,8 @@ class Contract:
         self.name = str(getattr(model, "__name__", None) or pandera.name or "DataFrameSchema")
         self.policy: Policy = _POLICIES.get(pandera.strict, "additive")
         self.schema = schema_from_pandera(model)
+        self._together: set[int] = set()  # checks that gave one answer for all rows
+        self.required = {n for n, c in self._columns.items() if c.required}
         self.unique: list[tuple[str, ...]] = [(n,) for n, c in self._columns.items() if c.unique]
         if together := pandera.unique:
             self.unique.append((together,) if isinstance(together, str) else tuple(together))
@@ -65,7 +68,7 @@ class Contract:
             )
 
     def check(self, rows: pa.Table) -> dict[int, list[str]]:
-        """Check all rows.
+        """Check rows one by one. Checks of all rows together are left to `check_together`.
 
         Args:
             rows: Rows with all columns of the schema, cast to its types.
@@ -74,7 +77,7 @@ class Contract:
             The positions of the rows that break the contract, and how each does.
 
         Raises:
-            ContractError: A check of all rows together failed, or a check cannot be run.
+            ContractError: A check cannot be run.
         """
         broken: dict[int, list[str]] = {}
         if rows.num_rows == 0:
@@ -86,13 +89,59 @@ class Contract:
                     value = "" if reason == _NOT_NULL else f"{shown(values[position].as_py())} "
                     broken.setdefault(position, []).append(f"column `{name}`: {value}{reason}")
         frame = self._frame(rows)
-        for where, check in self._checks:
-            for position in self._failures(frame, where, check, rows.num_rows):
+        for number, (where, check) in enumerate(self._checks):
+            if number in self._together:
+                continue
+            passed = self._passed(frame, where, check)
+            if len(passed) != rows.num_rows:
+                self._together.add(number)
+                continue
+            failed = _positions(passed)
+            if check.raise_warning:
+                self._warn(check, where, len(failed))
+                continue
+            for position in failed:
                 reason = f"check {_label(check)} failed"
                 if where is not None:
                     reason = f"column `{where}`: {reason} for {shown(rows[where][position].as_py())}"
                 broken.setdefault(position, []).append(reason)
         return broken
+
+    def check_together(self, read: Callable[[], pa.Table], *, nothing_came: bool) -> None:
+        """Run the checks that give one answer for all rows, such as `is_unique` or a number of rows.
+
+        They need all rows of the load in memory at once, and only models that have such checks pay for that.
+
+        Args:
+            read: Returns the rows that are loaded; called only when there is such a check.
+            nothing_came: Whether the source gave no rows: which checks these are is not known yet then.
+
+        Raises:
+            ContractError: A check failed, or cannot be run.
+        """
+        if not self._together and not (nothing_came and self._checks):
+            return
+        rows = read()
+        frame = self._frame(rows)
+        for number, (where, check) in enumerate(self._checks):
+            if nothing_came:
+                try:
+                    passed = self._passed(frame, where, check)
+                except ContractError:
+                    continue  # a check of single rows need not work for none
+            elif number in self._together:
+                passed = self._passed(frame, where, check)
+            else:
+                continue
+            if len(passed) and not pc.all(passed).as_py():
+                if check.raise_warning:
+                    self._warn(check, where, rows.num_rows)
+                    continue
+                raise ContractError(
+                    f"Check {_label(check)} failed for the {rows.num_rows:,} rows together; nothing was written.",
+                    where=self._where(where),
+                    fix="look at the fetched rows; a check that returns a value per row names them.",
+                )
 
     def _frame(self, rows: pa.Table) -> Any:
         """The columns that checks look at, with the types that the model gives them."""
@@ -101,40 +150,33 @@ class Contract:
         dtypes = {n: getattr(dtype, "type", None) for n, dtype in self._dtypes.items() if whole or n in checked}
         return (_polars_frame if self._polars else _pandas_frame)(rows, dtypes)
 
-    def _failures(self, frame: Any, name: str | None, check: Any, height: int) -> list[int]:
-        """The positions of the rows that fail a check."""
-        where = f"model `{self.name}`" + ("" if name is None else f", column `{name}`")
+    def _passed(self, frame: Any, name: str | None, check: Any) -> pa.ChunkedArray | pa.Array:
+        """Return what a check says: a truth for each row, or one for all of them."""
         try:
             output = check(frame, name).check_output
             if self._polars:
-                passed = output.collect().get_column("check_output").to_arrow()
-            else:
-                passed = _pandas_passed(output, frame)
+                return output.collect().get_column("check_output").to_arrow()
+            return _pandas_passed(output, frame)
         except Exception as error:  # the function is the user's
             raise ContractError(
                 f"Check {_label(check)} cannot be run: {type(error).__name__}: {error}",
-                where=where,
+                where=self._where(name),
                 fix="make the check work for every row, missing values included.",
             ) from error
-        failed = _positions(passed)
-        if check.raise_warning:
-            if failed:
-                _LOG.warning("Check %s failed, as a warning (%s, %s rows).", _label(check), where, f"{height:,}")
-            return []
-        if len(passed) == height:
-            return failed
-        if not pc.all(passed).as_py():
-            raise ContractError(
-                f"Check {_label(check)} failed for the {height:,} rows together.",
-                where=where,
-                fix="look at the fetched rows; a check that returns a value per row names them.",
+
+    def _warn(self, check: Any, name: str | None, failed: int) -> None:
+        if failed:
+            _LOG.warning(
+                "Check %s failed, as a warning (%s, %s rows).", _label(check), self._where(name), f"{failed:,}"
             )
-        return []
+
+    def _where(self, name: str | None) -> str:
+        return f"model `{self.name}`" + ("" if name is None else f", column `{name}`")
 
 
 def _built_in(values: pa.ChunkedArray, column: Any, dtype: Any) -> Iterator[tuple[pa.ChunkedArray, str]]:
     """What the declaration of a column says beside its checks: which rows pass, and the rule as text."""
-    if column.required and not column.nullable:  # an optional column that is absent is null in every row
+    if column.required and not column.nullable:  # an optional column that a row lacks is null in it
         nan_is_null = pa.types.is_floating(values.type)  # as Pandera has it
         yield pc.invert(values.is_null(nan_is_null=nan_is_null)), _NOT_NULL
     width = getattr(dtype, "bit_width", None)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
+from pyiceberg.expressions import AlwaysFalse
 from pyiceberg.partitioning import PartitionSpec, assign_fresh_partition_spec_ids
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
-from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
+from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import ContractError, IngestionError
-from cascade.iceberg.filters import Where, one_of, within
-from cascade.iceberg.read import duckdb_type, quote, text
+from cascade.iceberg.filters import Where, one_of
+from cascade.iceberg.read import quote, row_count, text
 from cascade.iceberg.schema import arrow_schema
-from cascade.iceberg.write import write
+from cascade.iceberg.write import Replace, Staging, commit, stage
+from cascade.ingestion import quarantine
+from cascade.ingestion.cursor import STATE_PROPERTY, check_resource, pack_state, read_state, require_cursor_fits
 from cascade.ingestion.options import Options, Policy
-from cascade.ingestion.partitions import pack_keys, time_ranges, unpack_keys
-from cascade.ingestion.rows import Rejection, to_batches
+from cascade.ingestion.partitions import pack_keys, unpack_keys
+from cascade.ingestion.quarantine import Aside
+from cascade.ingestion.rows import Batch, to_batches
+from cascade.ingestion.slices import key_ranges, label_of, partition_of, rows_of
 from cascade.ingestion.text import json_text
 
 if TYPE_CHECKING:
@@ -39,8 +45,8 @@ __all__ = ["INGESTED_AT", "LOADED_PROPERTY", "LoadPlan", "LoadResult", "load", "
 INGESTED_AT = "_cascade_ingested_at"
 #: Table property: the loaded partitions, empty ones included. It travels inside the commit of the data.
 LOADED_PROPERTY = "cascade.loaded-partitions"
-# Table property: the state of the dlt source, such as incremental cursors; never ahead of the data.
-_STATE_PROPERTY = "cascade.dlt-state"
+# Table property: of what kind and time zone the loaded partitions are.
+_KIND_PROPERTY = "cascade.partitions"
 # Column of appended tables without a partition column: which partition of which run brought the row.
 _PARTITION = "_cascade_partition"
 _RUN_SUMMARY = "cascade.run-id"
@@ -48,12 +54,6 @@ _RUN_SUMMARY = "cascade.run-id"
 _OURS = (INGESTED_AT, _PARTITION)
 _TIME = pa.timestamp("us", "UTC")
 _SHOWN = 5
-_QUARANTINE_SCHEMA = Schema(
-    NestedField(1, "partition", StringType(), doc="Partitions of the run that rejected the row"),
-    NestedField(2, "row", StringType(), doc="The row as JSON"),
-    NestedField(3, "reasons", ListType(4, StringType(), element_required=False), doc="Why it was rejected"),
-    NestedField(5, INGESTED_AT, TimestamptzType()),
-)
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class LoadPlan(Options):
         schema: Declared columns; `None` when the first load infers them.
         spec: Iceberg partitioning of a new table.
         policy: What happens to undeclared columns.
+        per_key: Whether the function is called for one partition at a time.
     """
 
     fetch: Callable[[Sequence[str]], Iterator[object]]
@@ -75,11 +76,18 @@ class LoadPlan(Options):
     schema: Schema | None
     spec: PartitionSpec
     policy: Policy
+    per_key: bool
 
     @property
     def tagged(self) -> bool:
         """Whether rows carry their partition in a column of ours: nothing else tells what a re-run replaces."""
         return self.write == "append" and self.definition is not None and self.partition_column is None
+
+    @property
+    def kind(self) -> str:
+        """The kind of partitions, and their time zone: keys of another kind mean something else."""
+        zone = getattr(self.definition, "timezone", "")
+        return f"{self.partitions.unit} {zone}".strip()
 
 
 @dataclass
@@ -93,7 +101,10 @@ class LoadResult:
         loaded: Rows written.
         quarantined: Rows set aside.
         duplicates: Rows left out because another one of this load has the same key.
-        replaced: Rows of the table that made room.
+        quarantine: The table that rows were set aside in; empty when there were none.
+        absent: Columns of the contract that no row brought.
+        per_partition: How many rows each partition has, where that is known.
+        replaced: Rows of the table that were replaced.
         total: Rows in the table now.
         snapshot_id: The table's newest snapshot; `None` when nothing was loaded and it has none.
         dropped: Columns left out by `drop_extra`.
@@ -108,6 +119,9 @@ class LoadResult:
     loaded: int = 0
     quarantined: int = 0
     duplicates: int = 0
+    quarantine: str = ""
+    absent: set[str] = field(default_factory=set)
+    per_partition: dict[str, int] = field(default_factory=dict)
     replaced: int = 0
     total: int = 0
     snapshot_id: int | None = None
@@ -135,7 +149,8 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     branch, lake = lakehouse.ensure_branch(), lakehouse.lake
     table = _table(lake, branch, plan.table)
     properties = table.properties if table else {}
-    held = _held(plan.definition, properties)
+    _require_known_rows(plan, table)
+    held = _held(plan, properties)
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
     if plan.write == "append" and not keys and table and _has_loaded(table, run_id):
@@ -144,43 +159,55 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     if result.skipped and not wanted:
         result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
         return result
-    state: dict[str, Any] = {}
-    if packed := properties.get(_STATE_PROPERTY):
-        state = _dlt_json().typed_loads(packed)
+    state = read_state(properties)
     schema = _target_schema(plan, table)
-    rows = _Rows(plan, schema, wanted, state, result)
+    aside = _table(lake, branch, quarantine.quarantine_table(plan.table))
+    rows = _Rows(plan, schema, wanted, state, result, quarantine.waiting(aside) if aside and plan.key else set())
     started = time.monotonic()
-    replace, replace_sql = _room(plan, table, wanted)
 
-    def before_commit(standing: Mapping[str, str]) -> dict[str, str]:
-        # Called when every row is staged, so the source's state is final; other loads may have committed meanwhile.
-        result.seconds["fetch"] = time.monotonic() - started
-        rows.settle(lake, branch)
+    def recorded(current: Mapping[str, str]) -> dict[str, str]:
+        # Under the lock of the commit: other loads may have committed since this one began.
         values: dict[str, str] = {}
         if plan.definition:
-            values[LOADED_PROPERTY] = pack_keys(plan.definition, _held(plan.definition, standing) | set(wanted))
+            values[LOADED_PROPERTY] = pack_keys(plan.definition, _held(plan, current) | set(wanted))
+            values[_KIND_PROPERTY] = plan.kind
         if state:
-            values[_STATE_PROPERTY] = _dlt_json().typed_dumps(state)
+            values[STATE_PROPERTY] = pack_state(state, plan.table, properties, current)
         return values
 
     spill = lakehouse.settings.data_path / "tmp"
     spill.mkdir(parents=True, exist_ok=True)
-    written = write(
+    replaces_all = plan.write == "replace_partition" and plan.definition is None
+    replace = None if plan.write == "merge" or replaces_all else _replaced(plan, wanted)
+    data = stage(
         lake,
         branch,
         plan.table,
         rows.batches(),
         schema=schema,
-        mode="replace" if replace is not None or plan.write == "replace_partition" else plan.write,
+        mode="replace" if replace or replaces_all else "merge" if plan.write == "merge" else "append",
         key=plan.key,
         order_by=plan.order_by,
         unique=plan.contract.unique if plan.contract and plan.validate else (),
-        replace=(lambda _: Where(replace, replace_sql)) if replace is not None else None,
+        replace=replace,
         spec=assign_fresh_partition_spec_ids(plan.spec, plan.schema or schema, schema),
-        properties=before_commit,
+        properties=recorded,
         snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
         spill_to=spill,
     )
+    with data as staged, contextlib.ExitStack() as also:
+        require_cursor_fits(plan, state)
+        if plan.contract and plan.validate:
+            everything = partial(staged.query, "SELECT * FROM {rows}")
+            plan.contract.check_together(lambda: everything().to_arrow_table(), nothing_came=not result.extracted)
+        result.per_partition = _per_partition(plan, staged, wanted)
+        result.seconds["fetch"] = time.monotonic() - started
+        stagings = [staged]
+        if rows.rejected or aside:
+            stagings.append(also.enter_context(_stage_rejected(lake, branch, plan, rows, run_id)))
+        written, *_ = commit(stagings)
+    if rows.rejected:
+        result.quarantine = quarantine.quarantine_table(plan.table)
     result.seconds["total"] = time.monotonic() - started
     result.seconds["commit"] = result.seconds["total"] - result.seconds["fetch"]
     result.loaded, result.duplicates, result.replaced = written.rows, written.duplicates, written.replaced
@@ -193,7 +220,8 @@ def loaded_partitions(
 ) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
     found = _table(lake, ref, table)
-    return _held(definition, found.properties) if found else set()
+    packed = found.properties.get(LOADED_PROPERTY) if found else None
+    return unpack_keys(definition, packed) if packed else set()
 
 
 @dataclass
@@ -205,53 +233,58 @@ class _Rows:
     keys: list[str]
     state: dict[str, Any]
     result: LoadResult
-    rejected: list[Rejection] = field(default_factory=list)
+    waiting: set[str]  # keys of rows that earlier runs have set aside
+    rejected: list[Aside] = field(default_factory=list)
+    mended: set[str] = field(default_factory=set)  # those of the waiting keys that were loaded
 
     def batches(self) -> Iterator[pa.Table]:
-        now = pa.scalar(dt.datetime.now(dt.UTC), _TIME)
+        plan, now = self.plan, pa.scalar(dt.datetime.now(dt.UTC), _TIME)
         declared = None
-        if self.plan.schema is not None or len(self.schema.fields) > 1:
+        if plan.schema is not None or len(self.schema.fields) > 1:
             declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name not in _OURS)))
-        by_plan = self.plan.schema.column_names if self.plan.schema else ()
+        by_plan = plan.schema.column_names if plan.schema else ()
         inferred = set(declared.names if declared else ()).difference(by_plan)
-        # One call for all partitions: small ones share a batch, and inferred types hold for the whole load.
-        calls = [(key, [key]) for key in self.keys] if self.plan.tagged else [("", self.keys)]
-        for partition, keys in calls:
-            fetched = self.plan.fetch(keys)
+        absent: set[str] | None = None
+        # One call for all partitions, so that small ones share a batch, unless each row must know its own.
+        alone = plan.tagged or (plan.per_key and plan.on_invalid == "quarantine")
+        for keys in [[key] for key in self.keys] if alone else [self.keys]:
+            opened = partial(check_resource, plan, state=self.state)
+            fetched = plan.fetch(keys)
             for batch in to_batches(
-                fetched, schema=declared, policy=self.plan.policy, state=self.state, inferred=inferred
+                fetched, schema=declared, policy=plan.policy, state=self.state, inferred=inferred, opened=opened
             ):
+                declared = batch.rows.schema  # inferred types hold for the whole load
+                inferred = set(declared.names).difference(by_plan)
+                absent = set(batch.absent) if absent is None else absent & batch.absent
                 self.result.extracted += batch.rows.num_rows + len(batch.rejected)
                 self.result.dropped |= batch.extra
-                self._reject(batch.rejected, len(batch.rejected))
-                rows = self._checked(batch.rows) if batch.rows.num_rows else batch.rows
+                label = label_of(plan.definition, keys)
+                self._set_aside_uncast(batch, label)
+                rows = self._checked(batch.rows, keys, label) if batch.rows.num_rows else batch.rows
+                if self.waiting and rows.num_rows:
+                    self.mended |= quarantine.loaded_keys(rows, plan.key, self.waiting)
                 if self.result.preview is None and rows.num_rows:
                     self.result.preview = rows.slice(0, _SHOWN)
                 rows = rows.append_column(INGESTED_AT, pa.repeat(now, rows.num_rows))
-                if self.plan.tagged:
-                    rows = rows.append_column(_PARTITION, pa.repeat(pa.scalar(partition), rows.num_rows))
+                if plan.tagged:
+                    rows = rows.append_column(_PARTITION, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
+        if plan.contract and absent:
+            self.result.absent = absent & plan.contract.required
         self._judge()
 
-    def settle(self, lake: BranchingCatalog, branch: str) -> None:
-        """Put rejected rows into the quarantine table, and take out those of an earlier attempt."""
-        table = f"quarantine.{self.plan.table.replace('.', '__')}"
-        if not self.rejected and table not in lake.pointers(branch):
-            return
-        partition = ", ".join(self.keys) if len(self.keys) < 3 else f"{self.keys[0]}..{self.keys[-1]}"
-        now = dt.datetime.now(dt.UTC)
-        rows = [{"partition": partition, "row": r.row, "reasons": r.reasons, INGESTED_AT: now} for r in self.rejected]
-        write(
-            lake,
-            branch,
-            table,
-            [pa.Table.from_pylist(rows, arrow_schema(_QUARANTINE_SCHEMA))],
-            schema=_QUARANTINE_SCHEMA,
-            mode="replace",
-            replace=lambda _: Where(one_of("partition", [partition]), f"{quote('partition')} = {text(partition)}"),
-        )
+    def _set_aside_uncast(self, batch: Batch, label: str) -> None:
+        """Set aside the rows with values that their column cannot hold."""
+        self.result.quarantined += len(batch.rejected)
+        names = [*self.plan.key, *filter(None, [self.plan.partition_column])]
+        wanted = pa.schema([f for f in batch.rows.schema if f.name in names])
+        for rejection in batch.rejected[: self._left()]:
+            values = quarantine.typed_values(rejection.row, wanted)
+            one = pa.Table.from_pylist([values], wanted) if wanted.names else None
+            (partition,) = self._partitions(one, [0], label) if one is not None else [label]
+            self.rejected.append(Aside(rejection.row, rejection.reasons, partition, self._key(values)))
 
-    def _checked(self, rows: pa.Table) -> pa.Table:
+    def _checked(self, rows: pa.Table, keys: Sequence[str], label: str) -> pa.Table:
         """Keep the rows that have a key, lie in the run's partitions and fulfil the contract."""
         if missing := self.plan.missing(rows.column_names):
             raise IngestionError(
@@ -273,41 +306,47 @@ class _Rows:
                 found = reasons.setdefault(position, [])
                 if not any(f"`{column}`" in reason for reason in found):
                     found.append(f"column `{column}`: is part of the key and must not be null")
-        self._require_inside(rows)
+        self._require_inside(rows, keys)
         if not reasons:
             return rows
         bad = sorted(reasons)
-        texts = map(json_text, rows.take(bad[: self._room()]).to_pylist())
-        self._reject([Rejection(row, reasons[i]) for row, i in zip(texts, bad, strict=False)], len(bad))
+        self.result.quarantined += len(bad)
+        shown = bad[: self._left()]
+        partitions = self._partitions(rows, shown, label)
+        for row, position, partition in zip(rows.take(shown).to_pylist(), shown, partitions, strict=True):
+            self.rejected.append(Aside(json_text(row), reasons[position], partition, self._key(row)))
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 
-    def _require_inside(self, rows: pa.Table) -> None:
+    def _key(self, row: Mapping[str, Any]) -> str | None:
+        values = [row.get(column) for column in self.plan.key]
+        return None if not values or None in values else json_text(values)
+
+    def _partitions(self, rows: pa.Table, positions: Sequence[int], label: str) -> list[str]:
+        """Return the partition of some rows; the label where they do not tell it."""
+        column, definition = self.plan.partition_column, self.plan.definition
+        if definition is None or column not in rows.column_names or label in self.keys:
+            return [label] * len(positions)
+        found = partition_of(definition, self.keys, rows[column].take(list(positions))).to_pylist()
+        return [label if i is None else self.keys[i] for i in found]
+
+    def _require_inside(self, rows: pa.Table, keys: Sequence[str]) -> None:
         """Refuse rows outside the run's partitions."""
         column, definition = self.plan.partition_column, self.plan.definition
         if column is None or definition is None:
             return
         values = rows[column]
-        if isinstance(definition, dg.TimeWindowPartitionsDefinition):
-            inside = pa.chunked_array([pa.repeat(False, rows.num_rows)])
-            for begin, end in _bounds(definition, self.keys, values.type):
-                inside = pc.or_(inside, pc.and_(pc.greater_equal(values, begin), pc.less(values, end)))
-        else:
-            inside = pc.is_in(values.cast(pa.string()), value_set=pa.array(self.keys))
-        # A row without a value belongs nowhere, unless its key is what will be complained of.
-        outside = pc.indices_nonzero(pc.invert(pc.fill_null(inside, column in self.plan.key)))
-        if len(outside):
-            shown = values.take(outside[:_SHOWN]).to_pylist()
+        outside = pc.is_null(partition_of(definition, self.keys, values))
+        if column in self.plan.key:  # a row without a value belongs nowhere, and is refused for its missing key
+            outside = pc.and_(outside, pc.is_valid(values).combine_chunks())
+        if len(positions := pc.indices_nonzero(outside)):
+            shown = values.take(positions[:_SHOWN]).to_pylist()
             raise IngestionError(
-                f"{len(outside):,} rows lie outside the partitions of this run.",
+                f"{len(positions):,} rows lie outside the partitions of this run.",
                 where=f"table {self.plan.table}, column {column}, for example {', '.join(map(str, shown))}",
-                fix=f"return only rows of the partitions asked for ({self.keys[0]} .. {self.keys[-1]}).",
+                fix=f"return only rows of the partitions asked for ({keys[0]} .. {keys[-1]}).",
             )
 
-    def _reject(self, rejected: list[Rejection], count: int) -> None:
-        self.rejected += rejected[: self._room()]
-        self.result.quarantined += count
-
-    def _room(self) -> int:
+    def _left(self) -> int:
         """How many more rejected rows are kept: one beyond the limit is enough to know."""
         return max(self.plan.quarantine_limit + 1 - len(self.rejected), 0)
 
@@ -337,17 +376,35 @@ def _has_loaded(table: Table, run_id: str) -> bool:
     return any(s.summary and s.summary.additional_properties.get(_RUN_SUMMARY) == run_id for s in table.snapshots())
 
 
-def _held(definition: dg.PartitionsDefinition[Any] | None, properties: Mapping[str, str]) -> set[str]:
-    """Return the partitions that a table's properties name as loaded."""
+def _held(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
+    """Return the partitions that a table's properties name as loaded; none when they were of another kind."""
     packed = properties.get(LOADED_PROPERTY)
-    return unpack_keys(definition, packed) if definition and packed else set()
+    if not plan.definition or not packed or properties.get(_KIND_PROPERTY, plan.kind) != plan.kind:
+        return set()
+    return unpack_keys(plan.definition, packed)
 
 
-def _dlt_json() -> Any:
-    """Return dlt's own JSON, which brings back the times and decimals of its cursors."""
-    from dlt.common import json
-
-    return json
+def _require_known_rows(plan: LoadPlan, table: Table | None) -> None:
+    """Refuse options under which rows of earlier loads would not be found, and come twice."""
+    columns = {f.name for f in table.schema().fields} if table else set()
+    snapshot = table.current_snapshot() if table else None
+    if table is None or snapshot is None or not row_count(snapshot):
+        return
+    problem = ""
+    if plan.write == "merge" and (new := set(plan.key) - columns):
+        problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
+    elif plan.definition is not None and plan.tagged and _PARTITION not in columns:
+        problem = "it was filled without partitions, or with a partition_column, and now has neither"
+    elif plan.definition is not None and plan.tagged and table.properties.get(_KIND_PROPERTY, plan.kind) != plan.kind:
+        problem = f"its partitions were {table.properties[_KIND_PROPERTY]}, and are now {plan.kind}"
+    elif plan.definition is not None and plan.write != "merge" and (plan.partition_column or _PARTITION) not in columns:
+        problem = f"its rows lack the partition_column {plan.partition_column}"
+    if problem:
+        raise IngestionError(
+            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
+            where=f"table {plan.table}, {snapshot.summary['total-records'] if snapshot.summary else '?'} rows",
+            fix="put the options back, or load into a new table (table_name=…).",
+        )
 
 
 def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
@@ -363,45 +420,63 @@ def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
     return assign_fresh_schema_ids(Schema(*fields))
 
 
-def _room(plan: LoadPlan, table: Table | None, keys: list[str]) -> tuple[BooleanExpression | None, str]:
-    """Return which rows make room, as a filter and as SQL: those that an earlier run of the partitions brought.
+def _replaced(plan: LoadPlan, keys: list[str]) -> Replace | None:
+    """Return which rows an appending or replacing load replaces: those that an earlier run of its partitions wrote."""
+    definition = plan.definition
+    if definition is None:
+        return None
 
-    `merge` finds them by key; without partitions nothing tells them, or all of them go.
-    """
-    if plan.write == "merge" or plan.definition is None:
-        return None, ""
-    column = plan.partition_column or _PARTITION
-    found = [f for f in table.schema().fields if f.name == column] if table else []
-    if not found:
-        return AlwaysFalse(), "false"  # no earlier run has brought anything
-    if column == _PARTITION or not isinstance(plan.definition, dg.TimeWindowPartitionsDefinition):
-        return one_of(column, keys), f"{quote(column)} IN ({', '.join(text(key) for key in keys)})"
-    expression: BooleanExpression = AlwaysFalse()
-    conditions = []
-    word, kind = duckdb_type(found[0].field_type), arrow_schema(Schema(*found)).field(column).type
-    for bounds in _bounds(plan.definition, keys, kind):
-        low, high = (bound.as_py().isoformat() for bound in bounds)
-        expression = Or(expression, within(column, low, high))
-        conditions.append(f"({quote(column)} >= {word} {text(low)} AND {quote(column)} < {word} {text(high)})")
-    return expression, " OR ".join(conditions)
+    def where(table: Table) -> Where:
+        name = plan.partition_column or _PARTITION
+        column = next((f for f in table.schema().fields if f.name == name), None)
+        if column is None:
+            return Where(AlwaysFalse(), "false")  # no earlier run has brought anything
+        if name == _PARTITION:
+            return Where(one_of(name, keys), f"{quote(name)} IN ({', '.join(text(key) for key in keys)})")
+        return rows_of(definition, keys, column)
+
+    return where
 
 
-def _bounds(
-    definition: dg.TimeWindowPartitionsDefinition, keys: Sequence[str], kind: pa.DataType
-) -> list[tuple[pa.Scalar, pa.Scalar]]:
-    """Return the time that partitions cover as values of a partition column; naive timestamps are UTC."""
-    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
-        raise IngestionError(
-            f"A partition column must be a timestamp or a date, not {kind}.",
-            fix="declare it as one, or name another partition_column.",
-        )
+def _stage_rejected(
+    lake: BranchingCatalog, branch: str, plan: LoadPlan, rows: _Rows, run_id: str
+) -> AbstractContextManager[Staging]:
+    """Stage the rows that are set aside; those of earlier runs that this load settles are replaced."""
+    if plan.definition is not None:
+        ranges = key_ranges(plan.definition, rows.keys)
+        sql = quarantine.condition(rows.rejected, rows.keys, ranges, label_of(plan.definition, rows.keys))
+    else:
+        everything = plan.write == "replace_partition"
+        sql = "true" if everything else quarantine.replaced_by_key(rows.rejected, rows.mended, keyed=bool(plan.key))
+    return stage(
+        lake,
+        branch,
+        quarantine.quarantine_table(plan.table),
+        [quarantine.to_arrow(rows.rejected, run_id)],
+        schema=quarantine.SCHEMA,
+        mode="replace",
+        replace=quarantine.replaced_rows(sql),
+    )
 
-    def bound(moment: dt.datetime) -> pa.Scalar:
-        if pa.types.is_date(kind):  # where the partitions are at home: in UTC it may be another one
-            return pa.scalar(moment.astimezone(ZoneInfo(definition.timezone)).date(), kind)
-        return pa.scalar(moment if kind.tz else moment.replace(tzinfo=None), kind)
 
-    return [(bound(begin), bound(end)) for begin, end in time_ranges(definition, keys)]
+def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict[str, int]:
+    """Count the loaded rows of each partition, where the rows tell it."""
+    column = _PARTITION if plan.tagged else plan.partition_column
+    if plan.definition is None or (column is None and len(keys) > 1):
+        return {}
+    if len(keys) == 1 or column is None:
+        return dict.fromkeys(keys, staged.files.rows)
+    counts = dict.fromkeys(keys, 0)
+    if not staged.files.rows:
+        return counts
+    for batch in staged.query(f"SELECT {quote(column)} FROM {{rows}}").to_arrow_reader(1_000_000):
+        values = pa.chunked_array([batch.column(0)])
+        where = pc.index_in(values.combine_chunks(), value_set=pa.array(keys)) if plan.tagged else None
+        found = where if where is not None else partition_of(plan.definition, keys, values)
+        for entry in pc.value_counts(found).to_pylist():
+            if entry["values"] is not None:
+                counts[keys[entry["values"]]] += entry["counts"]
+    return counts
 
 
 def _short(row: str, width: int = 300) -> str:

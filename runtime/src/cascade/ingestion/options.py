@@ -33,6 +33,7 @@ class Options:
     partition_column: str | None
     namespace: str
     write: Write
+    write_given: bool  # rather than chosen by default
     schema_policy: Policy | None
     on_invalid: OnInvalid
     quarantine_limit: int
@@ -52,8 +53,15 @@ class Options:
         key = (unique_key,) if isinstance(unique_key, str) else tuple(unique_key or ())
         if partitions is None or partitions in NAMES:
             partitions = Partitions(partitions or "none")
-        write = write or ("merge" if key else "append")
-        return cls(table_name=table_name or function, key=key, partitions=partitions, write=write, **others)
+        chosen: Any = write or ("merge" if key else "append")
+        return cls(
+            table_name=table_name or function,
+            key=key,
+            partitions=partitions,
+            write=chosen,
+            write_given=write is not None,
+            **others,
+        )
 
     @property
     def table(self) -> str:

@@ -39,11 +39,13 @@ class Batch(NamedTuple):
         rows: The schema's columns in order and type, then the columns that the policy adds.
         rejected: The rows with values that their column cannot hold.
         extra: The names, as the source has them, of columns that were left out by the policy.
+        absent: The schema's columns that the source did not bring.
     """
 
     rows: pa.Table
     rejected: list[Rejection]
     extra: frozenset[str]
+    absent: frozenset[str] = frozenset()
 
 
 def to_batches(
@@ -53,6 +55,7 @@ def to_batches(
     policy: Policy,
     state: dict[str, Any],
     inferred: Collection[str] = (),
+    opened: Callable[[Any], object] | None = None,
     rows_per_batch: int = 100_000,
 ) -> Iterator[Batch]:
     """Yield what a fetch function returned as batches that fit the target.
@@ -66,6 +69,7 @@ def to_batches(
         state: The dlt state. Incremental cursors read it and write into it while the batches are drawn.
         inferred: Columns of the schema that nobody declared: the table has them from earlier rows, and they
             become wider for these where Iceberg can widen them.
+        opened: Called with each dlt resource before it is asked for rows.
         rows_per_batch: Larger frames are cut, smaller pages are joined.
 
     Raises:
@@ -73,7 +77,7 @@ def to_batches(
             not what dlt says.
         IngestionError: Something that is no rows.
     """
-    source = _Source(state, rows_per_batch)
+    source = _Source(state, rows_per_batch, opened)
     target = _Target(schema, "additive" if schema is None else policy, set(inferred), source.hints)
     for page in _pages(_flatten(fetched, source), rows_per_batch):
         yield target.fit(page)
@@ -129,6 +133,7 @@ class _Source:
 
     state: dict[str, Any]
     limit: int
+    opened: Callable[[Any], object] | None
     hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
 
 
@@ -291,6 +296,8 @@ def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
 
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     source.hints.update(hinted_columns(resource))
+    if source.opened:
+        source.opened(resource)
     with Container().injectable_context(StateInjectableContext(state=source.state)):
         rows = iter(resource)  # holds on to the state from here on
     return map(_without_nan, rows) if _reads_csv(resource) else rows
@@ -357,7 +364,7 @@ class _Target:
         elif problems:
             rows = rows.filter(pa.array([position not in problems for position in range(page.height)]))
         rejected = [Rejection(json_text(page.row(p)), problems[p]) for p in sorted(problems)]
-        return Batch(rows, rejected, extra)
+        return Batch(rows, rejected, extra, frozenset(self.fields.keys() - columns.keys()))
 
     def _match(self, page: _Page) -> tuple[dict[str, Values], frozenset[str]]:
         """Find the column that each name of the source belongs to."""

@@ -11,7 +11,7 @@ from types import FrameType
 
 from cascade.errors import CascadeError, IngestionError
 
-__all__ = ["failure_reason", "is_transient", "time_limit"]
+__all__ = ["OvertakenError", "failure_reason", "is_transient", "time_limit"]
 
 # Errors of the program or of the machine's set-up: repeating them only costs the wait.
 _PERMANENT = (
@@ -51,12 +51,17 @@ def is_transient(error: BaseException) -> bool:
         status = getattr(getattr(seen, "response", None), "status_code", None)
         if isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT_STATUS:
             return False
-        if isinstance(seen, _TimeLimitError) or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
+        repeatable = isinstance(seen, _TimeLimitError | OvertakenError)
+        if repeatable or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
             return True
         if isinstance(seen, _PERMANENT):
             return False
         seen = seen.__cause__ or seen.__context__
     return True
+
+
+class OvertakenError(IngestionError):
+    """Another run wrote what this one had started from; repeating starts from there."""
 
 
 class _TimeLimitError(IngestionError):
