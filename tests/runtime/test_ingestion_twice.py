@@ -36,6 +36,10 @@ def events(section: str = "here", name: str = "events", **hints: Any) -> Any:
     return dlt.resource(rows, name=name, section=section, **hints)
 
 
+def _events() -> Any:
+    return events()
+
+
 # --- a cursor and partitions are two answers to one question ------------------------------------------------
 
 
@@ -53,7 +57,7 @@ def test_a_cursor_is_refused_where_partitions_say_what_is_loaded(lake: Lake, wri
 
 
 def test_a_cursor_is_refused_where_each_load_replaces_the_table(lake: Lake) -> None:
-    fetch = asset(events, partitions="none", write="replace_partition")
+    fetch = asset(_events, partitions="none", write="replace_partition")
     assert 'the asset uses write="replace_partition"' in lake.fail(fetch)
 
 
@@ -71,7 +75,7 @@ def test_a_source_bounded_by_the_partition_keeps_no_cursor_and_is_loaded(lake: L
 
 @pytest.mark.parametrize("renamed", [{"section": "there"}, {"name": "happenings"}], ids=["file", "resource"])
 def test_the_cursor_survives_another_name_of_file_or_resource(lake: Lake, renamed: dict[str, str]) -> None:
-    lake.succeed(asset(events, partitions="none"))
+    lake.succeed(asset(_events, partitions="none"))
     found = lake.succeed(asset(lambda: events(**renamed), partitions="none"))
     assert (found["extracted_rows"], len(lake.rows("raw.t"))) == (0, 3)
 
@@ -202,6 +206,12 @@ def test_order_by_also_looks_at_the_row_that_the_table_has(lake: Lake) -> None:
     assert (told["extracted_rows"], told["loaded_rows"], told["duplicate_rows"]) == (1, 0, 1)
     lake.succeed(found, THIRD)  # of equals, the one that comes last wins
     assert lake.rows("raw.t") == [{"id": 1, "version": 20, "day": THIRD}]
+
+
+def test_of_rows_with_one_key_nan_never_wins(lake: Lake) -> None:
+    rows = [{"id": 1, "version": v} for v in (1.0, float("nan"), 2.0, float("nan"))]
+    lake.succeed(asset(lambda: rows, partitions="none", unique_key="id", order_by="version"))
+    assert lake.rows("raw.t") == [{"id": 1, "version": 2.0}]
 
 
 # --- checks of all rows together -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import uuid
@@ -22,7 +23,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import CreateTableTransaction, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AssertCreate
-from pyiceberg.types import IcebergType
+from pyiceberg.types import DoubleType, FloatType, IcebergType
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
@@ -136,7 +137,7 @@ def stage(
                 duplicates=fetched.rows - staged.rows,
                 undo=undo,
                 _begin=partial(begin, schema=schema),
-                _incoming=_Incoming(connection, staged, mode, tuple(key), replace),
+                _incoming=_Incoming(connection, staged, mode, tuple(key), order_by, replace),
                 _properties=properties,
                 _summary=snapshot_properties or {},
             )
@@ -181,14 +182,16 @@ class Staging:
         values = self._properties
         if settings := values(metadata.properties) if callable(values) else values:
             transaction.set_properties(dict(settings))
-        gone = self._incoming.remove(transaction._table, kept)
-        if gone or self.files.files or settings or metadata.current_snapshot() is None:
-            _exchange(transaction, gone, [*kept.files, *self.files.files], self._summary)
-        return _Plan(transaction, kept, gone)
+        incoming = self._incoming.without_outdated(transaction._table, self.undo)
+        gone, new = incoming.remove(transaction._table, kept), incoming.staged
+        if gone or new.files or settings or metadata.current_snapshot() is None:
+            _exchange(transaction, gone, [*kept.files, *new.files], self._summary)
+        return _Plan(transaction, new, kept, gone)
 
 
 class _Plan(NamedTuple):
     transaction: Transaction
+    new: Staged
     kept: Staged
     gone: list[DataFile]
 
@@ -230,7 +233,7 @@ def _commit(catalog: Any, plans: Sequence[_Plan], stagings: Sequence[Staging]) -
         committed: list[Table] = catalog.commit_tables(
             [
                 (t._table, (AssertCreate(),) if isinstance(t, CreateTableTransaction) else t._requirements, t._updates)
-                for t, _, _ in plans
+                for t, *_ in plans
             ]
         )
     except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
@@ -245,10 +248,12 @@ def _commit(catalog: Any, plans: Sequence[_Plan], stagings: Sequence[Staging]) -
 def _result(staging: Staging, plan: _Plan, table: Table) -> WriteResult:
     head = table.current_snapshot()
     assert head is not None
+    if plan.new is not staging.files:
+        discard(staging.files)  # some of its rows were outdated, the others were staged again
     return WriteResult(
         snapshot_id=head.snapshot_id,
-        rows=staging.files.rows,
-        duplicates=staging.duplicates,
+        rows=plan.new.rows,
+        duplicates=staging.duplicates + staging.files.rows - plan.new.rows,
         replaced=sum(file.record_count for file in plan.gone) - plan.kept.rows,
         total=row_count(head) or 0,
     )
@@ -273,7 +278,29 @@ class _Incoming:
     staged: Staged
     mode: Mode
     key: tuple[str, ...]
+    order_by: str | None
     replace: Replace | None
+
+    def without_outdated(self, table: Table, undo: contextlib.ExitStack) -> _Incoming:
+        """Leave out the rows over which a row of the table wins, because its `order_by` value is greater."""
+        if self.mode != "merge" or not self.order_by or not self.staged.rows or not table.metadata.current_snapshot():
+            return self
+        if not {*self.key, self.order_by} <= {f.name for f in table.schema().fields}:
+            return self
+        schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
+        candidates = _plan(table, self._key_range(new))
+        old = files_sql(schema, candidates, columns=[*self.key, self.order_by])
+        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
+        rank = partial(_rank, schema, self.order_by)
+        newer = f"SELECT 1 FROM {old} AS old WHERE {same} AND {rank('old.')} > {rank('new.')}"
+        outdated = f"EXISTS ({newer})"
+        if not candidates or not self.connection.sql(f"SELECT 1 FROM {new} AS new WHERE {outdated} LIMIT 1").fetchall():
+            return self
+        current = self.staged.anew()
+        undo.callback(discard, current)
+        columns = ", ".join(quote(f.name) for f in schema.fields)
+        _stage_query(self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}"), current)
+        return dataclasses.replace(self, staged=current)
 
     def remove(self, table: Table, kept: Staged) -> list[DataFile]:
         """Return the files to remove; those of their rows that are not replaced are staged again."""
@@ -454,7 +481,7 @@ def _deduplicate(
     rows = files_sql(staged.schema, staged.files, position=True)
     order = f"list_position({texts(staged.paths)}, {FILE}) DESC, {ROW} DESC"
     if order_by:
-        order = f"{quote(order_by)} DESC NULLS LAST, {order}"
+        order = f"{_rank(staged.schema, order_by)} DESC NULLS LAST, {order}"
     winners = connection.sql(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
@@ -462,6 +489,13 @@ def _deduplicate(
     _stage_query(winners, single)
     discard(staged)
     return single
+
+
+def _rank(schema: Schema, column: str, of: str = "") -> str:
+    """Return the SQL value that rows are ordered by: NaN, the greatest number to DuckDB, is none."""
+    name = f"{of}{quote(column)}"
+    floating = isinstance(schema.find_type(column), FloatType | DoubleType)
+    return f"CASE WHEN NOT isnan({name}) THEN {name} END" if floating else name
 
 
 def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]) -> None:

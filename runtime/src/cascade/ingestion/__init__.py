@@ -133,9 +133,10 @@ def cascade_ingestion(
             `drop_extra` leaves them out. By default what the model's `strict` says, `additive` where it is
             silent.
         on_invalid: Rows that break the contract: `fail` writes nothing, `quarantine` sets them aside in a
-            table of the namespace `quarantine`, with the reasons.
+            table of the namespace `quarantine` (`quarantine.raw__orders` for `raw.orders`), with the reasons.
         quarantine_limit: Most rows that one run may set aside; with more it fails.
-        order_by: Column whose greatest value wins among rows with one key, instead of the last row.
+        order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
+            also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
         cron: Schedule of a pipeline run that loads the latest partition and all that depends on it.
         freshness_hours: Warn, and fail, when the data is older than this many hours.
         max_runtime_seconds: A run of the asset that takes longer is stopped.
