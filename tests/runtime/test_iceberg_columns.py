@@ -96,6 +96,17 @@ def test_a_required_column_becomes_optional_when_it_is_declared_so(lake: Branchi
     assert read(lake, "dev", T) == ab((1, "x"), (2, None), (3, "y"))
 
 
+def test_fields_that_a_struct_gained_are_null_where_rows_lack_them(lake: BranchingCatalog) -> None:
+    narrow, wide = (
+        [{"id": 1, "v": {"a": 1}, "w": [{"a": 1}]}],
+        [{"id": 2, "v": {"a": 2, "b": 3}, "w": [{"b": 4, "a": 5}]}],
+    )
+    for rows in (narrow, wide, narrow):
+        put(lake, "dev", T, rows)
+    gained = {"id": 1, "v": {"a": 1, "b": None}, "w": [{"a": 1, "b": None}]}
+    assert read(lake, "dev", T) == [gained, gained, {"id": 2, "v": {"a": 2, "b": 3}, "w": [{"a": 5, "b": 4}]}]
+
+
 def test_an_exact_write_loses_columns_and_takes_over_types(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, [{"id": 1, "gone": "x", "changed": 5}])
     put(lake, "dev", T, [{"id": 2, "changed": "text"}], "replace", exact=True)

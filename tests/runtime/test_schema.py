@@ -15,7 +15,7 @@ from pandera.typing import Series
 from pyiceberg.schema import Schema
 
 from cascade.errors import DefinitionError, SchemaMismatchError
-from cascade.iceberg.schema import arrow_schema, schema_from_arrow, schema_from_pandera, storage_type
+from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow, schema_from_pandera, storage_type
 
 
 def _types(schema: Schema) -> dict[str, str]:
@@ -176,6 +176,27 @@ def test_an_arrow_type_becomes_the_iceberg_type_that_holds_it(given: pa.DataType
     schema = schema_from_arrow(pa.schema([pa.field("column", given, nullable=False)]))
     assert _types(schema) == {"column": expected}
     assert not schema.fields[0].required
+
+
+A, AB = pa.struct([("a", pa.int32())]), pa.struct([("b", pa.string()), ("a", pa.int32())])
+GROWS = {
+    "same": (A, A, False),
+    "wider": (pa.int64(), pa.int32(), True),
+    "narrower": (pa.int32(), pa.int64(), False),
+    "digits": (pa.decimal128(9, 2), pa.decimal128(5, 2), True),
+    "scale": (pa.decimal128(9, 3), pa.decimal128(5, 2), False),
+    "field": (AB, A, True),
+    "fewer_fields": (A, AB, False),
+    "inner": (pa.struct([("a", pa.int64())]), AB, True),
+    "list": (pa.list_(AB), pa.list_(A), True),
+    "shorter_list": (pa.list_(A), pa.list_(AB), False),
+    "map": (pa.map_(pa.string(), AB), pa.map_(pa.string(), A), True),
+}
+
+
+@pytest.mark.parametrize(("given", "held", "expected"), GROWS.values(), ids=GROWS)
+def test_a_column_grows_only_for_what_it_cannot_hold(given: pa.DataType, held: pa.DataType, expected: bool) -> None:
+    assert grows(given, held) is expected
 
 
 def test_ids_of_nested_fields_are_fresh_and_unique() -> None:

@@ -39,6 +39,8 @@ _HELD_BY: tuple[tuple[t.IcebergType, list[pa.DataType]], ...] = (
 )
 _PRIMITIVES = {arrow_type: iceberg_type for iceberg_type, arrow_types in _HELD_BY for arrow_type in arrow_types}
 
+_WIDER = {(pa.int32(), pa.int64()), (pa.float32(), pa.float64())}
+
 # Pandera's abstract types as Arrow types. The first row that fits counts: `UInt` is an `Int` to Pandera,
 # and `Timestamp` is a `Date`.
 _ABSTRACT: tuple[tuple[str, Callable[[Any], pa.DataType]], ...] = (
@@ -175,8 +177,11 @@ def grows(arrow_type: pa.DataType, held: pa.DataType) -> bool:
     """Return whether a column must change before it holds values of a type: Iceberg widens it, or adds fields."""
     if pa.types.is_decimal(arrow_type) and pa.types.is_decimal(held):
         return bool(arrow_type.scale == held.scale and arrow_type.precision > held.precision)
-    wider = (held, arrow_type) in ((pa.int32(), pa.int64()), (pa.float32(), pa.float64()))
-    return wider or bool(pa.types.is_nested(arrow_type) and arrow_type != held)
+    if pa.types.is_struct(arrow_type) and pa.types.is_struct(held):
+        fields = {f.name: f.type for f in held}
+        return any(f.name not in fields or grows(f.type, fields[f.name]) for f in arrow_type)
+    inner = ([kind.field(i).type for i in range(kind.num_fields)] for kind in (arrow_type, held))
+    return (held, arrow_type) in _WIDER or any(map(grows, *inner))
 
 
 def iceberg_type(arrow_type: pa.DataType) -> t.IcebergType:  # noqa: PLR0911  one line per kind of type

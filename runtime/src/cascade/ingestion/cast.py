@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade.errors import SchemaMismatchError
-from cascade.iceberg.schema import storage_type
+from cascade.iceberg.schema import grows, storage_type
 from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
@@ -41,8 +41,6 @@ _NATURAL: tuple[tuple[frozenset[type], pa.DataType | None], ...] = (
 
 # Iceberg's most digits; those after the point that undeclared decimals get, as with dlt and BigQuery; those of a long.
 _PRECISION, _SCALE, _LONG_DIGITS = 38, 9, 19
-
-_WIDER = {(pa.int32(), pa.int64()), (pa.float32(), pa.float64())}
 
 # Extension types of Arrow whose values are known, and what holds them.
 _EXTENSIONS = {"arrow.bool8": pa.bool_(), "arrow.json": pa.string(), "arrow.uuid": pa.string()}
@@ -95,7 +93,7 @@ def widened(values: Values, target: pa.DataType) -> pa.DataType:
         return target
     natural = _natural_type(values)
     if not pa.types.is_decimal(target):
-        return natural if (target, natural) in _WIDER else target
+        return natural if grows(natural, target) else target
     before_point = natural.precision - natural.scale if pa.types.is_decimal(natural) else 0
     before_point = _LONG_DIGITS if natural == pa.int64() else before_point
     return pa.decimal128(min(_PRECISION, max(target.precision, before_point + target.scale)), target.scale)
