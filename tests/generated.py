@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forks
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: The commands of the environment that runs the tests: copier, cascade, dagster.
 BIN = Path(sys.executable).parent
@@ -80,9 +82,9 @@ class Project:
     def cascade(
         self, *arguments: str | Path, cwd: Path | None = None, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `cascade`, in the project's root unless told otherwise."""
-        command = (BIN / "cascade", *arguments)
-        return run(*command, cwd=cwd or self.root, environment=self.environment, **variables)
+        """Run `cascade`, in the project's root unless told otherwise; how, see `forks`."""
+        environment = self.environment | variables
+        return forks.call(*arguments, cwd=cwd or self.root, environment=environment, seconds=LIMIT_SECONDS)
 
     def json(self, *arguments: str | Path, **variables: str) -> Any:
         """Run `cascade … --json`, which must succeed, and return its document."""
