@@ -356,6 +356,7 @@ _ARROW_VALUES = {
         [NOON],
     ),
     "dictionary": (pa.array(["a", None, "a"]).dictionary_encode(), pa.string(), ["a", None, "a"]),
+    "run_ends": (pa.RunEndEncodedArray.from_arrays([2, 3], ["a", None]), pa.string(), ["a", "a", None]),
     "large_string": (pa.array(["a"], pa.large_string()), pa.string(), ["a"]),
     "large_list": (pa.array([[1]], pa.large_list(pa.int64())), pa.list_(pa.int64()), [[1]]),
     "null": (pa.nulls(2), TZ, [None, None]),
@@ -615,6 +616,10 @@ def _cut(values: pa.Array, target: pa.DataType) -> Any:
 def test_two_fields_that_fall_on_one_are_refused() -> None:
     with pytest.raises(SchemaMismatchError, match=r"`v.theA` and `v.TheA` are both the field `v.the_a`"):
         _batches([{"v": {"theA": 1, "TheA": 2}}], pa.schema([("v", pa.struct([("the_a", pa.int64())]))]))
+    for name in ("a", "A"):
+        twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", name])
+        with pytest.raises(SchemaMismatchError, match=r"are both the field"):
+            _batches(pa.table({"v": twice}), None)
 
 
 def test_a_column_keeps_the_type_of_the_first_batch_with_a_value() -> None:
@@ -650,6 +655,7 @@ INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
     "set": ([{1}], pa.string()),
     "uuid": ([uuid.UUID(int=1)], pa.string()),
     "huge": ([2**70], pa.string()),
+    "byte_arrays": ([bytearray(b"a"), b"b", memoryview(b"c")], pa.binary()),
     "timedelta": ([datetime.timedelta(1)], pa.string()),
     "enums_of_text": ([State.A, "b"], pa.string()),
     "enums_of_ints": ([Level.LOW, 2], pa.int64()),

@@ -162,11 +162,13 @@ def grown(values: Values, target: pa.DataType, path: str) -> tuple[pa.DataType, 
     by_snake = {snake_case(name): name for name in reversed(fields)}
     for source, members in _members(values):
         name = source if source in fields else by_snake.get(snake_case(source), source)
-        if sources.setdefault(name, source) != source:
+        folded = name.lower()  # SQL knows no case
+        if folded in sources:
             raise SchemaMismatchError(
-                f"`{path}.{sources[name]}` and `{path}.{source}` are both the field `{path}.{name}`.",
+                f"`{path}.{sources[folded]}` and `{path}.{source}` are both the field `{path}.{name}`.",
                 fix="rename or leave out one of them before the rows are returned.",
             )
+        sources[folded] = source
         if name in fields:
             inner, deeper = grown(members, fields[name].type, f"{path}.{source}")
             fields[name] = fields[name].with_type(inner)
@@ -211,7 +213,9 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return values.cast(pa.bool_())
     if isinstance(values.type, pa.BaseExtensionType):
         values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
-    if pa.types.is_dictionary(values.type) or pa.types.is_run_end_encoded(values.type):
+    if pa.types.is_run_end_encoded(values.type):
+        return pa.chunked_array([pc.run_end_decode(chunk) for chunk in values.chunks], values.type.value_type)
+    if pa.types.is_dictionary(values.type):
         return values.cast(values.type.value_type)
     return values
 

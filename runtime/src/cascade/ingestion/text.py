@@ -66,6 +66,8 @@ def python_value(value: Any) -> Any:
         if kind.__name__ == "datetime64":
             value = value.astype("datetime64[us]")
         return value.tolist()
+    if isinstance(value, bytearray | memoryview):
+        value = bytes(value)
     for plain, parts in _TIMES.items():
         if isinstance(value, plain):
             return plain(**{part: getattr(value, part) for part in parts})

@@ -157,7 +157,7 @@ def _to_text(value: Any, target: pa.DataType) -> str:
 def _to_bytes(value: Any, target: pa.DataType) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    _require(value, target, bytes, bytearray, memoryview)
+    _require(value, target, bytes)
     return bytes(value)
 
 
