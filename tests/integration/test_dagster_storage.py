@@ -179,7 +179,9 @@ def test_a_run_whose_server_goes_for_good_ends_with_a_sentence_and_its_summary(
 ) -> None:
     (project / "workflows").mkdir()
     (project / "workflows/loads.py").write_text(_WORKFLOW)
-    asked = threading.Thread(target=lambda: (_until(project / "asks"), going(), (project / "asks").unlink()))
+    asked = threading.Thread(
+        target=lambda: (_until(project / "asks"), going(), (project / "asks").unlink()), daemon=True
+    )
     asked.start()
     outcome = run_pipeline(on_postgres, tell=lambda *_: None)
     asked.join()

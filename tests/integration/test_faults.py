@@ -6,6 +6,8 @@ No row is lost or doubled, nothing is half promoted, and each error names the se
 import random
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from generated import Project, generate, stranger
 from lake_support import counter, event, finish, ids, numbers, open_with, promoted, put, read, start
+from project_support import make_project
 from servers.downloads import programs
 from servers.lakes import fresh_lake
 from servers.processes import free_ports
@@ -21,8 +24,12 @@ from servers.s3 import make_bucket, s3
 from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog
+from cascade.config import Settings as RuntimeSettings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
+from cascade.framework.launch import run_pipeline
+from cascade_lakehouse.nessie import client as nessie_client
+from cascade_lakehouse.trino import server as trino_server
 
 Settings = dict[str, str]
 OpenLake = Callable[[], BranchingCatalog]
@@ -121,6 +128,70 @@ def test_restarts_of_a_server_under_load_lose_and_double_nothing(
         assert mine == list(range(len(mine)))
     lake.merge("dev")
     assert ids(lake, MAIN, "raw.a") == found
+
+
+# --- servers are gone for good ----------------------------------------------------------------------------
+
+_LOADS = """
+import time
+from pathlib import Path
+from cascade.ingestion import cascade_ingestion, none
+from cascade.quality import cascade_quality, custom_sql
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def a():
+    Path("asks").touch()
+    while Path("asks").exists():
+        time.sleep(0.02)
+    return [{"id": 1}]
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def b():
+    return [{"id": 1}]
+
+@cascade_ingestion(partitions=none(), max_retries=0)
+def c():
+    return [{"id": 1}]
+
+@cascade_quality(asset="raw/b", checks=[custom_sql("none", "select * from raw.b where id <> 1")])
+def of_b() -> None: ...
+"""
+
+
+GONE = {
+    "nessie": "raw/a, raw/b, raw/c: Nessie does not answer",
+    "s3": "raw/a, raw/b, raw/c: S3 cannot be used",
+    "trino": "Trino does not answer",
+}
+
+
+@pytest.mark.parametrize("server", GONE)
+def test_a_run_whose_server_goes_for_good_waits_once_and_ends_with_its_summary(
+    stack: Stack, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    told = GONE[server]
+    root = make_project(tmp_path / "project", {"workflows/loads.py": _LOADS})
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(nessie_client._patience_with(settings["nessie_url"]), "seconds", 0.5)
+    monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
+    asked = threading.Thread(target=_end_when_asked, args=(stack, server, root / "asks"), daemon=True)
+    asked.start()
+    mine = {name: value for name, value in settings.items() if name not in ("dagster_url", "marts_url")}
+    outcome = run_pipeline(RuntimeSettings(project_dir=root, **mine), tell=lambda *_: None)
+    asked.join()
+    stack.servers[server].start()
+    assert not outcome.success
+    assert outcome.promotion is None
+    assert [failure for failure in outcome.failures if told in failure], outcome.failures
+    assert sum(told.rpartition(": ")[2] in failure for failure in outcome.failures) == 1, outcome.failures
+    assert not [check for check in outcome.checks if not check.passed and check.check == "none"]
+
+
+def _end_when_asked(stack: Stack, server: str, asks: Path) -> None:
+    while not asks.exists():
+        time.sleep(0.02)
+    stack.kill(server)
+    asks.unlink()
 
 
 # --- workers are killed -----------------------------------------------------------------------------------

@@ -1,14 +1,20 @@
 """The promises of publishing that only PostgreSQL can keep: what people add to a mart stays, readers never see half."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from lake_support import numbers
 from marts_support import Marts, in_background, more
+from postgres_support import Postgres
+from project_support import make_project
+from pydantic import SecretStr
 
+from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
+from cascade.framework.launch import run_pipeline
 from cascade_lakehouse.postgres import marts as postgres
 
 ADDED = [
@@ -320,6 +326,22 @@ def test_a_publisher_that_dies_leaves_what_was_there(
             published.publish()
     assert published.rows("SELECT count(*) FROM m") == [(2,)]
     assert published.publish() == {"marts.m": 3, "marts.other": 3}
+
+
+def test_a_wrong_password_is_told_with_setting_and_remedy(
+    postgres_server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the run, at its end."""
+    load = "@cascade_ingestion(partitions=none())\ndef a():\n    return [{'id': 1}]\n"
+    files = {"workflows/loads.py": f"from cascade.ingestion import cascade_ingestion, none\n\n\n{load}"}
+    monkeypatch.chdir(make_project(tmp_path / "project", files))
+    url = SecretStr(postgres_server.url("cascade_publisher").replace("@", "x@"))
+    outcome = run_pipeline(Settings(project_dir=tmp_path / "project", marts_url=url), tell=lambda *_: None)
+    assert outcome.promotion is not None
+    (said,) = outcome.failures
+    assert said.startswith("cascade/publish: PostgreSQL cannot be used: user or password is wrong.")
+    assert "setting `marts_url`" in said
+    assert "correct CASCADE_MARTS_URL" in said
 
 
 @pytest.mark.parametrize("how", ["restart", "terminate"])
