@@ -1,5 +1,6 @@
 """Makes `generated`, `dagster_ui` and the package `servers` importable from every folder of tests; the real servers."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "integration"))
+
+# A run starts a thousand processes. Where the machine says that none may keep its bytecode, each of them compiles all
+# its imports anew, which takes longer than all else that most of them do.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 if TYPE_CHECKING:
     from servers.stack import Stack

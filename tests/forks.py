@@ -1,6 +1,6 @@
 """Call `cascade` without its imports: a process that has done them forks for each call.
 
-Importing takes three seconds of a processor, nearly all of what most commands do. Each call is a process of its own
+Importing takes a second or three of a processor, nearly all of what most commands do. Each call is a process of its own
 still: with its own environment, folder, output and exit code. That the program as it is installed starts and works is
 for the tests of the template and of the tutorial, which call nothing else.
 """
