@@ -213,3 +213,28 @@ def test_the_summary_of_a_failure_says_it_once_and_names_the_run(
     assert "FAILED: raw/grim contract\n" in said.out
     with open_instance(Settings(project_dir=project)) as instance:
         assert f"Log: run {instance.get_runs(limit=1)[0].run_id} in the UI (`cascade dev`)." in said.err
+
+
+_DESTROYS = '''\
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.asset(key_prefix="raw")
+def destroys():
+    """Breaks what Dagster keeps its events in."""
+    for file in Path(".dagster").rglob("*.db"):
+        file.write_bytes(b"no database" * 1000)
+'''
+
+
+def test_when_dagsters_storage_is_gone_the_summary_is_printed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path / "project", {"workflows/destroys.py": _DESTROYS}))
+    said = Command(capsys)("run", "--select", "destroys", "--no-promote")
+    assert said.code == 1
+    assert "The run failed: main is unchanged and nothing was written." in said.err
+    assert "DatabaseError" in said.err
+    assert "Traceback" not in said.err

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from typing import Any
 
-from cascade.cli.output import fail
+from cascade.cli.output import INTERRUPTED, complain, fail
 from cascade.cli.style import Command, Group, click
 
 __all__ = ["main"]
@@ -50,13 +51,34 @@ class _LazyGroup(Group):
             command = getattr(importlib.import_module(module), function)
         return name, command, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        noted: list[int] = []
+
+        def note(number: int, _frame: object) -> None:
+            noted.append(number)
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            # Libraries may turn the interruption into an error of their own.
+            if not noted or isinstance(error, SystemExit):
+                raise
+            complain(
+                "\nInterrupted", ": `main` moves as a whole or not at all; `cascade branch log` shows its last move."
+            )
+            sys.exit(INTERRUPTED)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="cascade-runtime", prog_name="cascade")
 def _cli() -> None:
     """Start and run a lakehouse: Dagster, dlt, dbt and Iceberg, with branches and promotion.
 
-    Works from any folder of a project. Exit code 0: done; 1: the work failed; 2: wrong usage or settings.
+    Works from any folder of a project. Exit code 0: done; 1: the work failed; 2: wrong usage or settings; 130: Ctrl+C.
     """
 
 

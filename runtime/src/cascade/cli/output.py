@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import decimal
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,10 @@ from typing import Any, NoReturn
 from cascade.cli.style import click
 from cascade.errors import CascadeError
 
-__all__ = ["answer", "complain", "fail", "json_option", "print_json", "print_table", "progress", "say"]
+__all__ = ["INTERRUPTED", "answer", "complain", "fail", "json_option", "print_json", "print_table", "progress", "say"]
+
+#: What a command exits with after Ctrl+C, as shells expect it.
+INTERRUPTED = 130
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
@@ -96,9 +100,13 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        words, count = TextColumn("{task.description}"), TextColumn("{task.completed} done")
-        columns = (SpinnerColumn(), words, BarColumn(), count, TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        words, done = TextColumn("{task.description}", markup=False), TextColumn("{task.completed} done")
+        columns = (SpinnerColumn(), words, BarColumn(), done, TimeElapsedColumn())
+        # While a step runs, Dagster points standard error at the step's log: this is the terminal itself.
+        with (
+            os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as terminal,
+            Progress(*columns, console=Console(file=terminal), transient=True) as bar,
+        ):
             task = bar.add_task(what, total=None)
 
             def moving(event: str, subject: str) -> None:
@@ -107,7 +115,7 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
                 else:
                     bar.update(task, advance=1)
                 if event not in ("started", "check passed"):
-                    bar.console.print(line(event, subject), highlight=False)
+                    bar.console.print(line(event, subject), highlight=False, markup=False)
 
             yield moving
 

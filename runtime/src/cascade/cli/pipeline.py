@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cascade.cli.output import complain, json_option, print_json, progress, say
+from cascade.cli.output import INTERRUPTED, complain, json_option, print_json, progress, say
 from cascade.cli.style import click
 from cascade.config import Settings, load_settings
 
@@ -78,7 +78,9 @@ def _finish(outcome: Outcome, as_json: bool, *, success: str) -> NoReturn:
         _print(outcome)
         if outcome.success:
             say(success)
-    sys.exit(0 if outcome.success else 1)
+        else:
+            _print_failure(outcome)
+    sys.exit(0 if outcome.success else INTERRUPTED if outcome.interrupted else 1)
 
 
 def _print(outcome: Outcome) -> None:
@@ -101,18 +103,23 @@ def _print(outcome: Outcome) -> None:
             # A contract's text is why its step failed; that is told below.
             told = not check.description or any(check.description in failure for failure in outcome.failures)
             say(f"  {word}: {check.asset} {check.check}" + ("" if told else f": {check.description}"))
-    if not outcome.success:
-        state, look = "main is unchanged and nothing was written", ""
-        if outcome.promotion is not None:
-            state = "after the promotion"
-        elif outcome.branch_kept:
-            branch = outcome.branch
-            state = f"main is unchanged, branch {branch} is kept"
-            look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
-        complain("\nThe run failed", f": {state}.", outcome.failures)
-        click.echo(f"Next: {look}correct the cause, and run again.", err=True)
-        if outcome.run_ids:
-            click.echo(f"Log: run {outcome.run_ids[-1]} in the UI (`cascade dev`).", err=True)
+
+
+def _print_failure(outcome: Outcome) -> None:
+    state, look = "main is unchanged and nothing was written", ""
+    if outcome.promotion is not None:
+        state = "after the promotion"
+    elif outcome.branch_kept is None:
+        state = "whether main has moved is unknown, since the catalog does not answer; it moves as a whole or not"
+    elif outcome.branch_kept:
+        branch = outcome.branch
+        state = f"main is unchanged, branch {branch} is kept"
+        look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
+    complain("\nInterrupted" if outcome.interrupted else "\nThe run failed", f": {state}.", outcome.failures)
+    step = "run again." if outcome.interrupted else f"{look}correct the cause, and run again."
+    click.echo(f"Next: {step}", err=True)
+    if outcome.run_ids:
+        click.echo(f"Log: run {outcome.run_ids[-1]} in the UI (`cascade dev`).", err=True)
 
 
 def _moved(outcome: Outcome, settings: Settings, *, promote: bool) -> str:

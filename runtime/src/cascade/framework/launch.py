@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 
 import dagster as dg
+from dagster._core.execution import compute_logs
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
+from dagster._utils.error import serializable_error_info_from_exc_info
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import await_engine, delete_branch
-from cascade.errors import ConfigurationError, ServiceError
+from cascade.errors import ConfigurationError
 from cascade.framework.definitions import build_definitions
-from cascade.framework.progress import Listener, Outcome, Watcher
+from cascade.framework.progress import Listener, Outcome, Watcher, error_text
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
@@ -87,19 +93,17 @@ def run_pipeline(
     chosen = chosen | ends if promote else chosen - ends
     run_id = make_new_run_id()
     lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
-    with lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
+    outcome = Outcome(branch=lakehouse.branch)
+    tags = {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"}
+    with _stopped(outcome, settings), lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
         close_killed_runs(instance)
-        launch = _Launch(definitions, instance, lakehouse, tell)
-        outcome = launch.execute(chosen, partition, run_id, {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"})
-        try:
-            outcome.branch_kept = _keep_if_written(lakehouse)
-            log = lakehouse.lake.log(MAIN, limit=1)
-        except ServiceError:
-            if outcome.success:
-                raise
-            log = []  # a server that is gone is why the run failed, and stands in its summary
+        with _stopped(outcome, settings):
+            _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, run_id, tags, outcome)
+        outcome.branch_kept = None
+        log = lakehouse.lake.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
             outcome.promotion = log[0]
+        outcome.branch_kept = _keep_if_written(lakehouse)
     return outcome
 
 
@@ -118,9 +122,10 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     definitions = build_definitions(settings)
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
-    with open_instance(settings) as instance:
-        launch = _Launch(definitions, instance, lakehouse, tell)
-        return launch.execute(chosen, partition, make_new_run_id(), {BRANCH_TAG: lakehouse.branch})
+    outcome, tags = Outcome(branch=lakehouse.branch), {BRANCH_TAG: lakehouse.branch}
+    with _stopped(outcome, settings), open_instance(settings) as instance:
+        _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), tags, outcome)
+    return outcome
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:
@@ -132,6 +137,36 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
     alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={_COMMAND_TAG: "run"})):
         instance.report_run_failed(run, "The process that executed this run was killed.")
+
+
+@contextlib.contextmanager
+def _stopped(outcome: Outcome, settings: Settings) -> Iterator[None]:
+    """Make whatever stops a run that has begun a failure of it: its summary is printed all the same."""
+    try:
+        yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        if not outcome.run_ids:
+            raise KeyboardInterrupt from None
+        outcome.success, outcome.interrupted = False, True
+        outcome.failures.clear()
+    except Exception:  # Dagster's storage is gone, for one
+        if not outcome.run_ids:
+            raise
+        outcome.success = False
+        said = error_text(serializable_error_info_from_exc_info(sys.exc_info()), settings.project_dir)
+        if said not in outcome.failures:
+            outcome.failures.append(said)
+
+
+@contextlib.contextmanager
+def _own_helpers() -> Iterator[None]:
+    """Keep Ctrl+C of the terminal from the processes that Dagster copies logs with: they would print tracebacks."""
+    detached = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
+    setattr(compute_logs, "subprocess", detached)  # noqa: B010  # the module's own `import subprocess`
+    try:
+        yield
+    finally:
+        setattr(compute_logs, "subprocess", subprocess)  # noqa: B010
 
 
 def _keep_if_written(lakehouse: Lakehouse) -> bool:
@@ -153,8 +188,9 @@ class _Launch:
     lakehouse: Lakehouse
     tell: Listener
 
-    def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str]) -> Outcome:
-        outcome = Outcome(branch=self.lakehouse.branch)
+    def execute(
+        self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str], outcome: Outcome
+    ) -> None:
         graph = self.definitions.resolve_asset_graph()
         groups, idle = group_by_partitions(graph, chosen, partition, instance=self.instance, lakehouse=self.lakehouse)
         outcome.up_to_date = sorted(key.to_user_string() for key in idle)
@@ -175,7 +211,6 @@ class _Launch:
                     outcome.partitions.update({key.to_user_string(): group.span for key in group.assets})
                 self._run(keys, run_id, {**tags, **(group.tags() if group else {})}, outcome)
                 run_id = make_new_run_id()
-        return outcome
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str], outcome: Outcome) -> None:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)
@@ -184,19 +219,24 @@ class _Launch:
         watcher = Watcher(outcome, self.tell, self.lakehouse.settings.project_dir)
         self.instance.add_event_listener(run_id, watcher.see)
         try:
-            result = job.execute_in_process(
-                instance=self.instance,
-                asset_selection=sorted(keys),
-                run_id=run_id,
-                tags=tags,
-                raise_on_error=False,
-                # The events themselves tell what happens; the console logger would say it all again.
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        except ServiceError as error:  # Dagster's own records are out of reach
-            outcome.success = False
-            outcome.failures.append(str(error))
-            return
+            with _own_helpers():
+                result = job.execute_in_process(
+                    instance=self.instance,
+                    asset_selection=sorted(keys),
+                    run_id=run_id,
+                    tags=tags,
+                    raise_on_error=False,
+                    # The events themselves tell what happens; the console logger would say it all again.
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                )
+        except BaseException:
+            with contextlib.suppress(Exception):  # the storage may be what has failed
+                run = self.instance.get_run_by_id(run_id)
+                if run is not None and not run.is_finished:
+                    self.instance.report_run_failed(run, "The process that executed this run could not go on.")
+            raise
+        if outcome.interrupted:
+            raise KeyboardInterrupt
         outcome.success = result.success
         skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in outcome.assets})
         # Dagster calls a run whose steps were skipped a success; whoever asked for them would not.

@@ -17,6 +17,8 @@ from cascade.errors import count
 
 __all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
 
+_INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+
 
 @dataclass(frozen=True)
 class AssetDone:
@@ -45,8 +47,10 @@ class Outcome:
     Attributes:
         branch: The branch it wrote.
         branch_kept: Whether that branch is still there: it ends with its promotion, or when nothing is on it.
+            `None`: the catalog does not answer.
         run_ids: The Dagster runs; one, unless assets with different partitions take part.
         success: Whether everything succeeded.
+        interrupted: Whether it was stopped by Ctrl+C.
         assets: What was materialized, in order.
         checks: What was checked.
         failures: Why steps failed, in words.
@@ -57,9 +61,10 @@ class Outcome:
     """
 
     branch: str
-    branch_kept: bool = True
+    branch_kept: bool | None = True
     run_ids: list[str] = field(default_factory=list)
     success: bool = True
+    interrupted: bool = False
     assets: list[AssetDone] = field(default_factory=list)
     checks: list[CheckDone] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -105,8 +110,13 @@ class Watcher:
                 self._tell("failed", step)
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
             error = event.step_retry_data.error
+            if error is not None and error.cause is not None and error.cause.cls_name in _INTERRUPTS:
+                raise KeyboardInterrupt  # Dagster would run the step again
             reason = error_text(error, self._root).splitlines()[0] if error is not None else "no reason is known"
             self._tell("retrying", f"{step}: {reason}")
+        elif kind is dg.DagsterEventType.RUN_FAILURE:
+            cause = event.job_failure_data.error
+            self._outcome.interrupted = cause is not None and cause.cls_name in _INTERRUPTS
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
