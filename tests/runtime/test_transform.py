@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 from filelock import FileLock
 from lake_support import Rows, put, read, settings_in
@@ -226,6 +227,14 @@ def test_a_model_that_forbids_changed_columns_fails_and_keeps_its_rows(shop: Sho
     assert not shop.results[1].success
     assert [row["name"] for row in shop.rows("silver.strict")] == ["old", "old"]
     assert shop.snapshots("silver.strict") == 1
+
+
+@pytest.mark.parametrize("value", ["'12:00:00+05'::TIMETZ", "'101'::BIT"])
+def test_a_column_that_arrow_would_change_is_refused(value: str) -> None:
+    from cascade.transform.duckdb_plugin import arrow_rows
+
+    with pytest.raises(TransformError, match=r"no type for these columns: `t` \("):
+        arrow_rows(duckdb.sql(f"SELECT 1 AS id, {value} AS t"), "silver.t")
 
 
 def test_a_failing_dbt_test_is_a_failed_check(shop: Shop) -> None:

@@ -23,7 +23,7 @@ from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
 from cascade.lakehouse import Lakehouse
 
-__all__ = ["Plugin"]
+__all__ = ["Plugin", "arrow_rows"]
 
 _DATABASE = "iceberg"
 _ROWS = 100_000
@@ -75,7 +75,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             sql = config["sql"]
             if config["mode"] != "replace":
                 sql = self._keep_columns(cursor, name, sql, config["on_schema_change"])
-            rows = cursor.sql(sql).to_arrow_reader(_ROWS)
+            rows = arrow_rows(cursor.sql(sql), name)
             replaced = _range(config)
             write(
                 lakehouse.lake,
@@ -108,6 +108,26 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             kept = ", ".join(quote(c) for c in new if c in have)
             return f"SELECT {kept} FROM ({sql}) AS model"
         return sql
+
+
+def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReader:
+    """Return the rows of a model as Arrow.
+
+    Raises:
+        TransformError: Columns whose values Arrow would change: the offset of a time, the bits of a BIT.
+    """
+    changed = [
+        f"`{name}` ({kind})"
+        for name, kind in zip(rows.columns, map(str, rows.types), strict=True)
+        if kind in ("TIME WITH TIME ZONE", "BIT")
+    ]
+    if changed:
+        raise TransformError(
+            f"Iceberg has no type for these columns: {', '.join(changed)}.",
+            where=f"model {model}",
+            fix="cast them in the model, for example to varchar.",
+        )
+    return rows.to_arrow_reader(_ROWS)
 
 
 def _range(config: dict[str, Any]) -> Where | None:
