@@ -168,7 +168,7 @@ The project is in {shown}:
   {shown}/.cascade         the lakehouse: catalog, Iceberg tables, marts
 
 Open the UI with
-  cd {shown} && .venv/bin/dagster dev
+  cd {shown} && .venv/bin/cascade dev
 and then http://127.0.0.1:3000 in a browser.""")
 
 

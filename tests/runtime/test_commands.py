@@ -1,6 +1,7 @@
 """The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows."""
 
 import json
+import socket
 from pathlib import Path
 
 import duckdb
@@ -102,3 +103,21 @@ def test_an_operator_sees_which_server_is_used_and_no_password(
     assert shown["marts_url"] == "postgresql://db.example/marts?password=***&sslmode=require"
     assert shown["nessie_token"] == "**********"
     assert shown["dagster_url"] == "None"
+
+
+# --- dev --------------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(cascade: Command, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = cascade("dev", "--port", str(port))
+    assert said.code == 2
+    assert f"cannot listen on port {port} of 127.0.0.1: Address already in use" in said.err
+    assert f"cascade dev --port {port + 1}" in said.err
+    assert not (settings.project_dir / ".dagster").exists()
+
+
+def test_h_is_help_as_everywhere(cascade: Command) -> None:
+    said = cascade("dev", "-h")
+    assert (said.code, said.out.startswith("Usage: cascade dev")) == (0, True)
