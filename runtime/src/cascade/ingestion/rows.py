@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.iceberg.schema import grows
+from cascade.iceberg.schema import grows, iceberg_type
 from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange, widened
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, shown, snake_case
@@ -423,14 +423,14 @@ class _Target:
     def _widen(self, column: str, values: Values) -> None:
         """Make room for more digits; a hint of dlt is what the type is, or the load is refused."""
         have = self.fields[column].type
-        hint = self.hints.get(column, have)
-        if kind_of(hint) != kind_of(have):
+        hint = self.hints.get(column)
+        if hint is not None and kind_of(hint) != kind_of(have):
             raise SchemaMismatchError(
-                f"dlt says that the column `{column}` is {hint}, and the table has it as {have}.",
+                f"dlt says that the column `{column}` is {iceberg_type(hint)}, and the table has {iceberg_type(have)}.",
                 fix="change the hint, declare the type that the table has with `iceberg_schema=`, or load into a new "
                 "table.",
             )
-        wider = hint if grows(hint, have) else widened(values, have)
+        wider = widened(values, have) if hint is None else hint if grows(hint, have) else have
         self.fields[column] = self.fields[column].with_type(wider)
 
 
