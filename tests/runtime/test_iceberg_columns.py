@@ -64,6 +64,25 @@ def test_a_new_table_with_nested_columns_takes_others_that_come_with_the_rows(la
     ]
 
 
+def test_columns_and_inner_fields_of_a_new_table_come_in_any_order(lake: BranchingCatalog) -> None:
+    """Ids are given in the order of the batches, and again when the table is committed."""
+    lake.create("dev")
+    first = pa.table({"id": [1], "v": [{"a": 1}]})
+    batches = [
+        first,
+        pa.table({"id": [2], "x": [[{"p": 1}]]}),
+        pa.table({"id": [3], "v": [{"b": 2}], "x": [[{"q": 2}]]}),
+    ]
+    batches.append(pa.table({"id": [4], "y": [4], "v": [{"a": 3}]}))
+    write(lake, "dev", T, batches, schema=schema_from_arrow(first.schema), mode="append")
+    assert read(lake, "dev", T) == [
+        {"id": 1, "v": {"a": 1, "b": None}, "x": None, "y": None},
+        {"id": 2, "v": None, "x": [{"p": 1, "q": None}], "y": None},
+        {"id": 3, "v": {"a": None, "b": 2}, "x": [{"p": None, "q": 2}], "y": None},
+        {"id": 4, "v": {"a": 3, "b": None}, "x": None, "y": 4},
+    ]
+
+
 def test_columns_that_rows_lack_are_null(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, ab((1, "x")))
     put(lake, "dev", T, [{"a": 2}])
