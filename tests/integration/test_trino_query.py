@@ -1,6 +1,7 @@
 """SQL on Trino, beyond the behaviour suite (`tests/runtime/test_engine.py`): the same rows and types as DuckDB's."""
 
 import datetime as dt
+import math
 import threading
 import uuid
 from decimal import Decimal
@@ -14,8 +15,9 @@ from servers.lakes import fresh_lake
 from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.engine import duckdb, query
+from cascade.engine import duckdb, query, register_table
 from cascade.errors import QueryError, ServiceError
+from cascade.iceberg.read import connect
 from cascade_lakehouse import trino
 
 NOON = dt.datetime(2013, 7, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -171,6 +173,27 @@ def test_rows_that_trino_marked_as_deleted_do_not_count(lake: BranchingCatalog) 
     name = trino.environment(lake, "dev", ())["CASCADE_TRINO_CATALOG"]
     trino.server_of(lake.settings).read("DELETE FROM raw.a WHERE id <= 4", catalog=name)
     assert Lakehouse(lake.settings, "dev").row_count("raw.a") == 5
+
+
+_NAN = "SELECT id, f, CAST(row(f) AS row(g double)) AS s FROM (VALUES (1, nan()), (2, 1e0)) AS t(id, f)"
+
+
+@pytest.mark.parametrize("writer", ["trino", "ours"])
+def test_nan_is_found_on_either_engine_whoever_wrote_it(lake: BranchingCatalog, writer: str) -> None:
+    if writer == "ours":
+        rows = pa.table({"id": [1, 2], "f": [math.nan, 1.0], "s": [{"g": math.nan}, {"g": 1.0}]})
+        put(lake, "dev", "raw.n", rows)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    name = trino.environment(lake, "dev", ())["CASCADE_TRINO_CATALOG"]
+    if writer == "trino":
+        trino.server_of(lake.settings).read(f"CREATE TABLE raw.n AS {_NAN}", catalog=name)
+    for condition in ("is_nan(f)", "not (f between 0 and 10)", "f is distinct from 1.0", "f <> 1.0", "is_nan(s.g)"):
+        assert query(lake, "dev", f"SELECT id FROM raw.n WHERE {condition}").to_pylist() == [{"id": 1}], condition
+    with connect() as connection:
+        register_table(connection, "raw.n", lake.load("raw.n", lake.pointers("dev")["raw.n"]))
+        for condition in ("isnan(f)", "f > 5", "not (f between 0 and 10)", "f is distinct from 1.0", "s.g > 5"):
+            found = connection.execute(f"SELECT id FROM raw.n WHERE {condition}").fetchall()
+            assert found == [(1,)], condition
 
 
 def test_a_server_that_is_not_there_is_named_with_its_setting(lake: BranchingCatalog, tmp_path: Path) -> None:

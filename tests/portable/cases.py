@@ -250,6 +250,10 @@ def _pairs(macro: str, *expected: Any) -> tuple[str, list[tuple[Any, ...]]]:
 
 
 _NUMBERS = {
+    "is_nan": _each(
+        "cascade_is_nan('a')", "double", ("'NaN'", True), ("'Infinity'", False), ("0", False), ("-1.5", False)
+    ),
+    "is_nan_of_real": _each("cascade_is_nan('a')", "real", ("'NaN'", True), ("0.5", False)),
     "safe_divide": _pairs("cascade_safe_divide('a', 'b')", 3.5, -3.5, -3.5, None, 0.0, None),
     "integer_divide": _pairs("cascade_integer_divide('a', 'b')", 3, -3, -3, None, 0, None),
     "approx_count_distinct": _grouped("cascade_approx_count_distinct('a')", 3, 1, 0, 2),

@@ -137,6 +137,15 @@
   cast(({{ dividend }}) as bigint) // nullif(cast(({{ divisor }}) as bigint), 0)
 {%- endmacro %}
 
+{# Whether a number is NaN, which equals itself on DuckDB only; null for null. Example: `cascade_is_nan('price')` #}
+{% macro cascade_is_nan(value) -%}
+  {{ return(adapter.dispatch('cascade_is_nan')(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__cascade_is_nan(value) -%}
+  isnan({{ value }})
+{%- endmacro %}
+
 {# About how many different values there are, a few percent wrong. Example: `cascade_approx_count_distinct('visitor')` #}
 {% macro cascade_approx_count_distinct(value) -%}
   {{ return(adapter.dispatch('cascade_approx_count_distinct')(value)) }}

@@ -51,6 +51,10 @@
   cast(({{ dividend }}) as bigint) / nullif(cast(({{ divisor }}) as bigint), 0)
 {%- endmacro %}
 
+{% macro trino__cascade_is_nan(value) -%}
+  is_nan({{ value }})
+{%- endmacro %}
+
 {% macro trino__cascade_approx_count_distinct(value) -%}
   approx_distinct({{ value }})
 {%- endmacro %}
