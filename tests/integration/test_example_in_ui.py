@@ -48,7 +48,7 @@ def _days(example: Project) -> set[str]:
 
 
 def test_a_schedule_and_a_backfill_promote_the_example(stack: Stack, example: Project, ui: DagsterUI) -> None:
-    (run,) = ui.wait(ui.run_schedule("weather_observations_schedule"))
+    (run,) = ui.wait(ui.run_schedule("raw__weather_observations_schedule"))
     assert run["status"] == "SUCCESS", ui.failures(run["runId"])
     assert _days(example) == {LAST_DAY}
     backfill = ui.backfill([*LAYERS, "cascade/promote", "cascade/publish"], DAYS)

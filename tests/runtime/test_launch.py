@@ -8,8 +8,9 @@ import pytest
 from project_support import Command, make_project
 
 from cascade.config import Settings
+from cascade.errors import DefinitionError
 from cascade.framework.definitions import build_definitions, guards_of
-from cascade.framework.launch import materialize, open_instance
+from cascade.framework.launch import materialize, open_instance, run_pipeline
 from cascade.framework.progress import Outcome
 from cascade.lakehouse import Lakehouse
 from cascade.publish import promote_branch
@@ -238,3 +239,41 @@ def test_when_dagsters_storage_is_gone_the_summary_is_printed_all_the_same(
     assert "The run failed: main is unchanged and nothing was written." in said.err
     assert "DatabaseError" in said.err
     assert "Traceback" not in said.err
+
+
+# --- what cannot be promoted ------------------------------------------------------------------------------
+
+_MARK = """
+import dagster as dg
+from pathlib import Path
+
+@dg.asset
+def mark():
+    Path("ran").touch()
+"""
+
+
+@pytest.fixture
+def torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A project with a good file and a broken one."""
+    files = {"workflows/good.py": _MARK, "workflows/broken.py": "import nowhere"}
+    monkeypatch.chdir(make_project(tmp_path, files))
+    return Settings(project_dir=Path.cwd())
+
+
+def test_a_run_that_could_not_be_promoted_is_refused_before_it_begins(torn: Settings) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        run_pipeline(torn, tell=_silent)
+    assert "workflows/broken.py:1: ModuleNotFoundError: No module named 'nowhere'" in refused.value.what
+    assert str(refused.value).count("fix:") == 1
+    assert "--no-promote" in refused.value.fix
+    assert not (torn.project_dir / "ran").exists()
+
+
+def test_what_is_not_promoted_runs_and_names_what_is_missing(torn: Settings) -> None:
+    said: list[tuple[str, str]] = []
+    done = run_pipeline(torn, promote=False, tell=lambda event, subject: said.append((event, subject)))
+    assert done.success, done.failures
+    assert (torn.project_dir / "ran").exists()
+    (missing,) = [subject for event, subject in said if event == "not loaded:"]
+    assert missing.startswith("workflows/broken.py:1: ")

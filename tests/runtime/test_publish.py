@@ -177,7 +177,7 @@ def test_a_broken_file_refuses_and_is_named(gate: Gate) -> None:
     gate.run(rows(1), check(True))
     broken = "workflows/quality/weather.py:12: NameError: name 'x' is not defined"
     said = gate.refused(guards=Guards(GUARDS.blocking, broken=[broken]))
-    assert f"{broken} could not be loaded, so its checks are unknown" in said
+    assert f"its checks are unknown, since it cannot be used: {broken}" in said
 
 
 def test_all_reasons_are_named_together(gate: Gate) -> None:

@@ -130,7 +130,7 @@ def test_a_job_of_the_user_promotes_from_a_branch_of_its_own(shop: Shop, ui: Dag
 def test_the_schedule_of_cron_promotes_from_a_branch_of_its_own(shop: Shop, ui: DagsterUI) -> None:
     """The schedule that `cron=` makes runs the asset, all downstream of it, promotion and publishing."""
     key = shop.new_customer()
-    (run,) = ui.wait(ui.run_schedule("customers_schedule"))
+    (run,) = ui.wait(ui.run_schedule("raw__customers_schedule"))
     assert run["status"] == "SUCCESS"
     assert key in shop.customers()
     assert shop.log()[0].source == f"run-{run['runId'][:8]}"

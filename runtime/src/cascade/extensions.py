@@ -26,10 +26,26 @@ def find_extension(group: str, name: str) -> Any:
     Args:
         group: Of the entry points.
         name: Of the entry point in its group.
+
+    Raises:
+        ConfigurationError: It cannot be loaded, or two packages bring one of that name.
     """
-    for entry in metadata.entry_points(group=group, name=name):
-        return entry.load()
-    return None
+    entries = {entry.dist.name if entry.dist else "?": entry for entry in metadata.entry_points(group=group, name=name)}
+    if not entries:
+        return None
+    packages = " and ".join(sorted(entries))
+    if len(entries) > 1:
+        raise ConfigurationError(
+            f"`{name}` of {group} is brought by {packages}.", where="installed packages", fix="uninstall one of them."
+        )
+    try:
+        return entries[packages].load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"`{name}` of {group} cannot be loaded: {type(error).__name__}: {error}",
+            where=f"package {packages}, {entries[packages].value}",
+            fix=f"install another version of {packages}, or uninstall it.",
+        ) from error
 
 
 def extension_names(group: str) -> list[str]:

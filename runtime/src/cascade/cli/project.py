@@ -57,6 +57,10 @@ def validate(all_engines: bool, as_json: bool) -> None:
 def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bool) -> None:
     from cascade.framework.validate import problem_text
 
+    if found.warnings:
+        click.echo(click.style("\nWarnings:", fg="yellow"))
+        for warning in found.warnings:
+            say(f"  {warning}")
     if found.skipped:
         say("\nSQL that was not looked at:")
         for skipped in found.skipped:

@@ -1,68 +1,96 @@
 """Assemble one Dagster `Definitions`: workflows, dbt models, promotion, schedules and the lakehouse resource."""
 
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
 from cascade.engine import await_engine
-from cascade.errors import TransformError
+from cascade.errors import CascadeError, TransformError
 from cascade.extensions import extension_names, find_extension
-from cascade.framework.discovery import BROKEN_METADATA, broken_files, discover_user_workflows
-from cascade.ingestion import CRON_METADATA
+from cascade.framework.discovery import Item, collect, discover, says
+from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
 from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 from cascade.transform.parse import start_parsing
 
-__all__ = ["build_definitions", "defs", "guards_of"]  # noqa: F822  # `defs` is resolved by `__getattr__`
+__all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
 _SCHEDULES = "cascade.schedules"
+# Metadata of the definitions.
+_PROBLEMS = "cascade/problems"
 
 
 def __getattr__(name: str) -> Any:
     # Built when it is asked for: `from cascade.framework.definitions import defs` is all a project needs.
     if name == "defs":
-        return build_definitions(load_settings())
+        definitions = build_definitions(load_settings())
+        for problem in problems_of(definitions).all:
+            print(f"cascade: not loaded: {problem}", file=sys.stderr)
+        return definitions
     raise AttributeError(name)
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong with a project's definitions, one line each: where, why, and the remedy if it is known.
+
+    Attributes:
+        broken: Files and definitions that are left out, with checks that may be in them: nothing is promoted.
+        jobs: Jobs, schedules and sensors that are left out.
+        warnings: What works, and may not do what its author expects.
+    """
+
+    broken: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[str]:
+        """Everything that is left out."""
+        return self.broken + self.jobs
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Build what Dagster loads for a project.
 
-    Files that cannot be loaded are named on standard error and in the definitions' metadata; the rest
-    loads, can be materialized on a branch, and is not promoted.
+    What cannot be used is left out and named in the definitions' metadata, which `problems_of` reads. The rest loads,
+    and can be materialized on a branch.
 
     Args:
         settings: The project's settings.
     """
-    dbt: list[dg.AssetsDefinition] = []
+    problems = Problems()
     # dbt works while the workflows are imported.
     with start_parsing(settings) as manifest, use_settings(settings):
-        found = discover_user_workflows(settings.workflows_path)
-        broken = broken_files(found)
+        found = discover(settings.workflows_path)
+        problems.broken.extend(found.broken)
+        problems.warnings.extend(found.ignored)
         try:
-            dbt = _dbt_assets(settings, manifest)
+            # dbt's come first: what contradicts one of them costs itself, and not all models.
+            found.items[:0] = [Item(str(settings.dbt_dir), "assets", "dbt", a) for a in _dbt_assets(settings, manifest)]
         except TransformError as error:
-            broken.append(f"{settings.dbt_dir}: {error.what}")
-    for problem in broken:
-        print(f"cascade: not loaded: {problem}", file=sys.stderr)
-    said = {BROKEN_METADATA: dg.MetadataValue.json(broken)}
-    theirs = dg.Definitions.merge(found, dg.Definitions(assets=dbt, metadata=said))
-    assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
-    schedules = [_schedule(a) for a in assets if _cron(a)]
-    schedules += [find_extension(_SCHEDULES, name)(settings) for name in extension_names(_SCHEDULES)]
-    ours = dg.Definitions(
-        assets=build_publishing(_before_promotion(assets), guards_of(theirs)),
-        schedules=schedules,
-        jobs=[schedule.job for schedule in schedules],
-        resources={"lakehouse": _lakehouse_resource(settings)},
-        executor=dg.in_process_executor,
-    )
-    return dg.Definitions.merge(theirs, ours)
+            problems.broken.append(f"{settings.dbt_dir}: {error.what}")
+    found.items.extend(_packages(settings, problems))
+    items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
+    for item, cause in failed:
+        (problems.broken if item.guards else problems.jobs).append(f"{item.title}: {_hint(says(cause))}")
+    notes = unpromoted_jobs(definitions, items)
+    problems.warnings.extend(notes.values())
+    if failed or notes:
+        definitions = _assemble(settings, describe(items, notes), problems)
+    return definitions
+
+
+def problems_of(definitions: dg.Definitions) -> Problems:
+    """Return what is wrong with definitions that `build_definitions` made."""
+    return Problems(**cast("dict[str, list[str]]", definitions.metadata[_PROBLEMS].value))
 
 
 def guards_of(definitions: dg.Definitions) -> Guards:
@@ -72,7 +100,102 @@ def guards_of(definitions: dg.Definitions) -> Guards:
         for spec in definition.check_specs if isinstance(definition, dg.AssetsDefinition) else ():
             if spec.blocking:
                 blocking[spec.asset_key].append(spec.key)
-    return Guards(dict(blocking), tuple(broken_files(definitions)))
+    return Guards(dict(blocking), tuple(problems_of(definitions).broken))
+
+
+def _usable(
+    items: Sequence[Item], assemble: Callable[[Sequence[Item]], dg.Definitions]
+) -> tuple[list[Item], dg.Definitions, list[tuple[Item, Exception]]]:
+    """Return the items that Dagster can load together, their definitions, and the cause for each other item.
+
+    All are tried at once, and only when that fails halves of them, so that good definitions cost nothing.
+    """
+    good: list[Item] = []
+    bad: list[tuple[Item, Exception]] = []
+    made: list[dg.Definitions] = []
+
+    def add(some: Sequence[Item]) -> None:
+        try:
+            made[:] = [assemble([*good, *some])]
+        # Dagster raises errors of many kinds for what users define.
+        except Exception as error:
+            if len(some) > 1:
+                half = len(some) // 2
+                add(some[:half])
+                add(some[half:])
+            elif some:
+                bad.append((some[0], error))
+            else:
+                raise
+        else:
+            good.extend(some)
+
+    add(sorted(items, key=lambda item: item.order))
+    before = -1
+    while bad and len(good) > before:  # what one of them needs may have come after it
+        before, again = len(good), [item for item, _ in bad]
+        bad.clear()
+        for item in again:
+            add([item])
+    return good, made[0], bad
+
+
+def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> dg.Definitions:
+    """Make the definitions of a project, and raise when Dagster cannot load them."""
+    theirs = collect(items)
+    assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
+    upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
+    schedules, impossible = cron_schedules(assets, upstream)
+    problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
+    theirs = dg.Definitions.merge(theirs, dg.Definitions(metadata={_PROBLEMS: dg.MetadataValue.json(asdict(problems))}))
+    ours = dg.Definitions(
+        assets=[*build_publishing(_before_promotion(upstream), guards_of(theirs)), *_signs(problems)],
+        schedules=schedules,
+        resources={"lakehouse": _lakehouse_resource(settings)},
+        executor=None if theirs.executor else dg.in_process_executor,
+    )
+    whole = dg.Definitions.merge(theirs, ours)
+    repository = whole.get_repository_def()
+    repository.asset_graph.validate_partitions()  # type: ignore[no-untyped-call]
+    for name in set(repository.job_names) - {schedule.job_name for schedule in schedules}:
+        repository.get_job(name)
+    assert repository.schedule_defs is not None
+    assert repository.sensor_defs is not None
+    return whole
+
+
+def _signs(problems: Problems) -> list[dg.AssetSpec]:
+    """Return an asset for each thing that is left out: it is what the UI shows of it."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for problem in problems.all:
+        texts[problem.partition(": ")[0]].append(problem)
+    return [
+        dg.AssetSpec(["not_loaded", *place.split("/")], group_name="not_loaded", description="\n\n".join(lines))
+        for place, lines in texts.items()
+    ]
+
+
+def _packages(settings: Settings, problems: Problems) -> Iterable[Item]:
+    """Return what installed packages bring."""
+    for name in extension_names(_SCHEDULES):
+        origin = f"`{name}` of {_SCHEDULES}"
+        try:
+            schedule = find_extension(_SCHEDULES, name)(settings)
+            if not isinstance(schedule, dg.ScheduleDefinition):
+                raise TypeError(f"{type(schedule).__name__} is not a schedule")
+        # A package may raise anything; the project must not suffer.
+        except Exception as error:  # noqa: BLE001
+            problems.jobs.append(says(error) if isinstance(error, CascadeError) else f"{origin}: {says(error)}")
+        else:
+            yield Item(origin, "schedules", name, schedule)
+
+
+def _hint(cause: str) -> str:
+    """Say more than Dagster does."""
+    cause = re.sub(r"Definitions objects \w+ and \w+", "this and another `Definitions`", cause)
+    if '["lakehouse"]' in cause:
+        cause += " Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`."
+    return cause
 
 
 def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list[dg.AssetsDefinition]:
@@ -86,34 +209,12 @@ def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list
     return [assets] if assets else []
 
 
-def _before_promotion(assets: list[dg.AssetsDefinition]) -> list[dg.AssetKey]:
+def _before_promotion(upstream: dict[dg.AssetKey, set[dg.AssetKey]]) -> list[dg.AssetKey]:
     """Return all assets that are materialized here, but for those that wait for the promotion themselves."""
-    upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     after = {PROMOTE_KEY, PUBLISH_KEY}
     while more := {key for key, deps in upstream.items() if deps & after} - after:
         after |= more
     return sorted(upstream.keys() - after)
-
-
-def _cron(asset: dg.AssetsDefinition) -> str | None:
-    return next((str(m[CRON_METADATA]) for m in asset.metadata_by_key.values() if CRON_METADATA in m), None)
-
-
-def _schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
-    """Make the schedule that `cron=` asks for: the asset's latest partition, all downstream, promote and publish."""
-    name = asset.key.path[-1]
-    job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(asset.key).downstream())
-    definition = asset.partitions_def
-    zone = definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
-
-    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=_cron(asset) or "", execution_timezone=zone)
-    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if definition is None:
-            return dg.RunRequest()
-        keys = definition.get_partition_keys(context.scheduled_execution_time)
-        return dg.RunRequest(partition_key=keys[-1]) if keys else dg.SkipReason("There is no partition yet.")
-
-    return tick
 
 
 def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:

@@ -1,119 +1,192 @@
-"""Find what users define below `workflows/`; a broken file costs itself, never the rest."""
+"""Find what users define below `workflows/`; a bad definition costs itself, a bad file what it defines."""
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-__all__ = ["BROKEN_METADATA", "broken_files", "discover_user_workflows"]
+from cascade.errors import CascadeError, DefinitionError
 
-#: Metadata of the discovered definitions: the files that could not be loaded.
-BROKEN_METADATA = "cascade/broken_workflows"
+__all__ = ["Found", "Item", "collect", "discover", "says"]
 
-# What a module may define, and the argument of `Definitions` that takes it.
+# What a module may define, and the argument of `Definitions` that takes it. What others need comes first.
 _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("resources", (dg.ResourceDefinition, dg.ConfigurableResource)),
     ("asset_checks", (dg.AssetChecksDefinition,)),
     ("assets", (dg.AssetsDefinition, dg.AssetSpec, dg.SourceAsset)),
+    ("definitions", (dg.Definitions,)),
     ("jobs", (dg.JobDefinition, UnresolvedAssetJobDefinition)),
     ("schedules", (dg.ScheduleDefinition, UnresolvedPartitionedAssetScheduleDefinition)),
     ("sensors", (dg.SensorDefinition,)),
-    ("resources", (dg.ResourceDefinition, dg.ConfigurableResource)),
-    ("definitions", (dg.Definitions,)),
 )
+_UNFILLED = {dg.DynamicPartitionsDefinition: "dynamic", dg.MultiPartitionsDefinition: "multi-dimensional"}
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One object that a file or a package defines.
+
+    Attributes:
+        origin: The file or package.
+        kind: The argument of `Definitions` that takes it, or `definitions`.
+        name: The variable that holds it.
+        value: The object.
+    """
+
+    origin: str
+    kind: str
+    name: str
+    value: Any
+
+    @property
+    def title(self) -> str:
+        """File and name, for messages."""
+        return f"{self.origin}: {next(iter(_names(self)), f'`{self.name}`')}"
+
+    @property
+    def order(self) -> int:
+        """Its place among others: what others need comes first."""
+        return [kind for kind, _ in _KINDS].index(self.kind)
+
+    @property
+    def guards(self) -> bool:
+        """Whether it may hold checks, which a promotion must know."""
+        return self.kind not in ("jobs", "schedules", "sensors")
 
 
 @dataclass
-class _Found:
-    """What all healthy files define, each object once."""
+class Found:
+    """What the files define.
 
-    kinds: dict[str, Any] = field(default_factory=lambda: {kind: [] for kind, _ in _KINDS} | {"resources": {}})
-    owners: dict[str, Path] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
+    Attributes:
+        items: The objects, each once.
+        broken: Files and assets that cannot be used: where and why.
+        ignored: Files that are not looked at, and why.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
 
-def discover_user_workflows(path: Path) -> dg.Definitions:
-    """Import every file below a folder and collect what it defines for Dagster.
+def discover(path: Path) -> Found:
+    """Import every file below a folder and find what it defines for Dagster.
 
     Assets, asset checks, jobs, schedules, sensors and `Definitions` are found by type, resources too: their
     key is the name of the variable.
 
     Args:
         path: The folder, such as `<project>/workflows`; its parent becomes importable.
-
-    Returns:
-        The definitions of all files that load. `broken_files` tells of those that do not.
     """
     root = path.parent
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     _forget_other_projects(path)
-    found = _Found()
-    broken: list[str] = []
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else ():
+    found = Found()
+    components = {file.parent for file in path.rglob("defs.yaml")}
+    found.ignored += [
+        f"{folder.relative_to(root)}/defs.yaml: components of Dagster are not loaded, and Python files beside one "
+        "are not run; write a workflow file instead"
+        for folder in sorted(components)
+    ]
+    owners: dict[str, str] = {}
+    seen: set[int] = set()
+    for file in sorted(path.rglob("*.py")):
         relative = file.relative_to(root)
-        if "__pycache__" in relative.parts or (file.name.startswith("_") and file.name != "__init__.py"):
+        hidden = file.name.startswith("_") and file.name != "__init__.py"
+        if hidden or "__pycache__" in relative.parts or file.parent in components:
             continue
         try:
             name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-            _collect(importlib.import_module(name), file, found)
+            _take(importlib.import_module(name), str(relative), found, owners, seen)
         except KeyboardInterrupt:
             raise
         # A workflow may raise anything, SystemExit included; the other files must not suffer.
         except BaseException as error:  # noqa: BLE001
-            broken.append(_explain(error, file, root))
-    definitions = found.kinds.pop("definitions")
-    own = dg.Definitions(**found.kinds, metadata={BROKEN_METADATA: dg.MetadataValue.json(broken)})
-    return dg.Definitions.merge(own, *definitions)
+            found.broken.append(_explain(error, file, root))
+    return found
 
 
-def broken_files(definitions: dg.Definitions) -> list[str]:
-    """Return the files that `discover_user_workflows` could not load: file, line and cause of each."""
-    value = (definitions.metadata or {}).get(BROKEN_METADATA)
-    return [str(file) for file in cast("list[str]", value.value)] if value is not None else []
+def collect(items: Sequence[Item]) -> dg.Definitions:
+    """Return the definitions that items make together."""
+    kinds: dict[str, Any] = {kind: [item.value for item in items if item.kind == kind] for kind, _ in _KINDS}
+    kinds["resources"] = {item.name: item.value for item in items if item.kind == "resources"}
+    whole = kinds.pop("definitions")
+    return dg.Definitions.merge(dg.Definitions(**kinds), *whole)
 
 
-def _collect(module: ModuleType, file: Path, found: _Found) -> None:
-    new: list[tuple[str, str, Any]] = []
+def says(error: BaseException) -> str:
+    """Return the causes of an error in one line, the innermost last, with the remedy where there is one."""
+    text = re.sub(r"AssetKey\(\['(.*?)'\]\)", lambda key: key[1].replace("', '", "/"), " ".join(str(error).split()))
+    if isinstance(error, CascadeError):
+        where, fix = (f" ({error.where})" if error.where else ""), (f"; {error.fix}" if error.fix else "")
+        text = " ".join(f"{error.what.rstrip('.')}{where}{fix}".split())
+    elif not isinstance(error, dg.DagsterError):
+        text = f"{type(error).__name__}: {text}"
+    elif error.__cause__ is not None:
+        cause = says(error.__cause__)
+        text = cause if cause in text else f"{text}; {cause}"
+    return text
+
+
+def _take(module: ModuleType, origin: str, found: Found, owners: dict[str, str], seen: set[int]) -> None:
+    """Add what a module defines and no earlier one has."""
+    new: dict[int, Item] = {}
     for name, value in vars(module).items():
         # Some definitions of Dagster are named tuples, and no lists.
         listed = isinstance(value, list | tuple) and not hasattr(value, "_fields")
-        for item in value if listed else [value]:
-            kind = next((kind for kind, types in _KINDS if isinstance(item, types)), None)
-            if kind is not None and id(item) not in found.seen:
-                new.append((name, kind, item))
+        for each in value if listed else [value]:
+            kind = next((kind for kind, types in _KINDS if isinstance(each, types)), None)
+            if kind is not None and id(each) not in seen:
+                new.setdefault(id(each), Item(origin, kind, name, each))
     # Whole files count: one that contradicts an earlier one is left out with all it defines.
-    owned = {key: file for name, kind, item in new for key in _names(name, kind, item)}
-    if clash := [key for key in owned if key in found.owners]:
-        raise ValueError("; ".join(f"{key} is defined already in {found.owners[key].name}" for key in clash))
-    for name, kind, item in new:
-        found.seen.add(id(item))
-        if kind == "resources":
-            found.kinds[kind][name] = item
-        else:
-            found.kinds[kind].append(item)
-    found.owners |= owned
+    owned = {name: origin for item in new.values() for name in _names(item)}
+    if clash := [name for name in owned if name in owners]:
+        what = "; ".join(f"{name} is defined already in {owners[name]}" for name in clash)
+        raise DefinitionError(what, fix="rename one of them.")
+    owners |= owned
+    seen.update(new)
+    for item in new.values():
+        problems = list(_unfilled(item))
+        found.broken += [f"{origin}: {problem}" for problem in problems]
+        if not problems:
+            found.items.append(item)
 
 
-def _names(variable: str, kind: str, item: Any) -> Iterable[str]:
+def _names(item: Item) -> Iterable[str]:
     """Return by what names Dagster tells an object from others."""
-    if kind == "resources":
-        yield f"resource {variable}"
-    if isinstance(item, dg.AssetsDefinition) and kind == "assets":
-        yield from (f"asset {key.to_user_string()}" for key in item.keys)
-    if isinstance(item, dg.AssetsDefinition):
-        yield from (f"check {key.name} of {key.asset_key.to_user_string()}" for key in item.check_keys)
-    if kind in ("jobs", "schedules", "sensors"):
-        yield f"{kind[:-1]} {item.name}"
+    if item.kind == "resources":
+        yield f"resource {item.name}"
+    if isinstance(item.value, dg.AssetsDefinition):
+        if item.kind == "assets":
+            yield from (f"asset {key.to_user_string()}" for key in item.value.keys)
+        yield from (f"check {key.name} of {key.asset_key.to_user_string()}" for key in item.value.check_keys)
+    if item.kind in ("jobs", "schedules", "sensors"):
+        yield f"{item.kind[:-1]} {item.value.name}"
+
+
+def _unfilled(item: Item) -> Iterator[str]:
+    """Return the assets whose partitions a run cannot fill."""
+    values = item.value.assets or () if item.kind == "definitions" else [item.value]
+    for asset in values:
+        for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) and asset.is_executable else ():
+            for kind, word in _UNFILLED.items():
+                if isinstance(spec.partitions_def, kind):
+                    yield (
+                        f"asset {spec.key.to_user_string()}: no run can fill {word} partitions yet; "
+                        "use partitions of time or dg.StaticPartitionsDefinition"
+                    )
 
 
 def _forget_other_projects(path: Path) -> None:
@@ -137,5 +210,5 @@ def _explain(error: BaseException, file: Path, root: Path) -> str:
                 where, line = frame_file, frame.lineno or 0
     shown = where.relative_to(root) if where.is_relative_to(root) else where
     own = "" if where == file else f" (imported by {file.relative_to(root)})"
-    cause = str(error) if type(error).__module__.startswith("cascade.") else f"{type(error).__name__}: {error}"
-    return f"{shown}:{line}{own}: {cause}"
+    place = f"{shown}:{line}" if line else shown
+    return f"{place}{own}: {says(error)}"

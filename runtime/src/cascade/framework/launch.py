@@ -21,8 +21,8 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import await_engine, delete_branch
-from cascade.errors import ConfigurationError
-from cascade.framework.definitions import build_definitions
+from cascade.errors import ConfigurationError, DefinitionError
+from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.progress import Listener, Outcome, Watcher, error_text
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
@@ -84,9 +84,10 @@ def run_pipeline(
 
     Raises:
         UsageError: An asset or a partition does not exist.
+        DefinitionError: A file or a definition cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
-    definitions = build_definitions(settings)
+    definitions = _definitions(settings, tell, promote=promote)
     graph = definitions.resolve_asset_graph()
     chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
     ends = {PROMOTE_KEY, PUBLISH_KEY}
@@ -119,13 +120,27 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     Raises:
         UsageError: An asset or a partition does not exist.
     """
-    definitions = build_definitions(settings)
+    definitions = _definitions(settings, tell, promote=False)
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
     outcome, tags = Outcome(branch=lakehouse.branch), {BRANCH_TAG: lakehouse.branch}
     with _stopped(outcome, settings), open_instance(settings) as instance:
         _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), tags, outcome)
     return outcome
+
+
+def _definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Definitions:
+    definitions = build_definitions(settings)
+    problems = problems_of(definitions)
+    if promote and problems.broken:
+        raise DefinitionError(
+            "Nothing was run, since nothing could be promoted: these cannot be used, and their checks are unknown.\n"
+            + "\n".join(f"    {problem}" for problem in problems.broken),
+            fix="correct them; or run with --no-promote, which leaves the result on the run's branch.",
+        )
+    for problem in problems.all:
+        tell("not loaded:", problem)
+    return definitions
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:

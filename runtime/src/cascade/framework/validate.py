@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from cascade.config import Settings
 from cascade.errors import CascadeError, TransformError
-from cascade.framework.definitions import build_definitions
-from cascade.framework.discovery import broken_files
+from cascade.framework.definitions import build_definitions, problems_of
 from cascade.ingestion import TABLE_METADATA, load_plan
 from cascade.quality.model import SQL_METADATA
 from cascade.transform.parse import parse_project
@@ -32,6 +29,7 @@ class Inspection:
         checks: Name, asset and whether it blocks, of all checks.
         sql: Places in models, tests and checks that are not the same to both engines.
         skipped: What could not be looked at, and why.
+        warnings: What works, and may not do what its author expects.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -39,6 +37,7 @@ class Inspection:
     checks: list[dict[str, Any]] = field(default_factory=list)
     sql: list[Finding] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def breaking(self, engine: str) -> list[Finding]:
         """Return the places that break on an engine, or mean something else there."""
@@ -52,13 +51,9 @@ def inspect_project(settings: Settings) -> Inspection:
         settings: The project's settings.
     """
     definitions = build_definitions(settings)
-    found = Inspection(problems=broken_files(definitions))
-    try:
-        graph = definitions.resolve_asset_graph()
-        dg.Definitions.validate_loadable(definitions)
-    except dg.DagsterError as error:
-        found.problems.append(str(error))
-        return found
+    known = problems_of(definitions)
+    found = Inspection(problems=known.all, warnings=known.warnings)
+    graph = definitions.resolve_asset_graph()
     found.assets = sorted(key.to_user_string() for key in graph.executable_asset_keys)
     statements: dict[str, str] = {}
     for check in sorted(graph.asset_check_keys):

@@ -28,7 +28,7 @@ class Guards:
 
     Attributes:
         blocking: The blocking checks of each asset.
-        broken: Files that could not be loaded, whose checks are unknown, with line and cause.
+        broken: Files and definitions that cannot be used, whose checks are unknown: where and why.
     """
 
     blocking: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]]
@@ -57,7 +57,7 @@ def promote_branch(
     if not lake.exists(branch):
         return None  # nothing was ever written on it, or a killed run had promoted it already
     changes = lake.changes(branch)
-    problems = [f"{file} could not be loaded, so its checks are unknown" for file in guards.broken if changes]
+    problems = [f"its checks are unknown, since it cannot be used: {what}" for what in guards.broken if changes]
     for change in changes:
         if change.after is None:
             continue

@@ -1,0 +1,138 @@
+"""Schedules that `cron=` asks for, and jobs of users that do not promote."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster_shared import record
+from dagster_shared.utils.warnings import disable_dagster_warnings
+
+from cascade.framework.discovery import Item
+from cascade.ingestion import CRON_METADATA
+from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+
+__all__ = ["cron_schedules", "describe", "unpromoted_jobs"]
+
+
+def cron_schedules(
+    assets: Sequence[dg.AssetsDefinition], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]
+) -> tuple[list[dg.ScheduleDefinition], list[str]]:
+    """Make the schedules that `cron=` asks for: an asset's latest partition, all downstream, promote and publish.
+
+    Args:
+        assets: All assets of the project.
+        upstream: What each asset that is materialized here depends on.
+
+    Returns:
+        The schedules, and in words those that cannot be made.
+    """
+    below: dict[dg.AssetKey, set[dg.AssetKey]] = defaultdict(set)
+    for key, deps in upstream.items():
+        for dep in deps:
+            below[dep].add(key)
+    partitions = {spec.key: spec.partitions_def for asset in assets for spec in asset.specs}
+    schedules, impossible = [], []
+    for asset in assets:
+        cron = next((str(m[CRON_METADATA]) for m in asset.metadata_by_key.values() if CRON_METADATA in m), None)
+        if cron is None:
+            continue
+        covered = {asset.key, PROMOTE_KEY, PUBLISH_KEY}
+        while more := set().union(*(below[key] for key in covered)) - covered:
+            covered |= more
+        others = {key for key in covered if partitions.get(key) not in (None, asset.partitions_def)}
+        if others:
+            impossible.append(
+                f"asset {asset.key.to_user_string()}: its schedule would cover {_list(others)} too, and one run "
+                "holds partitions of one kind; leave out `cron`, and schedule a job of your own"
+            )
+        else:
+            schedules.append(_schedule(asset, cron, covered))
+    return schedules, impossible
+
+
+def _schedule(asset: dg.AssetsDefinition, cron: str, covered: set[dg.AssetKey]) -> dg.ScheduleDefinition:
+    # Two namespaces may have a table of one name.
+    name = "__".join(asset.key.path)
+    job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(*sorted(covered)))
+    definition = asset.partitions_def
+    zone = definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
+
+    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=cron, execution_timezone=zone)
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if definition is None:
+            return dg.RunRequest()
+        keys = definition.get_partition_keys(context.scheduled_execution_time)
+        return dg.RunRequest(partition_key=keys[-1]) if keys else dg.SkipReason("There is no partition yet.")
+
+    return tick
+
+
+def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:
+    """Return the jobs that materialize tables and do not promote them, with what to say of each.
+
+    Args:
+        definitions: Those of the project.
+        items: What users and packages define.
+    """
+    titles: dict[str, str] = {}
+    for item in items:  # jobs come before schedules and sensors
+        for name in _job_names(item):
+            titles.setdefault(name, item.title)
+    assets = [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    tables = {key for asset in assets if "lakehouse" in asset.required_resource_keys for key in asset.keys}
+    repository, notes = definitions.get_repository_def(), {}
+    for name in titles.keys() & set(repository.job_names):
+        keys = set(repository.get_job(name).asset_layer.executable_asset_keys)
+        if PROMOTE_KEY not in keys and (written := keys & tables - {PUBLISH_KEY}):
+            notes[name] = (
+                f"{titles[name]}: what it writes ({_list(written)}) stays on the branch of its run and never reaches "
+                "`main`; add AssetSelection.assets('cascade/promote') to its selection"
+            )
+    return notes
+
+
+def describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
+    """Put notes into the descriptions of jobs, where the UI shows them.
+
+    Args:
+        items: What users and packages define.
+        notes: What to say, by the job's name.
+    """
+    noted: dict[str, Any] = {}
+
+    def note(job: Any) -> Any:
+        if not isinstance(job, UnresolvedAssetJobDefinition) or job.name not in notes:
+            return job
+        # Schedules and sensors must hold the same object as the list of jobs.
+        text = " ".join(filter(None, [job.description, f"Warning: {notes[job.name]}."]))
+        return noted.setdefault(job.name, record.replace(job, description=text))
+
+    # A job that a `Definitions` holds too would be there twice.
+    whole = [item.value for item in items if item.kind == "definitions"]
+    if any(definitions.jobs or definitions.schedules or definitions.sensors for definitions in whole):
+        return list(items)
+    described = []
+    with disable_dagster_warnings():  # copies say again what the originals did
+        for item in items:
+            value = note(item.value)
+            if isinstance(value, dg.ScheduleDefinition) and value.target.has_job_def:
+                value = value.with_updated_job(note(value.job))
+            elif isinstance(value, dg.SensorDefinition) and any(target.has_job_def for target in value.targets):
+                value = value.with_updated_jobs([note(job) for job in value.jobs])
+            described.append(replace(item, value=value))
+    return described
+
+
+def _job_names(item: Item) -> list[str]:
+    if isinstance(item.value, dg.SensorDefinition):
+        return [target.job_name for target in item.value.targets]
+    if item.kind == "schedules":
+        return [item.value.job.name if item.value.has_job else item.value.job_name]
+    return [item.value.name] if item.kind == "jobs" else []
+
+
+def _list(keys: set[dg.AssetKey]) -> str:
+    return ", ".join(sorted(key.to_user_string() for key in keys))
