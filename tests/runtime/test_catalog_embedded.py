@@ -77,3 +77,14 @@ def test_a_durable_file_does_not_overwrite_another(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         WarehouseIO().new_output(place).create()
     assert Path(place).read_bytes() == b"first"
+
+
+def test_a_catalog_that_was_deleted_is_not_taken_for_an_empty_lakehouse(tmp_path: Path) -> None:
+    lake = open_embedded(tmp_path)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    for file in tmp_path.glob("catalog.db*"):
+        file.unlink()
+    for _ in range(2):
+        with pytest.raises(CatalogError, match=r"catalog\.db is gone, but the warehouse holds tables") as caught:
+            open_embedded(tmp_path)
+        assert "backup" in caught.value.fix

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -121,3 +122,28 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(cascade: Command
 def test_h_is_help_as_everywhere(cascade: Command) -> None:
     said = cascade("dev", "-h")
     assert (said.code, said.out.startswith("Usage: cascade dev")) == (0, True)
+
+
+# --- folders that cannot be used --------------------------------------------------------------------------
+
+
+def _file_in_place_of_a_folder(settings: Settings) -> None:
+    settings.data_path.write_text("")
+
+
+def _database_that_cannot_be_opened(settings: Settings) -> None:
+    (settings.data_path / "catalog.db").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("spoil", [_file_in_place_of_a_folder, _database_that_cannot_be_opened])
+@pytest.mark.parametrize("command", ["branch list", "run"])
+def test_a_folder_that_cannot_be_used_is_one_sentence(
+    spoil: Callable[[Settings], None], command: str, cascade: Command, settings: Settings
+) -> None:
+    """As one that is read-only, or a disk that is full."""
+    spoil(settings)
+    said = cascade(*command.split())
+    assert said.code == 1
+    assert "cannot be" in said.err
+    assert "fix: let this user write" in said.err
+    assert "Traceback" not in said.err

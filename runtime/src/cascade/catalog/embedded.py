@@ -248,6 +248,7 @@ class EmbeddedCatalog(BranchingCatalog):
         here = self._place
         recorded = connection.execute(sa.select(PROPERTIES.c.value).where(PROPERTIES.c.name == "place")).scalar()
         if recorded is None:
+            self._require_no_tables()
             connection.execute(PROPERTIES.insert().values(name="place", value=here))
             made_at = _now()
             connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=made_at))
@@ -261,6 +262,19 @@ class EmbeddedCatalog(BranchingCatalog):
                 "or delete the folder and run the pipeline again."
                 if not here.startswith("s3://") and not recorded.startswith("s3://")
                 else f"set `warehouse` to {recorded} again, or `catalog_url` to a database of its own.",
+            )
+
+    def _require_no_tables(self) -> None:
+        """Refuse to begin a lakehouse on the files of another, unless its warehouse is one that catalogs may share."""
+        if self._place != str(self.settings.data_path):
+            return
+        warehouse = Path(self._properties["warehouse"])
+        if next(warehouse.glob("*/*/metadata/*.metadata.json"), None) is not None:
+            raise CatalogError(
+                "catalog.db is gone, but the warehouse holds tables: which of their states are on `main` is unknown.",
+                where=str(self.settings.data_path),
+                fix="put catalog.db back from a backup; without one, move the folder away and run the pipeline again, "
+                "which loads everything once more.",
             )
 
     # All below work inside the connection's transaction.

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any
 
-from cascade.cli.output import INTERRUPTED, complain, fail
+from cascade.cli.output import INTERRUPTED, complain, fail, unusable_place
 from cascade.cli.style import Command, Group, click
 
 __all__ = ["main"]
@@ -98,3 +98,13 @@ def main(arguments: list[str] | None = None) -> Any:
         # Whoever read our output, such as `head`, has enough.
         sys.stderr.close()
         return sys.exit(1)
+    except Exception as error:
+        if (place := unusable_place(error)) is None:
+            raise
+        return fail(
+            CascadeError(
+                "The project's files cannot be opened or written.",
+                where=place,
+                fix="let this user write into the project's folder, and see whether its disk is full or read-only.",
+            )
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import errno
 import json
 import os
 import sys
@@ -15,10 +16,24 @@ from typing import Any, NoReturn
 from cascade.cli.style import click
 from cascade.errors import CascadeError
 
-__all__ = ["INTERRUPTED", "answer", "complain", "fail", "json_option", "print_json", "print_table", "progress", "say"]
+__all__ = [
+    "INTERRUPTED",
+    "answer",
+    "complain",
+    "fail",
+    "json_option",
+    "print_json",
+    "print_table",
+    "progress",
+    "say",
+    "unusable_place",
+]
 
 #: What a command exits with after Ctrl+C, as shells expect it.
 INTERRUPTED = 130
+
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+_REFUSALS_OF_SQLITE = ("unable to open", "readonly database", "disk I/O error", "disk is full")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
@@ -47,6 +62,15 @@ def fail(error: CascadeError) -> NoReturn:
     """Print an error on standard error and exit with its code."""
     complain("Error: ", str(error))
     sys.exit(error.exit_code)
+
+
+def unusable_place(error: Exception) -> str | None:
+    """Say which file or folder an error is about, if it says that the operating system refuses it; else `None`."""
+    if isinstance(error, OSError) and error.filename and error.errno in _REFUSALS:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error)
+    sqlite = "sqlite3.OperationalError" in text and any(word in text for word in _REFUSALS_OF_SQLITE)
+    return text.splitlines()[0] + ", .cascade or .dagster of the project" if sqlite else None
 
 
 def print_json(document: object) -> None:
