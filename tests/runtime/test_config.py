@@ -220,3 +220,65 @@ def test_all_wrong_settings_are_named_together_beside_those_that_exist(
         load_settings()
     assert "partitions_start" in caught.value.what
     assert "branch, ca_file" in caught.value.fix
+
+
+# --- settings of a plugin ---------------------------------------------------------------------------------
+
+PLUGIN = """
+from pydantic import BaseModel, SecretStr
+class Settings(BaseModel):
+    token: SecretStr
+    pages: int = 10
+"""
+
+
+@pytest.fixture
+def plugin(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that brings settings of its own, called crm."""
+    packages = project.parent / "packages"
+    (packages / "crm-1.dist-info").mkdir(parents=True)
+    (packages / "crm-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: crm\nVersion: 1\n")
+    (packages / "crm-1.dist-info" / "entry_points.txt").write_text("[cascade.settings]\ncrm = crm_plugin:Settings\n")
+    (packages / "crm_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(packages)
+    return project
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", "cascade.yaml", "pyproject.toml"])
+def test_a_plugin_has_settings_of_its_own_in_every_place(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("CASCADE_CRM__TOKEN", "t0ps")
+    if place == "environment":
+        monkeypatch.setenv("CASCADE_CRM__PAGES", "3")
+    else:
+        words = {
+            ".env": "CASCADE_CRM__PAGES=3\n",
+            "cascade.yaml": "crm: {pages: 3}\n",
+            "pyproject.toml": "[tool.cascade.crm]\npages = 3\n",
+        }
+        (plugin / place).write_text(words[place])
+    own = load_settings().plugins["crm"]
+    assert (own.pages, own.token.get_secret_value()) == (3, "t0ps")
+    settings = load_settings()
+    assert ("t0ps" not in repr(settings), setting_sources(settings)["crm.pages"]) == (True, place)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "CASCADE_CRM__TOKN",
+            "`crm.tokn` is not a setting; those of crm are pages, token; `crm.token`: Field required",
+        ),
+        ("CASCADE_CRN__TOKEN", "`crn` is not a setting, and no installed plugin is called so"),
+        ("CASCADE_CRM__PAGES", "`crm.token`: Field required; `crm.pages`: Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_setting_of_a_plugin_is_named_in_the_environment_too(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert (says in str(caught.value), "s3cret" in str(caught.value)) == (True, False)
