@@ -8,7 +8,7 @@ import pytest
 from project_support import Command, make_project
 
 from cascade.config import Settings
-from cascade.errors import DefinitionError
+from cascade.errors import DefinitionError, UsageError
 from cascade.framework.definitions import build_definitions, guards_of
 from cascade.framework.launch import materialize, open_instance, run_pipeline
 from cascade.framework.progress import Outcome
@@ -277,3 +277,24 @@ def test_what_is_not_promoted_runs_and_names_what_is_missing(torn: Settings) -> 
     assert (torn.project_dir / "ran").exists()
     (missing,) = [subject for event, subject in said if event == "not loaded:"]
     assert missing.startswith("workflows/broken.py:1: ")
+
+
+# --- which partitions -------------------------------------------------------------------------------------
+
+_TWO_RHYTHMS = """
+import dagster as dg
+
+@dg.asset(partitions_def=dg.DailyPartitionsDefinition("2024-01-01"))
+def days(): ...
+
+@dg.asset(partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00"))
+def hours(): ...
+"""
+
+
+def test_a_partition_that_only_some_assets_have_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/both.py": _TWO_RHYTHMS}))
+    with pytest.raises(UsageError, match=r"There is no partition '2024-01-02'") as refused:
+        run_pipeline(Settings(project_dir=Path.cwd()), partition="2024-01-02..2024-01-03", tell=_silent)
+    assert refused.value.where.startswith("hours, ")
+    assert refused.value.fix.endswith("; or run only those that have it: --select days.")

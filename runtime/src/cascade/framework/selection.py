@@ -120,10 +120,14 @@ def group_by_partitions(
         )
     busy: list[PartitionGroup] = []
     idle: set[dg.AssetKey] = set()
+    keys_of = {definition: list(definition.get_partition_keys()) for definition in groups}
     for definition, assets in groups.items():
-        all_keys = list(definition.get_partition_keys())
+        all_keys = keys_of[definition]
         if partition is not None:
-            first, last = _parse_range(partition, all_keys, assets)
+            alike = [
+                a for other, named in groups.items() if partition.partition("..")[0] in keys_of[other] for a in named
+            ]
+            first, last = _parse_range(partition, all_keys, assets, alike)
             busy.append(PartitionGroup(assets, first, last, missing_only=False))
             continue
         missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse) for key in assets}
@@ -144,17 +148,20 @@ def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse) -> set
     return loaded_partitions(lakehouse.lake, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)
 
 
-def _parse_range(text: str, all_keys: list[str], keys: list[dg.AssetKey]) -> tuple[str, str]:
+def _parse_range(text: str, all_keys: list[str], keys: list[dg.AssetKey], alike: list[dg.AssetKey]) -> tuple[str, str]:
+    """Return both ends of a range; `alike` are the assets that have its first partition."""
     first, dots, last = text.partition("..")
     ends = (first, last if dots else first)
     assets = ", ".join(key.to_user_string() for key in keys)
     span = f"{all_keys[0]} .. {all_keys[-1]}" if all_keys else "none yet"
+    select = "".join(f" --select {key.to_user_string()}" for key in alike)
     if unknown := [end for end in dict.fromkeys(ends) if end not in all_keys]:
         raise UsageError(
             f"There is no partition {' and no partition '.join(repr(end) for end in unknown)}.",
             where=f"{assets}, whose partitions are {span}",
             fix="give one of them, such as --partition "
-            + (f"{all_keys[-1]}, or a range first..last." if all_keys else "…"),
+            + (f"{all_keys[-1]}, or a range first..last" if all_keys else "…")
+            + (f"; or run only those that have it:{select}." if alike else "."),
         )
     if all_keys.index(ends[0]) > all_keys.index(ends[1]):
         raise UsageError(f"The range {text} ends before it starts.", where=assets, fix=f"try {ends[1]}..{ends[0]}.")

@@ -137,7 +137,8 @@ def cascade_ingestion(
         quarantine_limit: Most rows that one run may set aside; with more it fails.
         order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
             also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
-        cron: Schedule of a pipeline run that loads the latest partition and all that depends on it.
+        cron: Schedule of a pipeline run that loads the latest partition and all that depends on it, and promotes.
+            It is named `<namespace>__<table>_schedule` and does not run until it is switched on in the UI (Automation).
         freshness_hours: Warn, and fail, when the data is older than this many hours.
         max_runtime_seconds: A run of the asset that takes longer is stopped.
         max_retries: How often a failed load is repeated; errors that repeating cannot mend are not.
