@@ -174,7 +174,7 @@ and then http://127.0.0.1:3000 in a browser.""")
 
 # Longest first: what is short fills the gaps at the end, so that both processors are busy until then.
 WITHOUT_SERVERS = tuple(
-    f"tests/{suite}" for suite in ("triggers", "docs", "template", "browser", "cli", "extensions", "runtime")
+    f"tests/{suite}" for suite in ("triggers", "template", "docs", "browser", "cli", "extensions", "runtime")
 )
 
 # The checks of the whole repository read one configuration.

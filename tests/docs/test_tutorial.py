@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from generated import BIN, REPOSITORY
+from generated import BIN, REPOSITORY, share_bytecode
 
 TUTORIAL = REPOSITORY / "docs" / "tutorial" / "first-lakehouse.md"
 
@@ -44,6 +44,8 @@ def test_the_tutorial_does_what_it_says(environment: dict[str, str], tmp_path: P
                 check=False,
             )
             print(f"{time.monotonic() - begin:6.1f} s  {command}")
+            if command == "uv sync" and done.returncode == 0:
+                share_bytecode(folder / ".venv")
             output = done.stdout + done.stderr
             assert done.returncode == exit_code, f"{command}\n{output}"
             _assert_shown(command, [line for line in expected if line not in ("", "...")], output)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from generated import share_bytecode
 from projects import Run, commit_all
 
 TABLES = {
@@ -29,6 +30,7 @@ def installed(generate: Callable[..., Path], run: Run) -> Path:
     project = generate()
     commit_all(run, project, "start")
     run("uv", "sync", cwd=project)
+    share_bytecode(project / ".venv")
     return project
 
 

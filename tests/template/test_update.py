@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from generated import BIN
+from generated import BIN, share_bytecode
 from projects import Run, commit_all, tree
 
 WORKFLOW = "workflows/ingestion/weather.py"
@@ -140,6 +140,7 @@ def test_updating_again_changes_nothing(updated: Path, run: Run, tmp_path: Path)
 def test_the_updated_project_is_green(updated: Path, run: Run) -> None:
     """The new runtime is installed, and the project's own tests pass with it."""
     run("uv", "sync", cwd=updated)
+    share_bytecode(updated / ".venv")
     python = updated / ".venv" / "bin" / "python"
     version = "from importlib.metadata import version; print(version('cascade-runtime'))"
     assert run(python, "-c", version, cwd=updated).stdout.strip() == "0.2.0"
