@@ -23,11 +23,12 @@ from servers.processes import free_ports
 from servers.s3 import make_bucket, s3
 from servers.stack import Stack
 
-from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog import MAIN, BranchingCatalog, files
 from cascade.config import Settings as RuntimeSettings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
 from cascade.framework.launch import run_pipeline
+from cascade.framework.progress import Outcome
 from cascade_lakehouse.nessie import client as nessie_client
 from cascade_lakehouse.trino import server as trino_server
 
@@ -160,38 +161,64 @@ def of_b() -> None: ...
 
 GONE = {
     "nessie": "raw/a, raw/b, raw/c: Nessie does not answer",
-    "s3": "raw/a, raw/b, raw/c: S3 cannot be used",
+    "s3": "raw/a, raw/b, raw/c: S3 cannot be used: it does not answer",
     "trino": "Trino does not answer",
 }
 
 
-@pytest.mark.parametrize("server", GONE)
+@pytest.mark.parametrize("server", ["nessie", "trino"])
 def test_a_run_whose_server_goes_for_good_waits_once_and_ends_with_its_summary(
     stack: Stack, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
-    told = GONE[server]
-    root = make_project(tmp_path / "project", {"workflows/loads.py": _LOADS})
-    monkeypatch.chdir(root)
     monkeypatch.setattr(nessie_client._patience_with(settings["nessie_url"]), "seconds", 0.5)
     monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
-    asked = threading.Thread(target=_end_when_asked, args=(stack, server, root / "asks"), daemon=True)
-    asked.start()
     mine = {name: value for name, value in settings.items() if name not in ("dagster_url", "marts_url")}
-    outcome = run_pipeline(RuntimeSettings(project_dir=root, **mine), tell=lambda *_: None)
-    asked.join()
+    outcome = _run_until_gone(tmp_path / "project", mine, partial(stack.kill, server), monkeypatch)
     stack.servers[server].start()
+    _assert_told(outcome, GONE[server])
+
+
+def test_a_run_whose_object_store_goes_for_good_waits_once_and_ends_with_its_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the engine `embedded`, which is enough to see it."""
+    (port,) = free_ports(1)
+    keys = {"access_key": "adaada", "secret_key": "lovelace"}
+    server = s3(tmp_path, program=programs().versitygw, port=port, **keys)
+    server.start()
+    mine = {"s3_endpoint": f"http://127.0.0.1:{port}", **{f"s3_{name}": key for name, key in keys.items()}}
+    make_bucket("mine", endpoint=mine["s3_endpoint"], **keys)
+    monkeypatch.setattr(files, "_S3_ATTEMPTS", 3)
+    outcome = _run_until_gone(tmp_path / "project", mine | {"warehouse": "s3://mine/lake"}, server.kill, monkeypatch)
+    assert {"s3://mine"} == files._SILENT
+    _assert_told(outcome, GONE["s3"])
+
+
+def _run_until_gone(
+    root: Path, settings: Settings, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> Outcome:
+    """Run the pipeline; a server ends while the first asset loads."""
+    monkeypatch.chdir(make_project(root, {"workflows/loads.py": _LOADS}))
+
+    def end_when_asked() -> None:
+        while not (root / "asks").exists():
+            time.sleep(0.02)
+        end()
+        (root / "asks").unlink()
+
+    asked = threading.Thread(target=end_when_asked, daemon=True)
+    asked.start()
+    outcome = run_pipeline(RuntimeSettings(project_dir=root, **settings), tell=lambda *_: None)
+    asked.join()
+    return outcome
+
+
+def _assert_told(outcome: Outcome, told: str) -> None:
     assert not outcome.success
     assert outcome.promotion is None
     assert [failure for failure in outcome.failures if told in failure], outcome.failures
-    assert sum(told.rpartition(": ")[2] in failure for failure in outcome.failures) == 1, outcome.failures
+    assert sum(told.partition(": ")[2] in failure for failure in outcome.failures) == 1, outcome.failures
     assert not [check for check in outcome.checks if not check.passed and check.check == "none"]
-
-
-def _end_when_asked(stack: Stack, server: str, asks: Path) -> None:
-    while not asks.exists():
-        time.sleep(0.02)
-    stack.kill(server)
-    asks.unlink()
 
 
 # --- workers are killed -----------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def warehouse_properties(settings: Settings) -> dict[str, str]:
 
 # What S3 says, what it means, and the settings that decide it. First match wins.
 _KEYS = "s3_access_key, s3_secret_key"
+_NO_ANSWER = "it does not answer"
 _CAUSES = (
     (("NO_SUCH_BUCKET", "NoSuchBucket", "bucket does not exist"), "there is no such bucket", "warehouse"),
     (("Path does not exist",), "there is no such bucket or file", "warehouse"),
@@ -59,8 +60,11 @@ _CAUSES = (
     (("ACCESS_DENIED", "AccessDenied", "response code: 403", "HTTP status 403"), "it refuses access", _KEYS),
     (("No space left", "StorageFull", "QuotaExceeded", "HTTP status 507"), "its disk is full", "s3_endpoint"),
     (("certificate", "SSL"), "its certificate is not trusted", "ca_file"),
-    (("NETWORK_CONNECTION", "curlCode", "Unable to connect", "resolve host"), "it does not answer", "s3_endpoint"),
+    (("NETWORK_CONNECTION", "curlCode", "Unable to connect", "resolve host"), _NO_ANSWER, "s3_endpoint"),
 )
+# Buckets that did not answer when they were last asked: nobody waits for them again until they do.
+_SILENT: set[str] = set()
+_S3_ATTEMPTS = 6
 
 
 @contextmanager
@@ -74,8 +78,10 @@ def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
     Raises:
         ServiceError: S3 refuses, or does not answer.
     """
+    bucket = "/".join(location.split("/")[:3])
     try:
         yield
+        _SILENT.discard(bucket)
     except OSError as error:
         said = str(error)
         known = next((c for c in _CAUSES if any(word.lower() in said.lower() for word in c[0])), None)
@@ -83,11 +89,15 @@ def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
         if not ours or not (known or "AWS Error" in said):
             raise
         cause, setting = known[1:] if known else ("it fails", "s3_endpoint")
+        if cause == _NO_ANSWER:
+            _SILENT.add(bucket)
+            location = bucket
+        said = said.splitlines()[0].rpartition(" operation: ")[2].partition("; Details:")[0]
         names = " and ".join(f"`{name}`" for name in setting.split(", "))
         raise ServiceError(
             f"S3 cannot be used: {cause}.",
             where=f"{location}, setting {names}",
-            fix=f"see that the service runs and correct {names}; then run again. It said: {said.splitlines()[0]}",
+            fix=f"see that the service runs and correct {names}; then run again. It said: {said}",
         ) from error
 
 
@@ -164,5 +174,5 @@ class WarehouseIO(PyArrowFileIO):
             region=properties.get("s3.region"),
             force_virtual_addressing=properties.get("s3.force-virtual-addressing") == "true",
             tls_ca_file_path=properties.get(_CA_FILE),
-            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=6),
+            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in _SILENT else _S3_ATTEMPTS),
         )
