@@ -50,6 +50,13 @@ def stranger(home: Path) -> dict[str, str]:
     }
 
 
+def odd_folder(parent: Path) -> Path:
+    """Make a folder of a name that every command must be able to live with: quotes, spaces, percent signs, ä and ☂."""
+    folder = parent / "o'neil's \"50%20\" größe ☂ #1"
+    folder.mkdir()
+    return folder
+
+
 def generate(target: Path, environment: dict[str, str]) -> Path:
     """Generate a project from this checkout by copier's command line, all answers the default ones."""
     answers = ("--quiet", "--defaults", "--vcs-ref", "HEAD")

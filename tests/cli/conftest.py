@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from generated import Project, generate, stranger
+from generated import Project, generate, odd_folder, stranger
 
 #: What the tests need beside the example: a table of a few rows, and two whose rows are wrong.
 _WORKFLOW = '''\
@@ -51,7 +51,7 @@ def nameless():
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project before anything ran in it."""
     environment = stranger(tmp_path_factory.mktemp("home"))
-    root = generate(tmp_path_factory.mktemp("generated") / "my-project", environment)
+    root = generate(odd_folder(tmp_path_factory.mktemp("generated")) / "my-project", environment)
     shutil.rmtree(root / "transforms")
     (root / "workflows/quality/weather.py").unlink()
     (root / "workflows/ingestion/guests.py").write_text(_WORKFLOW)

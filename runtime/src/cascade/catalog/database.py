@@ -83,7 +83,8 @@ class SqliteDatabase(Database):
 
     def __init__(self, folder: Path) -> None:
         self.locks = FileLocks(folder / "locks")
-        self.engine = sa.create_engine(f"sqlite:///{folder / 'catalog.db'}", connect_args={"timeout": _BUSY_SECONDS})
+        url = sa.URL.create("sqlite", database=str(folder / "catalog.db"))  # in a text, %20 would be a space
+        self.engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
         sa.event.listen(self.engine, "connect", _configure_connection)
         sa.event.listen(self.engine, "begin", _begin)
 

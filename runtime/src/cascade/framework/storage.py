@@ -1,13 +1,16 @@
 """Where Dagster keeps its runs and events: SQLite files, or PostgreSQL by the setting `dagster_url` alone."""
 
 import contextlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage, sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
@@ -19,6 +22,15 @@ __all__ = ["ProjectStorage", "SqliteEvents"]
 _BUSY_SECONDS = 60
 # Each run has a file of its own, and the daemon sees them all.
 _KEPT_FILES = 8
+
+
+def _address(base_dir: str, db_name: str) -> str:
+    """Return the URL of a SQLite file. Dagster's own does not quote: a folder `50%20` would be another one, `50 `."""
+    return str(sa.URL.create("sqlite", database=os.path.abspath(f"{base_dir}/{db_name}.db")))
+
+
+for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+    _module.create_db_conn_string = _address  # type: ignore[attr-defined]
 
 
 class ProjectStorage(DagsterSqliteStorage):
