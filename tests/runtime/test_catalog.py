@@ -340,3 +340,11 @@ def test_a_branch_made_from_something_else_than_main_stays_there(lake: Branching
     standing = lake.pointers("fix")
     promoted(lake, "raw.b", numbers(1, 1))
     assert lake.pointers("fix") == standing
+
+
+@pytest.mark.parametrize("table", ["raw.Orders", "Raw.orders", "RAW.ORDERS"])
+def test_a_table_whose_name_differs_from_another_only_in_case_is_refused(lake: BranchingCatalog, table: str) -> None:
+    put(lake, "dev", "raw.orders", numbers(1, 1))
+    with pytest.raises(CatalogError, match=r"`raw\.orders` exists"):
+        put(lake, "dev", table, numbers(2, 2))
+    assert list(lake.pointers("dev")) == ["raw.orders"]

@@ -45,6 +45,25 @@ def test_columns_that_the_table_lacks_are_added_in_the_same_snapshot(lake: Branc
     assert len(table(lake).snapshots()) == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"userId": 1, "userid": 2}, None),
+        ({"userId": 1}, {"userid": 2}),
+        ({"id": 1, "größe": 1}, {"GRÖßE": 1}),
+    ],
+    ids=["at once", "later", "beyond ASCII"],
+)
+def test_columns_that_differ_only_in_case_are_refused_and_the_table_stays_readable(
+    lake: BranchingCatalog, first: dict[str, int], second: dict[str, int] | None
+) -> None:
+    if second:
+        put(lake, "dev", T, [first])
+    with pytest.raises(SchemaMismatchError, match="cannot tell these columns apart"):
+        put(lake, "dev", T, [second or first])
+    assert not second or query(lake, "dev", f"SELECT * FROM {T}").to_pylist() == [first]
+
+
 def test_a_column_that_comes_with_a_later_batch_is_added(lake: BranchingCatalog) -> None:
     lake.create("dev")
     batches = [pa.table({"id": [1]}), pa.table({"id": [2], "name": ["two"]}), pa.table({"id": [3]})]

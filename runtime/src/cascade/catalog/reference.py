@@ -133,7 +133,15 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
             )
 
     def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
-        check_table_name(f"{namespace}.{table_name}")
+        name = check_table_name(f"{namespace}.{table_name}")
+        alike = [".".join(n) for n in self.list_namespaces() if ".".join(n).lower() == namespace.lower()]
+        standing = {".".join(other) for space in alike for other in self.list_tables(space)}
+        if same := [other for other in standing if other.lower() == name.lower() and other != name]:
+            raise CatalogError(
+                f"A table `{same[0]}` exists; SQL, which knows no capital letters, cannot tell `{name}` from it.",
+                where=f"`{self.name}`",
+                fix="give one of them another name.",
+            )
         return super()._resolve_table_location(location, namespace, table_name)
 
     def _get_default_warehouse_location(self, database_name: str, table_name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from cascade.errors import DefinitionError, SchemaMismatchError
 
 __all__ = [
+    "alike",
     "arrow_schema",
     "grows",
     "iceberg_type",
@@ -90,6 +91,14 @@ def pandera_schema(model: Any) -> Any:
             fix="give a `DataFrameModel` or a `DataFrameSchema` of `pandera.pandas` or `pandera.polars`.",
         )
     return schema
+
+
+def alike(names: Iterable[str]) -> str:
+    """Return the column names that SQL, which knows no capital letters, cannot tell apart, in words; "" for none."""
+    by_name: dict[str, set[str]] = {}
+    for name in names:
+        by_name.setdefault(name.lower(), set()).add(name)
+    return "; ".join(" and ".join(f"`{n}`" for n in sorted(same)) for same in by_name.values() if len(same) > 1)
 
 
 def schema_from_pandera(model: Any) -> Schema:

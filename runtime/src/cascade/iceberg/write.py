@@ -31,7 +31,7 @@ from cascade.errors import BranchNotFoundError, CatalogError, ContractError, Sch
 from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import Where, between
 from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
-from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
+from cascade.iceberg.schema import alike, arrow_schema, grows, schema_from_arrow
 
 if TYPE_CHECKING:
     import duckdb
@@ -385,6 +385,7 @@ def _begin(
     try:
         found = catalog.load_table(table)
     except NoSuchTableError:
+        _require_distinct(table, [f.name for f in schema.fields])
         creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()
@@ -430,6 +431,7 @@ def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schem
                 update.make_column_optional(name)
     if same >= wanted.keys():
         return bool(gone or loose)
+    _require_distinct(table, [*have, *wanted])
     # A column whose own type already holds the declared one stays as it is, such as int in a long.
     wider = {("int", "long"), ("float", "double")}
     fields = [f for f in schema.fields if (str(f.field_type), str(have.get(f.name))) not in wider]
@@ -443,6 +445,15 @@ def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schem
             fix="declare the type that the table has, or load into a new table.",
         ) from error
     return True
+
+
+def _require_distinct(table: str, names: list[str]) -> None:
+    if same := alike(names):
+        raise SchemaMismatchError(
+            f"SQL, which knows no capital letters, cannot tell these columns apart: {same}.",
+            where=f"table {table}",
+            fix="give one of them another name, or write it as the table has it.",
+        )
 
 
 def _same(one: IcebergType, other: IcebergType) -> bool:

@@ -337,6 +337,7 @@ def _plan(
 ) -> "LoadPlan":
     from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 
+    from cascade.iceberg.schema import alike
     from cascade.ingestion.contract import Contract
     from cascade.ingestion.load import LoadPlan
 
@@ -352,6 +353,12 @@ def _plan(
     contract = None if o.validation_schema is None else Contract(o.validation_schema)
     schema: Schema | None = o.iceberg_schema or (contract.schema if contract else None)
     columns = [f.name for f in schema.fields] if schema else []
+    if same := alike(columns):
+        raise DefinitionError(
+            f"SQL, which knows no capital letters, cannot tell these columns apart: {same}.",
+            where=f"table {o.table}",
+            fix="give one of them another name.",
+        )
     if schema and (missing := o.missing(columns)):
         raise DefinitionError(
             f"The schema has no column {missing}.",
