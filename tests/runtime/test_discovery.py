@@ -104,6 +104,11 @@ BAD = {
         "@dg.asset(partitions_def=dg.MultiPartitionsDefinition(parts))\ndef bad(): ...",
         "workflows/bad.py: asset bad: no run can fill multi-dimensional partitions yet",
     ),
+    "several_assets": (
+        "@dg.multi_asset(specs=[dg.AssetSpec('bad'), dg.AssetSpec('worse')], required_resource_keys={'no'})\n"
+        "def both(): ...",
+        "workflows/bad.py: `both`: resource with key 'no' required by op 'both' was not provided.",
+    ),
     "key_in_definitions": (
         "defs = dg.Definitions(assets=[dg.asset(name='one')(lambda: 1)])",
         "workflows/bad.py: `defs`: Duplicate asset key: one",

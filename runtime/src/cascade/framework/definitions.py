@@ -76,7 +76,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             # dbt's come first: what contradicts one of them costs itself, and not all models.
             found.items[:0] = [Item(str(settings.dbt_dir), "assets", "dbt", a) for a in _dbt_assets(settings, manifest)]
         except TransformError as error:
-            problems.broken.append(f"{settings.dbt_dir}: {error.what}")
+            problems.broken.append(f"{settings.dbt_dir}: {error.what.rstrip('.')}; {error.fix}")
     found.items.extend(_packages(settings, problems))
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:

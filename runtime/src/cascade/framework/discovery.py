@@ -52,7 +52,8 @@ class Item:
     @property
     def title(self) -> str:
         """File and name, for messages."""
-        return f"{self.origin}: {next(iter(_names(self)), f'`{self.name}`')}"
+        many = isinstance(self.value, dg.AssetsDefinition) and len(list(self.value.keys)) > 1
+        return f"{self.origin}: {next(iter(() if many else _names(self)), f'`{self.name}`')}"
 
     @property
     def order(self) -> int:
