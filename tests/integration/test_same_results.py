@@ -95,7 +95,7 @@ _EVENTS = "select id, name, amount, seen from {{ source('raw', 'events') }}"
 MODELS = {
     "plain": f"{{{{ config(materialized='table', event_time='seen') }}}} {_EVENTS}",
     "viewed": "{{ config(materialized='view') }} select id, upper(name) as name from {{ ref('plain') }}",
-    "merged": f"{{{{ config(materialized='incremental', unique_key=['id', 'name']) }}}} {_EVENTS}",
+    "merged": f"{{{{ config(materialized='incremental', unique_key=['id', 'seen']) }}}} {_EVENTS}",
     "deleted": "{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='id') }}"
     f" {_EVENTS}",
     "appended": "{{ config(materialized='incremental') }} select id from {{ ref('plain') }}"

@@ -86,11 +86,13 @@ def stage(
     schema: Schema,
     mode: Mode,
     key: Sequence[str] = (),
+    deduplicate: bool = True,
     order_by: str | None = None,
     unique: Sequence[Sequence[str]] = (),
     replace: Replace | None = None,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
+    drop: bool = False,
     properties: Mapping[str, str] | Callable[[Mapping[str, str]], Mapping[str, str]] | None = None,
     snapshot_properties: Mapping[str, str] | None = None,
     spill_to: Path | None = None,
@@ -108,11 +110,13 @@ def stage(
         mode: `append`; `merge`: rows with the same key are replaced; `replace`: the rows that `replace` selects
             are replaced, all of them when it is not given.
         key: Columns that name a row. Of several incoming rows with one key the last wins.
+        deduplicate: False writes all incoming rows of a key.
         order_by: Column whose greatest value wins instead.
         unique: Columns, or groups of them, whose values no two incoming rows may share.
         replace: Given the table as it is when the commit is made, returns the rows that are replaced.
         spec: Partitioning of a new table.
-        exact: Whether the table loses columns that the schema lacks, and takes over changed types.
+        exact: Whether the table loses columns that the schema lacks, and takes over changed types without their values.
+        drop: Whether it loses those columns, and takes over only types that hold what it has.
         properties: Table properties set in the same commit; a function is called when all rows are
             staged, with the properties that the table has then.
         snapshot_properties: Entries of the snapshot's summary.
@@ -123,11 +127,12 @@ def stage(
         ContractError: Values that must be unique are not.
     """
     with storage_errors(lake.settings.warehouse_location), contextlib.ExitStack() as undo:
-        begin = partial(_begin, lake, branch, table, spec=spec, exact=exact)
-        fetched = _stage(begin, table, batches, schema, in_order=bool(key) and order_by is None)
+        begin = partial(_begin, lake, branch, table, spec=spec, exact=exact, drop=drop)
+        single = key if deduplicate else ()
+        fetched = _stage(begin, table, batches, schema, in_order=bool(single) and order_by is None)
         undo.callback(discard, fetched)
         with connect(spill_to, fetched.io) as connection:
-            staged = _deduplicate(connection, fetched, key, order_by)
+            staged = _deduplicate(connection, fetched, single, order_by)
             undo.callback(discard, staged)
             _require_unique(connection, staged, unique)
             yield Staging(
@@ -377,7 +382,7 @@ def _stage_query(rows: duckdb.DuckDBPyRelation, staged: Staged) -> None:
 
 
 def _begin(
-    lake: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool
+    lake: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool, drop: bool
 ) -> tuple[Transaction, TableMetadata]:
     """Open a transaction in which the table exists and has every column of the schema."""
     check_table_name(table)
@@ -389,7 +394,7 @@ def _begin(
         creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()
-    changed = _evolve(transaction, table, found.schema(), schema, exact=exact)
+    changed = _evolve(transaction, table, found.schema(), schema, exact=exact, drop=drop)
     return transaction, transaction.table_metadata if changed else found.metadata
 
 
@@ -410,15 +415,23 @@ def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, Tab
     return transaction, metadata
 
 
-def _evolve(transaction: Transaction, table: str, current: Schema, schema: Schema, *, exact: bool = False) -> bool:
+def _evolve(
+    transaction: Transaction,
+    table: str,
+    current: Schema,
+    schema: Schema,
+    *,
+    exact: bool = False,
+    drop: bool = False,
+) -> bool:
     """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it.
 
-    If exact, the columns that the schema lacks go, and those whose type it changes come anew.
+    If exact or drop, the columns that the schema lacks go; if exact, those whose type it changes come anew.
     """
     wanted = {f.name: f.field_type for f in schema.fields}
     have = {f.name: f.field_type for f in current.fields}
     same = {name for name, kind in have.items() if name in wanted and _same(kind, wanted[name])}
-    gone = have.keys() - same if exact else set()
+    gone = have.keys() - (same if exact else wanted.keys() if drop else have.keys())
     if gone:
         with transaction.update_schema(allow_incompatible_changes=True) as update:
             for name in gone:

@@ -12,15 +12,17 @@ import duckdb
 import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
+from pyiceberg.schema import Schema
+from pyiceberg.types import DateType, IcebergType, TimestamptzType
 
 from cascade.catalog import MAIN
 from cascade.config import load_settings
 from cascade.engine import register_table, register_tables
-from cascade.errors import TransformError
+from cascade.errors import SchemaMismatchError, TransformError
 from cascade.iceberg.filters import Where, within
-from cascade.iceberg.read import quote, spill, text
+from cascade.iceberg.read import duckdb_type, quote, spill, text
 from cascade.iceberg.schema import schema_from_arrow
-from cascade.iceberg.write import write
+from cascade.iceberg.write import Staging, commit, stage
 from cascade.lakehouse import Lakehouse
 
 __all__ = ["Plugin", "arrow_rows"]
@@ -59,55 +61,64 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         """Run a model's SQL and commit its rows to the model's table.
 
         Args:
-            target_config: `relation` is the table; `config` has `sql`, `mode`, `key`, `on_schema_change`,
-                `event_time` with `begin` and `end` for a microbatch, and `description`.
+            target_config: `relation` is the table; `config` is what `duckdb__cascade_store` makes of the model.
 
         Raises:
-            TransformError: The columns changed and the model's `on_schema_change` is `fail`.
+            TransformError: The rows break a guard, have a key twice, or have types that the table cannot take.
         """
         relation, config = target_config.relation, dict(target_config.config)
         name = f"{relation.schema}.{relation.identifier}"
         lakehouse = self._lakehouse
         branch = lakehouse.ensure_branch()
+        policy = "" if config["mode"] == "replace" else config["on_schema_change"]
         # A cursor of our own: the model's transaction stays out of it.
         with self._connection.cursor() as cursor:
             cursor.execute("SET TimeZone='UTC'")
-            sql = config["sql"]
-            if config["mode"] != "replace":
-                sql = self._keep_columns(cursor, name, sql, config["on_schema_change"])
-            rows = arrow_rows(cursor.sql(sql), name)
-            replaced = _range(config)
-            write(
-                lakehouse.lake,
-                branch,
-                name,
-                _tables(rows),
-                schema=schema_from_arrow(rows.schema),
-                mode="replace" if replaced else config["mode"],
-                key=config["key"],
-                replace=(lambda _: replaced) if replaced else None,
-                exact=config["mode"] == "replace" or config["on_schema_change"] == "sync_all_columns",
-                properties={"comment": config["description"]} if config["description"] else None,
-                spill_to=self._spill,
-            )
+            rows = arrow_rows(cursor.sql(config["sql"]), name)
+            schema = schema_from_arrow(rows.schema)
+            if policy == "fail":
+                self._require_types(name, schema)
+            replaced = _range(config, schema)
+            try:
+                with stage(
+                    lakehouse.lake,
+                    branch,
+                    name,
+                    _tables(rows),
+                    schema=schema,
+                    mode="replace" if replaced else config["mode"],
+                    key=config["key"],
+                    deduplicate=False,
+                    replace=(lambda _: replaced) if replaced else None,
+                    exact=not policy,
+                    drop=policy == "sync_all_columns",
+                    properties={"comment": config["description"]} if config["description"] else None,
+                    spill_to=self._spill,
+                ) as staged:
+                    _verify(staged, config["key"] if config["unique"] else [], config["guards"])
+                    commit([staged])
+            except SchemaMismatchError as error:
+                raise TransformError(
+                    error.what,
+                    where=f"model {name}",
+                    fix="cast to the type that the table has, or make its table anew: cascade run --full-refresh"
+                    f" --select {relation.schema}/{relation.identifier}",
+                ) from error
             register_table(cursor, name, lakehouse.table(name), database=_DATABASE)
 
-    def _keep_columns(self, cursor: duckdb.DuckDBPyConnection, name: str, sql: str, policy: str) -> str:
-        """Apply dbt's `on_schema_change` to the rows of an incremental run."""
-        have = [f.name for f in self._lakehouse.table(name).schema().fields]
-        new = cursor.sql(sql).columns
-        extra = [c for c in new if c not in have]
-        missing = [c for c in have if c not in new]
-        if policy == "fail" and (extra or missing):
+    def _require_types(self, name: str, schema: Schema) -> None:
+        have = {f.name: f.field_type for f in self._lakehouse.table(name).schema().fields}
+        changed = [
+            f"{f.name} from {have[f.name]} to {f.field_type}"
+            for f in schema.fields
+            if f.field_type.is_primitive and f.field_type != have[f.name]
+        ]
+        if changed:
             raise TransformError(
-                f"The columns of {name} changed: new {extra or 'none'}, gone {missing or 'none'}.",
-                where=f"model {name}, on_schema_change: fail",
-                fix="run it with --full-refresh, or choose another on_schema_change.",
+                f"The model changes the type of {', '.join(changed)}, and its on_schema_change is fail.",
+                where=f"model {name}",
+                fix="cast to the type that the table has, or choose another on_schema_change.",
             )
-        if policy == "ignore" and extra:
-            kept = ", ".join(quote(c) for c in new if c in have)
-            return f"SELECT {kept} FROM ({sql}) AS model"
-        return sql
 
 
 def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReader:
@@ -130,18 +141,53 @@ def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReade
     return rows.to_arrow_reader(_ROWS)
 
 
-def _range(config: dict[str, Any]) -> Where | None:
-    """Return what a microbatch replaces: its own slice of the event time."""
+def _verify(staged: Staging, unique: list[str], guards: list[dict[str, str]]) -> None:
+    """Refuse rows that break a guard, or have the key of another row."""
+    problems = []
+    if guards:
+        counts = ", ".join(f"count(*) FILTER (WHERE {guard['breaks']})" for guard in guards)
+        (found,) = staged.query(f"SELECT {counts} FROM {{rows}}").fetchall()
+        problems += [f"{n} rows {guard['says']}" for n, guard in zip(found, guards, strict=True) if n]
+    if unique:
+        names = ", ".join(quote(c) for c in unique)
+        twice = f"SELECT {names}, count(*) FROM {{rows}} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 3"
+        for *key, count in staged.query(twice).fetchall():
+            shown = ", ".join(f"{name} = {value}" for name, value in zip(unique, key, strict=True))
+            problems.append(f"{count} rows with the unique_key {shown}")
+    if problems:
+        fix = "leave one row of each key, or let incremental_strategy be 'delete+insert', which keeps all new ones."
+        raise TransformError(
+            f"The model has {'; '.join(problems)}. Nothing was written.",
+            where=f"model {staged.table}",
+            fix=fix if unique else "correct the model, or what it reads.",
+        )
+
+
+def _range(config: dict[str, Any], schema: Schema) -> Where | None:
+    """Return what a microbatch replaces, its own slice of the event time: as a filter and as SQL."""
     if not config.get("begin"):
         return None
-    column, begin, end = config["event_time"], *(_moment(config[side]) for side in ("begin", "end"))
-    condition = f"{quote(column)} >= TIMESTAMPTZ {text(begin)} AND {quote(column)} < TIMESTAMPTZ {text(end)}"
+    field = schema.find_field(config["event_time"], case_sensitive=False)
+    column, kind = field.name, field.field_type
+    begin, end = (_moment(config[side], kind) for side in ("begin", "end"))
+    if begin == end:
+        raise TransformError(
+            f"A date such as `{column}` has no hours, and batch_size is hour.",
+            where="event_time of the model",
+            fix="let batch_size be day, or event_time a timestamp.",
+        )
+    literal = duckdb_type(kind)
+    condition = f"{quote(column)} >= {literal} {text(begin)} AND {quote(column)} < {literal} {text(end)}"
     return Where(within(column, begin, end), condition)
 
 
-def _moment(value: str) -> str:
+def _moment(value: str, kind: IcebergType) -> str:
+    """Return an end of a microbatch as a value of the type of its event time; what has no time zone is UTC."""
     moment = dt.datetime.fromisoformat(value)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).isoformat()
+    moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    if isinstance(kind, TimestamptzType):
+        return moment.isoformat()
+    return (moment.date() if isinstance(kind, DateType) else moment.replace(tzinfo=None)).isoformat()
 
 
 def _tables(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:

@@ -20,24 +20,37 @@
   {{ return(load_result('list_relations_without_caching').table) }}
 {% endmacro %}
 
-{# Write a model's rows: `replace`, `merge` by a key, or `append`, which replaces a microbatch's slice. #}
-{% macro cascade_store(sql, mode, key=[]) %}
-  {{ return(adapter.dispatch('cascade_store')(sql, mode, key)) }}
+{# Write a model's rows: `replace`, `merge` by a key, which is unique or not, or `append`, which replaces a microbatch's slice. #}
+{% macro cascade_store(sql, mode, key=[], unique=false) %}
+  {{ return(adapter.dispatch('cascade_store')(sql, mode, key, unique)) }}
 {% endmacro %}
 
-{% macro duckdb__cascade_store(sql, mode, key=[]) %}
+{% macro duckdb__cascade_store(sql, mode, key=[], unique=false) %}
   {%- set target_relation = this.incorporate(type='table') -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
   {% if config.get('contract').enforced %}
     {{ get_assert_columns_equivalent(sql) }}
   {% endif %}
+  {%- set names = get_columns_in_query(sql) if key else [] -%}
+  {%- if mode != 'replace' -%}
+    {%- set shown = [] -%}
+    {%- set names = [] -%}
+    {%- for column in cascade_columns(sql)['columns'] -%}
+      {%- do names.append(column['name']) -%}
+      {%- do shown.append(adapter.quote(column['new']) ~ ' as ' ~ adapter.quote(column['name'])) -%}
+    {%- endfor -%}
+    {%- set sql = 'select ' ~ shown | join(', ') ~ ' from (\n' ~ sql ~ '\n) as model' -%}
+  {%- endif -%}
+  {%- set key = cascade_key(key, names) -%}
   {% do adapter.commit() %}
   {% do adapter.store_relation('cascade', target_relation, [], '', 'iceberg', {
     'sql': sql,
     'mode': mode,
     'key': key,
-    'on_schema_change': config.get('on_schema_change', 'ignore'),
+    'unique': unique,
+    'guards': cascade_guards(key),
+    'on_schema_change': cascade_on_schema_change(),
     'event_time': config.get('event_time'),
     'begin': (config.get('__dbt_internal_microbatch_event_time_start') or '') | string,
     'end': (config.get('__dbt_internal_microbatch_event_time_end') or '') | string,
@@ -48,6 +61,111 @@
   {{ run_hooks(post_hooks, inside_transaction=False) }}
   {{ return({'relations': [target_relation]}) }}
 {% endmacro %}
+
+{# dbt's own default, `ignore`, would leave new columns out without a word. #}
+{% macro cascade_on_schema_change() %}
+  {%- set policy = config.get('on_schema_change') if 'on_schema_change' in model['unrendered_config'] else 'append_new_columns' -%}
+  {%- if policy not in ('ignore', 'append_new_columns', 'sync_all_columns', 'fail') -%}
+    {% do cascade_refuse("on_schema_change '" ~ policy ~ "' is none of ignore, append_new_columns, sync_all_columns, fail", 'name one of them') %}
+  {%- endif -%}
+  {{ return(policy) }}
+{% endmacro %}
+
+{# The columns that an incremental run writes: their name in the model (`new`) and in the table (`name`), and the table's
+   type of those that it has; and the columns of the table that the model gave up (`gone`). #}
+{% macro cascade_columns(sql) %}
+  {%- set policy = cascade_on_schema_change() -%}
+  {%- set have = {} -%}
+  {%- for column in adapter.get_columns_in_relation(this) -%}
+    {%- do have.update({column.name | lower: column}) -%}
+  {%- endfor -%}
+  {%- set columns = [] -%}
+  {%- set extra = [] -%}
+  {%- set names = get_columns_in_query(sql) -%}
+  {%- for name in names -%}
+    {%- if name | lower in have -%}
+      {%- do columns.append({'new': name, 'name': have[name | lower].name, 'type': have[name | lower].dtype}) -%}
+    {%- else -%}
+      {%- do extra.append(name) -%}
+      {%- do columns.append({'new': name, 'name': name, 'type': none}) if policy != 'ignore' -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- set gone = have.keys() | reject('in', names | map('lower') | list) | list -%}
+  {%- if gone and policy != 'sync_all_columns' -%}
+    {% do cascade_refuse(
+      'its table has ' ~ gone | join(', ') ~ ', which the model has no more; new rows would have no value there',
+      'give the column back to the model under its old name, or let on_schema_change be sync_all_columns, which drops it and its values, or '
+      ~ cascade_anew()) %}
+  {%- elif extra and policy == 'fail' -%}
+    {% do cascade_refuse(
+      'the model has the new columns ' ~ extra | join(', ') ~ ', and its on_schema_change is fail',
+      'choose another on_schema_change, or ' ~ cascade_anew()) %}
+  {%- endif -%}
+  {{ return({'columns': columns, 'gone': gone}) }}
+{% endmacro %}
+
+{# The unique_key, as the columns are spelled. #}
+{% macro cascade_key(key, names) %}
+  {%- set found = [] -%}
+  {%- for wanted in key -%}
+    {%- set same = [] -%}
+    {%- for name in names if name | lower == wanted | lower -%}
+      {%- do same.append(name) -%}
+    {%- endfor -%}
+    {%- if not same -%}
+      {% do cascade_refuse('its unique_key ' ~ wanted ~ ' is none of its columns: ' ~ names | join(', '), 'name columns; make one of an expression') %}
+    {%- endif -%}
+    {%- do found.append(same[0]) -%}
+  {%- endfor -%}
+  {{ return(found) }}
+{% endmacro %}
+
+{# What no row may be, as a condition (`breaks`) and in words (`says`): keys without a value, and the constraints of an
+   enforced contract. #}
+{% macro cascade_guards(key) %}
+  {%- set guards = [] -%}
+  {%- for name in key -%}
+    {%- do guards.append({
+      'breaks': adapter.quote(name) ~ ' is null',
+      'says': 'without a value in ' ~ name ~ ', a column of unique_key: give them one, as with coalesce(), or leave them out',
+    }) -%}
+  {%- endfor -%}
+  {%- if config.get('contract').enforced -%}
+    {%- for column in model['columns'].values() -%}
+      {%- for constraint in column.get('constraints') or [] -%}
+        {%- do guards.extend(cascade_constraint(constraint, [column['name']])) -%}
+      {%- endfor -%}
+    {%- endfor -%}
+    {%- for constraint in model.get('constraints') or [] -%}
+      {%- do guards.extend(cascade_constraint(constraint, constraint.get('columns') or [])) -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {{ return(guards) }}
+{% endmacro %}
+
+{% macro cascade_constraint(constraint, columns) %}
+  {%- set guards = [] -%}
+  {%- if constraint['type'] == 'not_null' -%}
+    {%- for name in columns -%}
+      {%- do guards.append({'breaks': adapter.quote(name) ~ ' is null', 'says': 'without a value in ' ~ name ~ ', against its constraint not_null'}) -%}
+    {%- endfor -%}
+  {%- elif constraint['type'] == 'check' -%}
+    {%- do guards.append({'breaks': 'not (' ~ constraint['expression'] ~ ')', 'says': 'against the constraint check: ' ~ constraint['expression']}) -%}
+  {%- elif constraint.get('warn_unsupported', true) -%}
+    {% do cascade_refuse(
+      'nothing enforces the constraint ' ~ constraint['type'] ~ ' of its contract',
+      'use a data test, such as unique or relationships, or say `warn_unsupported: false` to keep it as a comment') %}
+  {%- endif -%}
+  {{ return(guards) }}
+{% endmacro %}
+
+{% macro cascade_refuse(what, fix) %}
+  {% do exceptions.raise_compiler_error(this.schema ~ '.' ~ this.identifier ~ ': ' ~ what ~ '. Fix: ' ~ fix ~ '.') %}
+{% endmacro %}
+
+{% macro cascade_anew() -%}
+  make its table anew: cascade run --full-refresh --select {{ this.schema }}/{{ this.identifier }}
+{%- endmacro %}
 
 {% materialization table, adapter='duckdb' %}
   {{ return(cascade_store(compiled_code, 'replace')) }}
@@ -63,37 +181,58 @@
 {% endmaterialization %}
 
 {% macro cascade_incremental() %}
-  {%- set existing = load_cached_relation(this) -%}
   {%- set unique_key = config.get('unique_key') -%}
   {%- set key = [] if not unique_key else ([unique_key] if unique_key is string else unique_key) -%}
   {%- set strategy = config.get('incremental_strategy') or ('merge' if key else 'append') -%}
   {%- set known = {'merge': 'merge', 'delete+insert': 'merge', 'append': 'append', 'microbatch': 'append'} -%}
   {% if strategy not in known %}
-    {% do exceptions.raise_compiler_error("incremental_strategy '" ~ strategy ~ "' is not one of " ~ known.keys() | join(', ')) %}
-  {% elif strategy in ('merge', 'delete+insert') and not key %}
-    {% do exceptions.raise_compiler_error("incremental_strategy '" ~ strategy ~ "' needs a unique_key") %}
+    {% do cascade_refuse("incremental_strategy '" ~ strategy ~ "' is not known", 'name one of ' ~ known.keys() | join(', ')) %}
+  {% elif known[strategy] == 'merge' and not key %}
+    {% do cascade_refuse("incremental_strategy '" ~ strategy ~ "' needs a unique_key", 'name its columns') %}
   {% endif %}
-  {% if existing is none or should_full_refresh() %}
-    {{ return(cascade_store(compiled_code, 'replace', key)) }}
-  {% endif %}
-  {{ return(cascade_store(compiled_code, known[strategy], key)) }}
+  {% for option, value in model['config'].items() if value and (option in ('incremental_predicates', 'predicates') or option.startswith('merge_')) %}
+    {% do cascade_refuse('its option ' ~ option ~ ' is not supported', 'take it away, and write what it does into the SELECT') %}
+  {% endfor %}
+  {%- do cascade_on_schema_change() -%}
+  {%- set anew = load_cached_relation(this) is none or should_full_refresh() -%}
+  {%- set key = key if known[strategy] == 'merge' else [] -%}
+  {{ return(cascade_store(compiled_code, 'replace' if anew else known[strategy], key, strategy == 'merge')) }}
 {% endmacro %}
 
+{# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, and becomes a number, a
+   date, a timestamp or a boolean where every value of the column is written as one. #}
 {% materialization seed, adapter='duckdb' %}
-  {%- set types = config.get('column_types', {}) -%}
-  {%- set sql -%}
-    select * from read_csv(
-      '{{ adapter.get_seed_file_path(model) | replace("'", "''") }}',
-      header = true,
-      delim = '{{ config.get('delimiter', ',') }}'
-      {%- if types %},
-      types = { {%- for column, type in types.items() %}'{{ column }}': '{{ type }}'{{ ', ' if not loop.last }}{% endfor -%} }
-      {%- endif %}
-    )
+  {%- set file -%}
+    read_csv({{ cascade_text(adapter.get_seed_file_path(model)) }}, header = true, all_varchar = true, skip = 0, comment = '',
+      delim = {{ cascade_text(config.get('delimiter', ',')) }}, quote = '"', escape = '"', null_padding = false, strict_mode = true)
   {%- endset -%}
+  {%- set names = get_columns_in_query('select * from ' ~ file) -%}
+  {%- set declared = config.get('column_types', {}) -%}
+  {%- set shapes = {
+    'bigint': "[-+]?(0|[1-9]\\d{0,17})",
+    'double': "[-+]?(0|[1-9]\\d*)?([.]\\d+)?([eE][-+]?\\d{1,2})?",
+    'boolean': "(?i)true|false",
+    'date': "\\d{4}-\\d{2}-\\d{2}",
+    'timestamp': "\\d{4}-\\d{2}-\\d{2}[ T]\\d{2}:\\d{2}(:\\d{2}([.]\\d{1,6})?)?",
+  } -%}
+  {%- set asked = [] -%}
+  {%- for name in names -%}
+    {%- set column = adapter.quote(name) -%}
+    {%- set cases = [] -%}
+    {%- for type, shape in shapes.items() -%}
+      {%- do cases.append('when bool_and(regexp_full_match(' ~ column ~ ', ' ~ cascade_text(shape) ~ ') and try_cast('
+        ~ column ~ ' as ' ~ type ~ ') is not null) then ' ~ cascade_text(type)) -%}
+    {%- endfor -%}
+    {%- do asked.append("case " ~ cases | join(' ') ~ " else 'varchar' end") -%}
+  {%- endfor -%}
+  {%- set types = run_query('select ' ~ asked | join(', ') ~ ' from ' ~ file).rows[0] -%}
+  {%- set shown = [] -%}
+  {%- for name in names -%}
+    {%- do shown.append('cast(' ~ adapter.quote(name) ~ ' as ' ~ declared.get(name, types[loop.index0]) ~ ') as ' ~ adapter.quote(name)) -%}
+  {%- endfor -%}
   {# dbt asks a seed for the rows it read; ours never pass through dbt. #}
   {% do store_result('agate_table', response='OK') %}
-  {{ return(cascade_store(sql, 'replace')) }}
+  {{ return(cascade_store('select ' ~ shown | join(', ') ~ ' from ' ~ file, 'replace')) }}
 {% endmaterialization %}
 
 {% materialization snapshot, adapter='duckdb' %}
@@ -102,4 +241,41 @@
 
 {% macro cascade_no_snapshots() %}
   {% do exceptions.raise_compiler_error("dbt snapshots are not supported yet; Iceberg keeps the history of every table: cascade query --at") %}
+{% endmacro %}
+
+{# What dbt would write beside the lakehouse, where nobody finds it again. #}
+{% materialization external, adapter='duckdb' %}
+  {{ cascade_no_materialization() }}
+{% endmaterialization %}
+
+{% materialization table_function, adapter='duckdb' %}
+  {{ cascade_no_materialization() }}
+{% endmaterialization %}
+
+{% materialization materialized_view, adapter='duckdb' %}
+  {{ cascade_no_materialization() }}
+{% endmaterialization %}
+
+{% macro cascade_no_materialization() %}
+  {% do cascade_refuse("materialized='" ~ config.get('materialized') ~ "' is not kept in the lakehouse", 'let it be table, view or incremental') %}
+{% endmacro %}
+
+{% macro run_hooks(hooks, inside_transaction=True) %}
+  {%- for hook in hooks if hook['transaction'] == inside_transaction -%}
+    {%- set sql = render(hook['sql']) | trim -%}
+    {%- if sql -%}
+      {%- do cascade_check_hook(sql) -%}
+      {%- call statement(auto_begin=inside_transaction) -%}
+        {{ sql }}
+      {%- endcall -%}
+    {%- endif -%}
+  {%- endfor -%}
+{% endmacro %}
+
+{# What a hook writes on DuckDB is in memory, and gone with the process. #}
+{% macro cascade_check_hook(sql) %}
+  {%- set reads = '(?is)^(\\s|--[^\\n]*\\n|/[*].*?[*]/|[(])*(select|with|from|values|set|reset|pragma|call|show|describe|explain|analyze|load|create\\s+(or\\s+replace\\s+)?(temp|temporary|macro|function)\\b)' -%}
+  {%- if target.type == 'duckdb' and not modules.re.match(reads, sql) -%}
+    {% do cascade_refuse('its hook writes beside the lakehouse: ' ~ sql | truncate(80), 'write the rows with a model') %}
+  {%- endif -%}
 {% endmacro %}

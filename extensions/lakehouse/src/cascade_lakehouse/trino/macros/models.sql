@@ -63,57 +63,101 @@
   {{ return(modules.re.sub('^(tinyint|smallint)$', 'integer', type)) }}
 {%- endmacro %}
 
-{% macro cascade_trino_replace(sql) -%}
+{% macro cascade_trino_replace(sql, key, unique) -%}
+  {%- set guarded = cascade_trino_guarded(sql, get_columns_in_query(sql), key, unique) if key or cascade_guards([]) else '' -%}
   create or replace table {{ this }}
   {%- if model.get('description') %}
   comment {{ cascade_text(model['description']) }}
   {%- endif %}
   {{ properties() }}
   as (
-  {{ sql }}
+  {{ guarded or sql }}
   )
+{%- endmacro %}
+
+{# The rows of a model, which fail while they are read when one breaks a guard or, if unique, has the key of another.
+   `cascade_row` counts the rows of a key; a condition on it is not pushed below the model's own filters and joins. #}
+{% macro cascade_trino_guarded(sql, names, key, unique, extra='') -%}
+  {%- set key = cascade_key(key, names) -%}
+  {%- set columns = [] -%}
+  {%- for name in names -%}{%- do columns.append(adapter.quote(name)) -%}{%- endfor -%}
+  {%- set by = [] -%}
+  {%- for name in key or names[:1] -%}{%- do by.append(adapter.quote(name)) -%}{%- endfor -%}
+  {%- set shown = [] -%}
+  {%- for name in key -%}
+    {%- do shown.append(cascade_text(name ~ ' = ') ~ " || coalesce(cast(" ~ adapter.quote(name) ~ " as varchar), 'null')") -%}
+  {%- endfor -%}
+  select {{ columns | join(', ') }}{{ extra }}
+  from (
+    select model.*, row_number() over (partition by {{ by | join(', ') }}) as cascade_row
+    from (
+  {{ sql }}
+    ) as model
+  ) as numbered
+  where case
+    {%- for guard in cascade_guards(key) %}
+    when cascade_row > 0 and ({{ guard['breaks'] }})
+      then {{ cascade_trino_fail(cascade_text('has rows ' ~ guard['says'])) }}
+    {%- endfor %}
+    {%- if unique %}
+    when cascade_row > 1
+      then {{ cascade_trino_fail("'has rows with the same unique_key ' || " ~ shown | join(" || ', ' || ") ~ " || " ~ cascade_text(
+        ": leave one row, or let incremental_strategy be 'delete+insert', which replaces the rows of a key by all new ones")) }}
+    {%- endif %}
+    else cascade_row end > 0
+{%- endmacro %}
+
+{# Trino has no function that fails with a message; a cast that cannot be done says what it was given. #}
+{% macro cascade_trino_fail(message) -%}
+  cast({{ cascade_text('model ' ~ this.schema ~ '.' ~ this.identifier ~ ' ') }} || {{ message }} as bigint)
 {%- endmacro %}
 
 {# Apply on_schema_change, and return for each column of the table its name, its type, and what the model has for it. #}
 {% macro cascade_trino_columns(sql) -%}
-  {%- set policy = config.get('on_schema_change', 'ignore') -%}
-  {%- set have = adapter.get_columns_in_relation(this) -%}
-  {%- set names = have | map(attribute='name') | list -%}
-  {%- set new = get_columns_in_query(sql) -%}
-  {%- set lower = new | map('lower') | list -%}
-  {%- set extra = [] -%}
-  {%- for name in new if name | lower not in names -%}
-    {%- do extra.append(name) -%}
+  {%- set found = cascade_columns(sql) -%}
+  {%- for name in found['gone'] -%}
+    {%- do run_query('alter table ' ~ this ~ ' drop column ' ~ adapter.quote(name)) -%}
   {%- endfor -%}
-  {%- set missing = names | reject('in', lower) | list -%}
-  {%- if policy == 'fail' and (extra or missing) -%}
-    {%- do exceptions.raise_compiler_error(
-      'The columns of ' ~ this.schema ~ '.' ~ this.identifier ~ ' changed: new ' ~ (extra or 'none') ~ ', gone ' ~ (missing or 'none')
-      ~ '; run it with --full-refresh, or choose another on_schema_change.') -%}
-  {%- endif -%}
+  {%- set asked = [] -%}
+  {%- for column in found['columns'] -%}
+    {%- do asked.append('typeof(any_value(' ~ adapter.quote(column['new']) ~ '))') -%}
+  {%- endfor -%}
+  {%- set types = run_query('select ' ~ asked | join(', ') ~ ' from (\n' ~ sql ~ '\n) as model where false').rows[0] -%}
   {%- set columns = [] -%}
-  {%- for column in have -%}
-    {%- if column.name in lower -%}
-      {%- do columns.append({'name': column.name, 'type': column.dtype, 'value': adapter.quote(column.name)}) -%}
-    {%- elif policy == 'sync_all_columns' -%}
-      {%- do run_query('alter table ' ~ this ~ ' drop column ' ~ adapter.quote(column.name)) -%}
+  {%- for column in found['columns'] -%}
+    {%- set new = cascade_trino_type(types[loop.index0]) -%}
+    {%- set name = adapter.quote(column['name']) -%}
+    {%- if column['type'] is none -%}
+      {%- do run_query('alter table ' ~ this ~ ' add column ' ~ name ~ ' ' ~ new) -%}
+    {%- elif cascade_trino_wider(column['name'], column['type'], new) -%}
+      {%- do run_query('alter table ' ~ this ~ ' alter column ' ~ name ~ ' set data type ' ~ new) -%}
     {%- else -%}
-      {%- do columns.append({'name': column.name, 'type': column.dtype, 'value': 'null'}) -%}
+      {%- set new = column['type'] -%}
     {%- endif -%}
+    {%- do columns.append({'name': column['name'], 'type': new, 'value': 'cast(' ~ adapter.quote(column['new']) ~ ' as ' ~ new ~ ')'}) -%}
   {%- endfor -%}
-  {%- if extra and policy in ('append_new_columns', 'sync_all_columns') -%}
-    {%- set asked = [] -%}
-    {%- for name in extra -%}
-      {%- do asked.append('typeof(any_value(' ~ adapter.quote(name) ~ '))') -%}
-    {%- endfor -%}
-    {%- set types = run_query('select ' ~ asked | join(', ') ~ ' from (\n' ~ sql ~ '\n) as model where false').rows[0] -%}
-    {%- for name in extra -%}
-      {%- set type = cascade_trino_type(types[loop.index0]) -%}
-      {%- do run_query('alter table ' ~ this ~ ' add column ' ~ adapter.quote(name) ~ ' ' ~ type) -%}
-      {%- do columns.append({'name': name, 'type': type, 'value': adapter.quote(name)}) -%}
-    {%- endfor -%}
-  {%- endif -%}
   {{ return(columns) }}
+{%- endmacro %}
+
+{# Whether a column becomes wider; refused when its type can hold neither the old values nor the new ones. #}
+{% macro cascade_trino_wider(name, old, new) -%}
+  {%- if old == new or new == 'unknown' or modules.re.match('array|map|row', old) -%}
+    {{ return(false) }}
+  {%- endif -%}
+  {%- if cascade_on_schema_change() == 'fail' -%}
+    {% do cascade_refuse('the model changes the type of ' ~ name ~ ' from ' ~ old ~ ' to ' ~ new ~ ', and its on_schema_change is fail',
+      'cast to the type that the table has, or choose another on_schema_change') %}
+  {%- endif -%}
+  {%- set sizes = ['integer bigint', 'real double'] -%}
+  {%- set parts = modules.re.findall('\\d+', old ~ ' ' ~ new) | map('int') | list -%}
+  {%- set decimals = old.startswith('decimal') and new.startswith('decimal') and parts[1] == parts[3] -%}
+  {%- if old ~ ' ' ~ new in sizes or (decimals and parts[2] > parts[0]) -%}
+    {{ return(true) }}
+  {%- elif new ~ ' ' ~ old in sizes or decimals -%}
+    {{ return(false) }}
+  {%- endif -%}
+  {% do cascade_refuse('the model changes the type of ' ~ name ~ ' from ' ~ old ~ ' to ' ~ new,
+    'cast to the type that the table has, or ' ~ cascade_anew()) %}
 {%- endmacro %}
 
 {% macro cascade_trino_names(columns, prefix='') -%}
@@ -122,45 +166,57 @@
   {%- endfor -%}
 {%- endmacro %}
 
-{% macro cascade_trino_values(columns) -%}
-  {%- for column in columns -%}
-    {{ column['value'] if column['value'] != 'null' else 'cast(null as ' ~ column['type'] ~ ')' }} as {{ adapter.quote(column['name']) }}{{ ', ' if not loop.last }}
-  {%- endfor -%}
+{# The rows of a model with the columns of its table, as a query that ends with FROM. #}
+{% macro cascade_trino_rows(sql, columns, key=[], unique=false, extra='') -%}
+  select
+  {%- for column in columns %} {{ column['value'] }} as {{ adapter.quote(column['name']) }}{{ ',' if not loop.last or extra }}{% endfor %} {{ extra }}
+  from (
+  {% if key or cascade_guards([]) -%}
+    {{ cascade_trino_guarded(sql, get_columns_in_query(sql), key, unique, ', cascade_row') }}
+  {%- else -%}
+    {{ sql }}
+  {%- endif %}
+  ) as model
 {%- endmacro %}
 
 {% macro cascade_trino_append(sql) -%}
   {%- set columns = cascade_trino_columns(sql) -%}
   insert into {{ this }} ({{ cascade_trino_names(columns) }})
-  select {{ cascade_trino_values(columns) }}
-  from (
-  {{ sql }}
-  ) as model
+  {{ cascade_trino_rows(sql, columns) }}
 {%- endmacro %}
 
-{# Of several rows with one key one is taken. #}
+{% macro cascade_trino_same(columns, key) -%}
+  {%- for name in cascade_key(key, columns | map(attribute='name') | list) -%}
+    old.{{ adapter.quote(name) }} = new.{{ adapter.quote(name) }}{{ ' and ' if not loop.last }}
+  {%- endfor -%}
+{%- endmacro %}
+
 {% macro cascade_trino_merge(sql, key) -%}
   {%- set columns = cascade_trino_columns(sql) -%}
-  {%- set keys = [] -%}
-  {%- set same = [] -%}
-  {%- for name in key -%}
-    {%- do keys.append(adapter.quote(name)) -%}
-    {%- do same.append('old.' ~ adapter.quote(name) ~ ' = new.' ~ adapter.quote(name)) -%}
-  {%- endfor -%}
   merge into {{ this }} as old
   using (
-    select {{ cascade_trino_values(columns) }}
-    from (
-      select model.*, row_number() over (partition by {{ keys | join(', ') }}) as cascade_of_key
-      from (
-  {{ sql }}
-      ) as model
-    )
-    where cascade_of_key = 1
+    {{ cascade_trino_rows(sql, columns, key, true) }}
   ) as new
-  on {{ same | join(' and ') }}
+  on {{ cascade_trino_same(columns, key) }}
   when matched then update set
     {%- for column in columns %} {{ adapter.quote(column['name']) }} = new.{{ adapter.quote(column['name']) }}{{ ',' if not loop.last }}{% endfor %}
   when not matched then insert ({{ cascade_trino_names(columns) }})
+    values ({{ cascade_trino_names(columns, 'new.') }})
+{%- endmacro %}
+
+{# Replace the rows of each key by all new ones, in one snapshot: one row of a key comes a second time, for the old rows to
+   match. #}
+{% macro cascade_trino_delete_insert(sql, key) -%}
+  {%- set columns = cascade_trino_columns(sql) -%}
+  merge into {{ this }} as old
+  using (
+    {{ cascade_trino_rows(sql, columns, key, false, 'cascade_new') }}
+    cross join unnest(array[0, 1]) as twice(cascade_new)
+    where cascade_new = 1 or cascade_row = 1
+  ) as new
+  on {{ cascade_trino_same(columns, key) }} and new.cascade_new = 0
+  when matched then delete
+  when not matched and new.cascade_new = 1 then insert ({{ cascade_trino_names(columns) }})
     values ({{ cascade_trino_names(columns, 'new.') }})
 {%- endmacro %}
 
@@ -170,10 +226,7 @@
   {%- set time = adapter.quote(event_time) -%}
   merge into {{ this }} as old
   using (
-    select {{ cascade_trino_values(columns) }}, 1 as cascade_new
-    from (
-  {{ sql }}
-    ) as model
+    {{ cascade_trino_rows(sql, columns, extra='1 as cascade_new') }}
     union all
     select
       {%- for column in columns %} cast(null as {{ column['type'] }}),{% endfor %} 0
@@ -193,7 +246,7 @@
   {%- endif -%}
 {%- endmacro %}
 
-{% macro trino__cascade_store(sql, mode, key=[]) %}
+{% macro trino__cascade_store(sql, mode, key=[], unique=false) %}
   {%- set target_relation = this.incorporate(type='table') -%}
   {{ run_hooks(pre_hooks, inside_transaction=False) }}
   {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -203,9 +256,11 @@
   {%- set begin, end = config.get('__dbt_internal_microbatch_event_time_start'), config.get('__dbt_internal_microbatch_event_time_end') -%}
   {% call statement('main') %}
     {%- if mode == 'replace' -%}
-      {{ cascade_trino_replace(sql) }}
-    {%- elif mode == 'merge' -%}
+      {{ cascade_trino_replace(sql, key, unique) }}
+    {%- elif mode == 'merge' and unique -%}
       {{ cascade_trino_merge(sql, key) }}
+    {%- elif mode == 'merge' -%}
+      {{ cascade_trino_delete_insert(sql, key) }}
     {%- elif begin -%}
       {{ cascade_trino_slice(sql, config.get('event_time'), begin, end) }}
     {%- else -%}
@@ -230,6 +285,10 @@
 
 {% materialization incremental, adapter='trino' %}
   {{ return(cascade_incremental()) }}
+{% endmaterialization %}
+
+{% materialization materialized_view, adapter='trino' %}
+  {{ cascade_no_materialization() }}
 {% endmaterialization %}
 
 {% materialization snapshot, adapter='trino' %}
