@@ -5,6 +5,7 @@ On servers dbt runs on Trino.
 """
 
 import datetime as dt
+import json
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -255,9 +256,39 @@ def test_each_model_is_one_snapshot_a_run(shop: Shop) -> None:
     }
 
 
-def test_a_run_leaves_no_files_of_dbt_behind(shop: Shop) -> None:
-    assert list((shop.settings.data_path / "dbt" / "runs").iterdir()) == []
+def test_a_run_leaves_files_of_dbt_only_when_it_failed_and_its_message_names_them(shop: Shop) -> None:
+    left = shop.settings.data_path / "dbt" / "runs" / shop.results[1].run_id
+    assert list(left.parent.iterdir()) == [left]
+    failure = next(e for e in shop.results[1].all_events if e.is_step_failure)
+    assert str(left / "dbt.log") in str(failure.step_failure_data.error)
+    assert (left / "dbt.log").is_file()
     assert sorted(p.name for p in shop.settings.dbt_path.iterdir()) == ["dbt_project.yml", "models", "seeds"]
+
+
+# --- what the parser lets pass -----------------------------------------------------------------------------
+
+
+def node(name: str, kind: str = "model") -> dict[str, str]:
+    return {"resource_type": kind, "name": name, "schema": "silver", "original_file_path": f"{kind}s/{name}.sql"}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parents", "says"),
+    [
+        (["one", "two"], {"one": ["two"], "two": ["one"]}, r"in a circle: models/(one|two)\.sql -> models/"),
+        (["snapshot"], {}, r"dbt snapshots are not supported yet: snapshots/snapshot\.sql"),
+    ],
+    ids=["circle", "snapshot"],
+)
+def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
+    nodes: list[str], parents: dict[str, list[str]], says: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    kinds = {name: "snapshot" if name == "snapshot" else "model" for name in nodes}
+    parsed = {"nodes": {n: node(n, kinds[n]) for n in nodes}, "parent_map": {n: parents.get(n, []) for n in nodes}}
+    manifest.write_text(json.dumps(parsed))
+    with pytest.raises(TransformError, match=says):
+        build_dbt_assets(Settings(project_dir=tmp_path), manifest)
 
 
 # --- parsing ----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """dbt models become assets: one dbt project, one dbt process per run, every model an Iceberg table."""
 
 import contextlib
+import graphlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from packaging import version
 
 from cascade.config import Settings
 from cascade.engine import branch_environment
+from cascade.errors import TransformError
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
 from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
 
@@ -57,8 +59,13 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
 
     Returns:
         One definition that holds all of them; `None` when there is nothing to build.
+
+    Raises:
+        TransformError: Models depend on each other in a circle, or there is a snapshot.
     """
-    nodes = json.loads(manifest.read_text("utf-8"))["nodes"].values()
+    parsed = json.loads(manifest.read_text("utf-8"))
+    _require_buildable(settings, parsed)
+    nodes = parsed["nodes"].values()
     namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
     if not namespaces:
         return None
@@ -80,18 +87,41 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # What the parser remembers saves this process from parsing again.
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
-        try:
-            with (
-                dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, namespaces)),
-                _log(context, settings),
-            ):
-                invocation = dbt.cli(["build"], context=context, target_path=target)
-                for event in invocation.stream():
-                    yield _with_evidence(context, event, lakehouse)
-        finally:
-            shutil.rmtree(target, ignore_errors=True)
+        with (
+            dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, namespaces)),
+            _log(context, settings),
+        ):
+            invocation = dbt.cli(["build"], context=context, target_path=target)
+            for event in invocation.stream():
+                yield _with_evidence(context, event, lakehouse)
+        # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
+        shutil.rmtree(target, ignore_errors=True)
 
     return run_dbt
+
+
+def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
+    """Refuse what dbt's parser lets pass and nothing behind it can do."""
+    nodes = parsed["nodes"]
+    files = {key: node["original_file_path"] for key, node in nodes.items()}
+    for key, node in nodes.items():
+        if node["resource_type"] == "snapshot":
+            raise TransformError(
+                f"dbt snapshots are not supported yet: {files[key]}. Iceberg keeps the history of every table; read it "
+                "with `cascade query --at`.",
+                where=str(settings.dbt_path / files[key]),
+                fix="take the snapshot out of the project.",
+            )
+    try:
+        graph = {key: set(parents) & nodes.keys() for key, parents in parsed["parent_map"].items()}
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(files[key] for key in error.args[1])
+        raise TransformError(
+            f"Models depend on each other in a circle: {circle}.",
+            where=str(settings.dbt_path),
+            fix="take one `ref` of the circle away.",
+        ) from None
 
 
 @contextlib.contextmanager
