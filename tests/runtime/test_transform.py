@@ -22,6 +22,7 @@ from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.lakehouse import BRANCH_METADATA, BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
+from cascade.transform import FULL_REFRESH_TAG
 from cascade.transform.assets import build_dbt_assets
 from cascade.transform.parse import dbt_environment, parse_project, start_parsing
 
@@ -89,7 +90,8 @@ class Shop:
     instance: dg.DagsterInstance
     results: list[dg.ExecuteInProcessResult] = field(default_factory=list)
 
-    def run(self) -> None:
+    def run(self, lakehouse: Lakehouse | None = None, *assets: str, **tags: str) -> None:
+        lakehouse = lakehouse or self.lakehouse
         manifest = parse_project(self.settings)
         assert manifest is not None
         asset = build_dbt_assets(self.settings, manifest)
@@ -99,8 +101,9 @@ class Shop:
             result = dg.materialize(
                 [asset],
                 instance=self.instance,
-                resources={"lakehouse": self.lakehouse},
-                tags={BRANCH_TAG: self.lakehouse.branch},
+                selection=[dg.AssetKey(name.split(".")) for name in assets] or None,
+                resources={"lakehouse": lakehouse},
+                tags={BRANCH_TAG: lakehouse.branch, **tags},
                 raise_on_error=False,
             )
         self.results.append(result)
@@ -222,6 +225,15 @@ def test_on_schema_change_decides_over_new_columns(shop: Shop) -> None:
     assert "extra" not in columns["ignoring"]
     assert "extra" in columns["adding"]
     assert sorted(columns["syncing"]) == ["extra", "id", "seen"]
+
+
+def test_a_run_with_the_tag_makes_tables_of_incremental_models_anew(shop: Shop) -> None:
+    """It is what `cascade run --full-refresh` sets, and what somebody sets in Dagster's UI."""
+    shop.lakehouse.lake.create("again", "fix")
+    again = Lakehouse(shop.settings, "again")
+    shop.run(again, "silver.syncing", **{FULL_REFRESH_TAG: "true"})
+    assert shop.results[-1].success
+    assert [f.name for f in again.table("silver.syncing").schema().fields] == ["id", "seen", "gone"]
 
 
 def test_a_model_that_forbids_changed_columns_fails_and_keeps_its_rows(shop: Shop) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -25,7 +25,6 @@ from pydantic_settings import (
 )
 
 from cascade.errors import ConfigurationError, ProjectNotFoundError
-from cascade.extensions import find_extension
 
 __all__ = [
     "PROJECT_DIR_VARIABLE",
@@ -90,9 +89,6 @@ class Settings(BaseSettings):
     A variable `CASCADE_…` that is no setting is an error, in the environment too. Other names in `.env`, such as an
     API key, become environment variables in every command, unless they are set already. `dagster dev` itself lets
     `.env` win over the environment.
-
-    An installed plugin may have settings of its own: `CASCADE_<PLUGIN>__<NAME>`, or a table of its name in a file
-    (`[tool.cascade.<plugin>]`). A container gets those that compose.yaml lists.
     """
 
     # `match_prefix`: one `.env` serves Cascade and compose, and a misspelt `CASCADE_` key in it fails.
@@ -161,12 +157,6 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(
         default=None, description="PEM file of a private certificate authority that Nessie, Trino and S3 are signed by."
     )
-    _plugins: dict[str, Any] = PrivateAttr(default_factory=dict)
-
-    @property
-    def plugins(self) -> Mapping[str, Any]:
-        """The settings of installed plugins that were given any: an object of the plugin's own model by its name."""
-        return self._plugins
 
     @field_validator("timezone")
     @classmethod
@@ -287,49 +277,12 @@ def load_settings(start: Path | None = None) -> Settings:
     root = find_project_dir(start)
     export_dotenv(root)
     values: dict[str, Any] = {}
-    of_plugins: dict[str, dict[str, Any]] = {}
     for _, found in reversed(_sources(root)):
-        for name, value in found.items():
-            if own := _of_plugin(name, value):
-                of_plugins.setdefault(own[0], {}).update(own[1])
-            else:
-                values[name] = value
-    plugins, problems = _plugin_settings(of_plugins)
+        values.update(found)
     try:
-        settings = Settings(project_dir=root, **values)
+        return Settings(project_dir=root, **values)
     except ValidationError as error:
-        raise _wrong([*_problems(error), *problems], root) from error
-    if problems:
-        raise _wrong(problems, root)
-    settings._plugins = plugins
-    return settings
-
-
-def _of_plugin(name: str, value: Any) -> tuple[str, dict[str, Any]] | None:
-    """Return the plugin that a value is for, and its settings by name; `None` for a setting of Cascade."""
-    plugin, _, own = name.removeprefix("cascade_").partition("__")
-    if name in Settings.model_fields or not (own or isinstance(value, dict)):
-        return None
-    return plugin, {own: value} if own else value
-
-
-def _plugin_settings(given: Mapping[str, dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Make the settings of each plugin that is given any; return what is wrong beside them."""
-    plugins: dict[str, Any] = {}
-    problems: list[str] = []
-    for plugin, values in given.items():
-        model = find_extension("cascade.settings", plugin)
-        if model is None:
-            problems += [f"`{plugin}` is not a setting, and no installed plugin is called so"]
-            continue
-        unknown = sorted(values.keys() - model.model_fields.keys())
-        known = ", ".join(sorted(model.model_fields))
-        problems += [f"`{plugin}.{name}` is not a setting; those of {plugin} are {known}" for name in unknown]
-        try:
-            plugins[plugin] = model(**{name: value for name, value in values.items() if name not in unknown})
-        except ValidationError as error:
-            problems += _problems(error, f"{plugin}.")
-    return plugins, problems
+        raise _explain(error, root) from error
 
 
 _in_use: ContextVar[Settings] = ContextVar("cascade_settings")
@@ -373,9 +326,7 @@ def setting_sources(settings: Settings) -> dict[str, str]:
     """
     origins = dict.fromkeys(type(settings).model_fields, "default")
     for source, found in reversed(_sources(settings.project_dir)):
-        for name, value in found.items():
-            own = _of_plugin(name, value)
-            origins.update(dict.fromkeys([f"{own[0]}.{field}" for field in own[1]] if own else [name], source))
+        origins.update(dict.fromkeys(found, source))
     origins["project_dir"] = PROJECT_DIR_VARIABLE if os.environ.get(PROJECT_DIR_VARIABLE) else "found"
     return origins
 
@@ -463,20 +414,16 @@ def _read_python(path: Path) -> dict[str, Any]:
     return {**config, **{name: value for name, value in names.items() if name in Settings.model_fields}}
 
 
-def _problems(error: ValidationError, prefix: str = "") -> list[str]:
+def _explain(error: ValidationError, root: Path) -> ConfigurationError:
+    known = ", ".join(sorted(set(Settings.model_fields) - {"project_dir"}))
     problems = []
-    for problem in error.errors(include_input=False):
-        name = prefix + ".".join(str(part) for part in problem["loc"]).removeprefix("cascade_")
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"]).removeprefix("cascade_")
         if problem["type"] == "extra_forbidden":
             problems.append(f"`{name}` is not a setting")
         else:
             said = problem["msg"].removeprefix("Value error, ")
             problems.append(f"`{name}`: {said}" if name else said)
-    return problems
-
-
-def _wrong(problems: list[str], root: Path) -> ConfigurationError:
-    known = ", ".join(sorted(set(Settings.model_fields) - {"project_dir"}))
     return ConfigurationError(
         "Wrong settings: " + "; ".join(problems) + ".",
         where=f"environment, .env, cascade.yaml, cascade_config.py or [tool.cascade] below {root}",

@@ -21,7 +21,6 @@ def find_extension(group: str, name: str) -> Any:
     | `cascade.databases` | URL scheme | subclass of `cascade.catalog.database.Database`, made from a secret URL |
     | `cascade.marts` | URL scheme | function that publishes: see `cascade.publish.marts` |
     | `cascade.storages` | URL scheme | Dagster storage with `open(url)` |
-    | `cascade.settings` | a plugin | pydantic model: its settings, `CASCADE_<PLUGIN>__<NAME>`; in `Settings.plugins` |
     | `cascade.schedules` | any | function of `Settings` that returns a `dagster.ScheduleDefinition` with a job |
 
     Args:

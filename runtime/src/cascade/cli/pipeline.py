@@ -18,6 +18,7 @@ __all__ = ["materialize", "run"]
 
 _partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
 _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01..2013-07-31."
+_full_refresh = click.option("--full-refresh", is_flag=True, help="Make the tables of incremental models anew.")
 
 
 @click.command()
@@ -30,8 +31,9 @@ _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01
 )
 @_partition(help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
+@_full_refresh
 @json_option
-def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_json: bool) -> None:
+def run(select: tuple[str, ...], partition: str | None, no_promote: bool, full_refresh: bool, as_json: bool) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
 
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
@@ -42,15 +44,23 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, as_jso
         tell("loading", "workflows and models")
         from cascade.framework.launch import run_pipeline
 
-        outcome = run_pipeline(settings, select=select, partition=partition, promote=not no_promote, tell=tell)
+        outcome = run_pipeline(
+            settings,
+            select=select,
+            partition=partition,
+            promote=not no_promote,
+            full_refresh=full_refresh,
+            tell=tell,
+        )
     _finish(outcome, as_json, success=_moved(outcome, settings, promote=not no_promote))
 
 
 @click.command()
 @click.argument("assets", nargs=-1, required=True)
 @_partition(help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.")
+@_full_refresh
 @json_option
-def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -> None:
+def materialize(assets: tuple[str, ...], partition: str | None, full_refresh: bool, as_json: bool) -> None:
     """Materialize ASSETS on a branch, and run their checks; `main` is not touched.
 
     An asset is named `namespace/table`, or by its table alone. The branch is the setting `branch`, `dev` by
@@ -61,7 +71,7 @@ def materialize(assets: tuple[str, ...], partition: str | None, as_json: bool) -
         tell("loading", "workflows and models")
         from cascade.framework.launch import materialize as materialize_assets
 
-        outcome = materialize_assets(settings, assets, partition=partition, tell=tell)
+        outcome = materialize_assets(settings, assets, partition=partition, full_refresh=full_refresh, tell=tell)
     table = outcome.assets[0].asset.replace("/", ".") if outcome.assets else "namespace.table"
     text = f"""
 On branch {outcome.branch}; main is unchanged. Next:

@@ -153,14 +153,6 @@ def show(as_json: bool) -> None:
         }
         for name, field in type(settings).model_fields.items()
     ]
-    for plugin, own in settings.plugins.items():
-        for name, field in type(own).model_fields.items():
-            value = {
-                "name": f"{plugin}.{name}",
-                "value": _shown(getattr(own, name)),
-                "source": origins.get(f"{plugin}.{name}", "default"),
-            }
-            rows.append({**value, "description": field.description})
     if as_json:
         print_json(rows)
     else:

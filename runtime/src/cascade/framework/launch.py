@@ -27,6 +27,7 @@ from cascade.framework.progress import Listener, Outcome, Watcher, error_text
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.lakehouse import BRANCH_TAG, Lakehouse
 from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
+from cascade.transform import FULL_REFRESH_TAG
 
 __all__ = ["close_killed_runs", "materialize", "open_instance", "run_pipeline"]
 
@@ -71,6 +72,7 @@ def run_pipeline(
     select: Sequence[str] = (),
     partition: str | None = None,
     promote: bool = True,
+    full_refresh: bool = False,
     tell: Listener,
 ) -> Outcome:
     """Run the pipeline on a branch of its own and promote it.
@@ -80,6 +82,7 @@ def run_pipeline(
         select: Assets by name, `+name` with what it depends on, `name+` with what depends on it; all by default.
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
+        full_refresh: Whether the tables of incremental models are made anew.
         tell: Told of progress.
 
     Raises:
@@ -95,7 +98,7 @@ def run_pipeline(
     run_id = make_new_run_id()
     lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
     outcome = Outcome(branch=lakehouse.branch)
-    tags = {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run"}
+    tags = {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run", **_refresh(full_refresh)}
     with _stopped(outcome, settings), lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
         close_killed_runs(instance)
         with _stopped(outcome, settings):
@@ -108,13 +111,21 @@ def run_pipeline(
     return outcome
 
 
-def materialize(settings: Settings, assets: Sequence[str], *, partition: str | None = None, tell: Listener) -> Outcome:
+def materialize(
+    settings: Settings,
+    assets: Sequence[str],
+    *,
+    partition: str | None = None,
+    full_refresh: bool = False,
+    tell: Listener,
+) -> Outcome:
     """Materialize assets on the branch for single materializations, and run their checks.
 
     Args:
         settings: The project's settings; `branch` is written.
         assets: Names, as for `run_pipeline`.
         partition: As for `run_pipeline`; by default what the branch does not hold.
+        full_refresh: As for `run_pipeline`.
         tell: Told of progress.
 
     Raises:
@@ -123,7 +134,7 @@ def materialize(settings: Settings, assets: Sequence[str], *, partition: str | N
     definitions = _definitions(settings, tell, promote=False)
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
-    outcome, tags = Outcome(branch=lakehouse.branch), {BRANCH_TAG: lakehouse.branch}
+    outcome, tags = Outcome(branch=lakehouse.branch), {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
     with _stopped(outcome, settings), open_instance(settings) as instance:
         _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), tags, outcome)
     return outcome
@@ -141,6 +152,10 @@ def _definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Def
     for problem in problems.all:
         tell("not loaded:", problem)
     return definitions
+
+
+def _refresh(asked: bool) -> dict[str, str]:
+    return {FULL_REFRESH_TAG: "true"} if asked else {}
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:

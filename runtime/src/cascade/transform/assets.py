@@ -17,6 +17,7 @@ from cascade.config import Settings
 from cascade.engine import branch_environment
 from cascade.errors import TransformError
 from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
+from cascade.transform import FULL_REFRESH_TAG
 from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
 
 __all__ = ["build_dbt_assets"]
@@ -87,11 +88,12 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # What the parser remembers saves this process from parsing again.
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
+        command = ["build", "--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else ["build"]
         with (
             dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, namespaces)),
             _log(context, settings),
         ):
-            invocation = dbt.cli(["build"], context=context, target_path=target)
+            invocation = dbt.cli(command, context=context, target_path=target)
             for event in invocation.stream():
                 yield _with_evidence(context, event, lakehouse)
         # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
