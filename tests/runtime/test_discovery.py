@@ -111,7 +111,7 @@ BAD = {
     ),
     "key_in_definitions": (
         "defs = dg.Definitions(assets=[dg.asset(name='one')(lambda: 1)])",
-        "workflows/bad.py: `defs`: Duplicate asset key: one",
+        "workflows/bad.py: `defs`: Duplicate asset key: one: a model of the dbt project, or another workflow, makes",
     ),
     "second_executor": (
         "a = dg.Definitions(executor=dg.multiprocess_executor)\nb = dg.Definitions(executor=dg.in_process_executor)",

@@ -280,25 +280,33 @@ def test_a_run_leaves_files_of_dbt_only_when_it_failed_and_its_message_names_the
 # --- what the parser lets pass -----------------------------------------------------------------------------
 
 
-def node(name: str, kind: str = "model") -> dict[str, str]:
-    return {"resource_type": kind, "name": name, "schema": "silver", "original_file_path": f"{kind}s/{name}.sql"}
+def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, str]:
+    path = f"{kind}s/{name}.sql"
+    return {"resource_type": kind, "name": name, "schema": "silver", "original_file_path": path, "raw_code": code}
 
 
 @pytest.mark.parametrize(
     ("nodes", "parents", "says"),
     [
-        (["one", "two"], {"one": ["two"], "two": ["one"]}, r"in a circle: models/(one|two)\.sql -> models/"),
-        (["snapshot"], {}, r"dbt snapshots are not supported yet: snapshots/snapshot\.sql"),
+        (
+            {"a": node(name="one"), "b": node(name="two")},
+            {"a": ["b"], "b": ["a"]},
+            r"in a circle: models/(one|two)\.sql -> models/",
+        ),
+        ({"s": node("snapshot", "old")}, {}, r"dbt snapshots are not supported yet: snapshots/old\.sql"),
+        (
+            {"h": node("operation", code="create table t as select 1")},
+            {},
+            r"A hook of dbt_project\.yml .*: create table t",
+        ),
     ],
-    ids=["circle", "snapshot"],
+    ids=["circle", "snapshot", "hook"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
-    nodes: list[str], parents: dict[str, list[str]], says: str, tmp_path: Path
+    nodes: dict[str, dict[str, str]], parents: dict[str, list[str]], says: str, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "manifest.json"
-    kinds = {name: "snapshot" if name == "snapshot" else "model" for name in nodes}
-    parsed = {"nodes": {n: node(n, kinds[n]) for n in nodes}, "parent_map": {n: parents.get(n, []) for n in nodes}}
-    manifest.write_text(json.dumps(parsed))
+    manifest.write_text(json.dumps({"nodes": nodes, "parent_map": parents}))
     with pytest.raises(TransformError, match=says):
         build_dbt_assets(Settings(project_dir=tmp_path), manifest)
 

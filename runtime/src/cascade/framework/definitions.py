@@ -193,6 +193,8 @@ def _packages(settings: Settings, problems: Problems) -> Iterable[Item]:
 def _hint(cause: str) -> str:
     """Say more than Dagster does."""
     cause = re.sub(r"Definitions objects \w+ and \w+", "this and another `Definitions`", cause)
+    if cause.startswith("Duplicate asset key"):
+        cause += ": a model of the dbt project, or another workflow, makes this table too; rename one of them"
     if '["lakehouse"]' in cause:
         cause += " Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`."
     return cause

@@ -3,6 +3,7 @@
 import contextlib
 import graphlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -21,6 +22,8 @@ from cascade.transform import FULL_REFRESH_TAG
 from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
 
 __all__ = ["build_dbt_assets"]
+
+_WRITES = re.compile(r"\s*(create|insert|update|delete|merge|copy|drop|alter|truncate)\b", re.IGNORECASE)
 
 
 class _Translator(DagsterDbtTranslator):
@@ -113,6 +116,14 @@ def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
                 "with `cascade query --at`.",
                 where=str(settings.dbt_path / files[key]),
                 fix="take the snapshot out of the project.",
+            )
+    for operation in (node for node in nodes.values() if node["resource_type"] == "operation"):
+        # What a hook of the project writes on DuckDB is in memory, and gone with the process.
+        if settings.engine == "embedded" and _WRITES.match(operation["raw_code"]):
+            raise TransformError(
+                f"A hook of dbt_project.yml writes beside the lakehouse: {operation['raw_code']}.",
+                where=str(settings.dbt_path / "dbt_project.yml"),
+                fix="write the rows with a model.",
             )
     try:
         graph = {key: set(parents) & nodes.keys() for key, parents in parsed["parent_map"].items()}
