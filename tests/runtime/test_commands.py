@@ -1,6 +1,7 @@
 """The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows."""
 
 import json
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -147,3 +148,19 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(
     assert "cannot be" in said.err
     assert "fix: let this user write" in said.err
     assert "Traceback" not in said.err
+
+
+# --- Ctrl+C -----------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_a_project_loads_is_one_sentence(cascade: Command, settings: Settings) -> None:
+    """Standing for the person: a workflow file that interrupts whoever imports it."""
+    make_project(
+        settings.project_dir, {"workflows/stop.py": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"}
+    )
+    before = signal.getsignal(signal.SIGINT)
+    said = cascade("run")
+    assert (said.code, said.out) == (130, "")
+    assert "Interrupted: `main` moves as a whole or not at all" in said.err
+    assert "Traceback" not in said.err
+    assert signal.getsignal(signal.SIGINT) is before
