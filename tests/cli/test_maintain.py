@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -109,3 +110,18 @@ def _age(files: set[Path]) -> Any:
     then = time.time() - 30 * 86_400
     for path in files:
         os.utime(path, (then, then))
+
+
+def test_verify_names_damaged_files_and_exits_with_one(project: Project) -> None:
+    sound = project.cascade("maintain", "verify")
+    assert (sound.returncode, "0 damaged" in sound.stdout) == (0, True), sound.stdout + sound.stderr
+    path = next((project.root / ".cascade/warehouse/raw/guests/data").rglob("*.parquet"))
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+        done = project.cascade("maintain", "verify", "--json")
+    finally:
+        path.write_bytes(content)
+    found = json.loads(done.stdout)
+    assert (done.returncode, [file["table"] for file in found["damaged"]]) == (1, ["raw.guests"])
+    assert found["damaged"][0]["path"] == str(path)

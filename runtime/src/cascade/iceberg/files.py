@@ -25,6 +25,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Properties, Record
 
 from cascade.errors import SchemaMismatchError
+from cascade.iceberg.damage import CHECKSUMS
 from cascade.iceberg.read import float_ids
 
 __all__ = ["FileWriter", "Staged", "discard", "writing"]
@@ -95,7 +96,7 @@ def writing(staged: Staged, *, partitioned: bool = True) -> Iterator[FileWriter]
 
 
 class _ParquetWriter(ParquetFormatWriter):
-    """Writes no statistics of floating-point columns: they leave NaN out, and who believes them misses its rows."""
+    """Gives pages checksums, and floating-point columns no statistics: who believes those misses NaN."""
 
     def __init__(self, output: OutputFile, schema: Schema, properties: Properties) -> None:
         floats = float_ids(schema)
@@ -103,7 +104,10 @@ class _ParquetWriter(ParquetFormatWriter):
         none = {f"{of_column}.{schema.find_column_name(field_id)}": "none" for field_id in floats}
         super().__init__(output, schema, {**properties, **none})
         paths = parquet_path_to_id_mapping(schema)
-        self._parquet_writer_kwargs["write_statistics"] = [path for path in paths if paths[path] not in floats]
+        self._parquet_writer_kwargs |= {
+            "write_statistics": [path for path in paths if paths[path] not in floats],
+            "write_page_checksum": True,
+        }
 
     def close(self) -> DataFileStatistics:
         """Close the file. A text whose upper bound PyIceberg cannot make has none: U+D7FF has no next character."""
@@ -138,7 +142,7 @@ class FileWriter:
         self._staged.metadata = metadata
         self._spec = metadata.spec() if self._partitioned else UNPARTITIONED_PARTITION_SPEC
         self._locations = load_location_provider(metadata.location, metadata.properties)
-        self._arrow_schema = schema_to_pyarrow(metadata.schema(), include_field_ids=True)
+        self._arrow_schema = schema_to_pyarrow(metadata.schema(), include_field_ids=True).with_metadata(CHECKSUMS)
 
     def write(self, batch: pa.Table) -> None:
         """Write a batch whose columns fit the table by name."""

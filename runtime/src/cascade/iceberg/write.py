@@ -28,6 +28,7 @@ from pyiceberg.types import DoubleType, FloatType, IcebergType
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
+from cascade.iceberg.damage import require_whole
 from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import Where, between
 from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
@@ -313,6 +314,7 @@ class _Incoming:
             return []
         files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
         if files and stays:
+            require_whole(table.io, files, self.staged.table)
             columns = ", ".join(quote(f.name) for f in kept.schema.fields)
             old = files_sql(kept.schema, files)
             _stage_query(self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {stays}"), kept)
