@@ -184,7 +184,7 @@ def _stopped(outcome: Outcome, settings: Settings) -> Iterator[None]:
             raise
         outcome.success = False
         said = error_text(serializable_error_info_from_exc_info(sys.exc_info()), settings.project_dir)
-        if said not in outcome.failures:
+        if not any(said in told for told in outcome.failures):
             outcome.failures.append(said)
 
 
