@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
-from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CreateTableTransaction, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AssertCreate
-from pyiceberg.types import DoubleType, FloatType, IcebergType
+from pyiceberg.types import DoubleType, FloatType
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.files import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.damage import require_whole
+from cascade.iceberg.evolve import evolve, require_distinct
 from cascade.iceberg.files import Staged, discard, writing
 from cascade.iceberg.filters import Where, between
 from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
-from cascade.iceberg.schema import alike, arrow_schema, grows, schema_from_arrow
+from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 
 if TYPE_CHECKING:
     import duckdb
@@ -369,7 +369,7 @@ def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schem
             more = pa.schema([f for f in batch.schema if f.name not in held or grows(f.type, held[f.name])])
             if more.names:
                 staged.steps.append(schema_from_arrow(more))
-                _evolve(transaction, table, staged.schema, staged.steps[-1])
+                evolve(transaction, table, staged.schema, staged.steps[-1])
                 writer.follow(transaction.table_metadata)
                 held = {}
             writer.write(batch)
@@ -392,11 +392,11 @@ def _begin(
     try:
         found = catalog.load_table(table)
     except NoSuchTableError:
-        _require_distinct(table, [f.name for f in schema.fields])
+        require_distinct(table, [f.name for f in schema.fields])
         creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()
-    changed = _evolve(transaction, table, found.schema(), schema, exact=exact, drop=drop)
+    changed = evolve(transaction, table, found.schema(), schema, exact=exact, drop=drop)
     return transaction, transaction.table_metadata if changed else found.metadata
 
 
@@ -405,7 +405,7 @@ def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, Tab
     # In the steps in which they were staged: a new table numbers its columns as they come, nested ones in between.
     transaction, metadata = begin()
     for step in staged.steps:
-        if _evolve(transaction, staged.table, metadata.schema(), step):
+        if evolve(transaction, staged.table, metadata.schema(), step):
             metadata = transaction.table_metadata
     now = {f.field_id: (f.name, f.field_type) for f in metadata.schema().fields}
     if any(now.get(f.field_id) != (f.name, f.field_type) for f in staged.schema.fields):
@@ -415,67 +415,6 @@ def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, Tab
             fix="run again.",
         )
     return transaction, metadata
-
-
-def _evolve(
-    transaction: Transaction,
-    table: str,
-    current: Schema,
-    schema: Schema,
-    *,
-    exact: bool = False,
-    drop: bool = False,
-) -> bool:
-    """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it.
-
-    If exact or drop, the columns that the schema lacks go; if exact, those whose type it changes come anew.
-    """
-    wanted = {f.name: f.field_type for f in schema.fields}
-    have = {f.name: f.field_type for f in current.fields}
-    same = {name for name, kind in have.items() if name in wanted and _same(kind, wanted[name])}
-    gone = have.keys() - (same if exact else wanted.keys() if drop else have.keys())
-    if gone:
-        with transaction.update_schema(allow_incompatible_changes=True) as update:
-            for name in gone:
-                update.delete_column(name)
-                del have[name]
-    optional = {f.name for f in schema.fields if not f.required}
-    if loose := [f.name for f in current.fields if f.required and f.name in optional - gone]:
-        with transaction.update_schema() as update:
-            for name in loose:
-                update.make_column_optional(name)
-    if same >= wanted.keys():
-        return bool(gone or loose)
-    _require_distinct(table, [*have, *wanted])
-    # A column whose own type already holds the declared one stays as it is, such as int in a long.
-    wider = {("int", "long"), ("float", "double")}
-    fields = [f for f in schema.fields if (str(f.field_type), str(have.get(f.name))) not in wider]
-    try:
-        with transaction.update_schema() as update:
-            update.union_by_name(Schema(*fields))
-    except Exception as error:
-        raise SchemaMismatchError(
-            f"The table's columns cannot become those that are declared: {error}",
-            where=f"table {table}",
-            fix="declare the type that the table has, or load into a new table.",
-        ) from error
-    return True
-
-
-def _require_distinct(table: str, names: list[str]) -> None:
-    if same := alike(names):
-        raise SchemaMismatchError(
-            f"SQL, which knows no capital letters, cannot tell these columns apart: {same}.",
-            where=f"table {table}",
-            fix="give one of them another name, or write it as the table has it.",
-        )
-
-
-def _same(one: IcebergType, other: IcebergType) -> bool:
-    """Compare types without the ids that nested ones carry."""
-    if one.is_primitive or other.is_primitive:
-        return one == other
-    return bool(schema_to_pyarrow(one, include_field_ids=False) == schema_to_pyarrow(other, include_field_ids=False))
 
 
 def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
