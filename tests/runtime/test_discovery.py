@@ -121,6 +121,10 @@ BAD = {
         "a, b = (dg.Definitions(loggers={'mine': dg.logger(lambda _: None)}) for _ in range(2))",
         "workflows/bad.py: `b`: this and another `Definitions` have different loggers with same key 'mine'",
     ),
+    "a_name_that_differs_in_case": (
+        "@dg.asset\ndef One(): ...",
+        "asset One: SQL, which knows no capital letters, cannot tell these tables apart: `One` and `one`",
+    ),
     "our_resource": (
         "defs = dg.Definitions(resources={'lakehouse': 1})",
         "workflows/bad.py: `defs`: this and another `Definitions` have different resources with same key 'lakehouse'",

@@ -16,6 +16,7 @@ import dagster as dg
 import duckdb
 import pytest
 from filelock import FileLock
+from generated import odd_folder
 from lake_support import Rows, put, read, settings_in
 
 from cascade.catalog import MAIN
@@ -136,7 +137,7 @@ def write_project(folder: Path) -> Settings:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The project after two runs: the second one with changed rows and a new column."""
-    folder = tmp_path_factory.mktemp("shop")
+    folder = odd_folder(tmp_path_factory.mktemp("shop"))
     settings = write_project(folder)
     (folder / "dagster").mkdir()
     instance = dg.DagsterInstance.ephemeral(tempdir=str(folder / "dagster"))

@@ -12,10 +12,11 @@ import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
 from cascade.engine import await_engine
-from cascade.errors import CascadeError, TransformError
+from cascade.errors import CascadeError, DefinitionError, TransformError
 from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
+from cascade.iceberg.schema import alike
 from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 from cascade.transform.parse import start_parsing
@@ -144,6 +145,11 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     """Make the definitions of a project, and raise when Dagster cannot load them."""
     theirs = collect(items)
     assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
+    if same := alike(".".join(key.path) for a in assets for key in a.keys):
+        raise DefinitionError(
+            f"SQL, which knows no capital letters, cannot tell these tables apart: {same}.",
+            fix="give one of them another name.",
+        )
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     schedules, impossible = cron_schedules(assets, upstream)
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
