@@ -247,7 +247,7 @@ def test_the_contract_warns_of_rows_that_were_set_aside_and_names_their_table(la
     assert (result.success, result.checks) == (True, {"raw/t contract": False})
     assert lake.metadata(asset)["quarantine_table"] == "quarantine.raw__t"
     (said,) = lake._instance.event_log_storage.get_asset_check_execution_history(next(iter(asset.check_keys)), limit=1)
-    assert said.evaluation.description == "1 of 2 rows break it; they are in quarantine.raw__t."
+    assert said.evaluation.description == "1 of 2 rows broke it; see quarantine.raw__t."
     assert said.evaluation.severity is dg.AssetCheckSeverity.WARN
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.config import current_settings
-from cascade.errors import ContractError, DefinitionError
+from cascade.errors import ContractError, DefinitionError, count
 from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.ingestion.runtime import failure_reason, is_transient, time_limit
@@ -274,7 +274,7 @@ def _contract_check(result: "LoadResult", evidence: dict[str, Any]) -> dg.AssetC
     warnings = []
     if result.quarantined:
         warnings.append(
-            f"{result.quarantined:,} of {result.extracted:,} rows break it; they are in {result.quarantine}."
+            f"{result.quarantined:,} of {count(result.extracted, 'row')} broke it; see {result.quarantine}."
         )
     if result.absent:
         names = ", ".join(f"`{name}`" for name in sorted(result.absent))

@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import ContractError, IngestionError
+from cascade.errors import ContractError, IngestionError, count
 from cascade.iceberg.filters import Where, one_of
 from cascade.iceberg.read import quote, row_count, text
 from cascade.iceberg.schema import arrow_schema
@@ -341,7 +341,7 @@ class _Rows:
         if len(positions := pc.indices_nonzero(outside)):
             shown = values.take(positions[:_SHOWN]).to_pylist()
             raise IngestionError(
-                f"{len(positions):,} rows lie outside the partitions of this run.",
+                f"Outside the partitions of this run: {count(len(positions), 'row')}.",
                 where=f"table {self.plan.table}, column {column}, for example {', '.join(map(str, shown))}",
                 fix=f"return only rows of the partitions asked for ({keys[0]} .. {keys[-1]}).",
             )
@@ -352,14 +352,14 @@ class _Rows:
 
     def _judge(self) -> None:
         """Decide, when all rows were seen, whether the rejected ones may be set aside."""
-        count, quarantine = self.result.quarantined, self.plan.on_invalid == "quarantine"
-        if not count or (quarantine and count <= self.plan.quarantine_limit):
+        bad, quarantine = self.result.quarantined, self.plan.on_invalid == "quarantine"
+        if not bad or (quarantine and bad <= self.plan.quarantine_limit):
             return
         shown = "\n".join(f"    {'; '.join(r.reasons)} in {_short(r.row)}" for r in self.rejected[:_SHOWN])
         contract = f"the contract {self.plan.contract.name}" if self.plan.contract else "the table's columns"
         other = "the contract" if self.plan.contract else "declare other types with `iceberg_schema=` for a new table"
         raise ContractError(
-            f"{count:,} of {self.result.extracted:,} rows break {contract}; nothing was written.\n{shown}",
+            f"{bad:,} of {count(self.result.extracted, 'row')} break {contract}; nothing was written.\n{shown}",
             where=f"table {self.plan.table}"
             + (f", more than quarantine_limit={self.plan.quarantine_limit}" if quarantine else ""),
             fix=f"correct the source or {other}"
