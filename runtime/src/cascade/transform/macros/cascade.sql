@@ -84,7 +84,7 @@
   {%- set names = get_columns_in_query(sql) -%}
   {%- for name in names -%}
     {%- if name | lower in have -%}
-      {%- do columns.append({'new': name, 'name': have[name | lower].name, 'type': have[name | lower].dtype}) -%}
+      {%- do columns.append({'new': name, 'name': have[name | lower].name, 'type': have[name | lower].data_type}) -%}
     {%- else -%}
       {%- do extra.append(name) -%}
       {%- do columns.append({'new': name, 'name': name, 'type': none}) if policy != 'ignore' -%}
