@@ -94,7 +94,7 @@ def share_bytecode(environment: Path) -> None:
             continue
         target.mkdir(exist_ok=True)
         for name in names:
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(OSError):  # it is there already, or lies on another disk: Python compiles anew
                 os.link(Path(folder, name), target / name)
 
 
