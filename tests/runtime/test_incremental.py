@@ -194,6 +194,7 @@ SEEDS = {
     "comments": "id,t\n1,a\n#2,b\n3,c\n",
     "dates": "id,d,t,iso\n1,01/02/2024,01/02/2024 10:00:00,2024-02-01\n2,02/02/2024,02/02/2024 10:00:00,2024-02-02\n",
     "late": "id,v\n" + "".join(f"{n},{n}\n" for n in range(25_000)) + "25000,x\n",
+    "gaps": "id,n,b,d\n1,5,true,2026-01-31\n2,,,\n",
     "words": "id,w\n1,t\n2,f\n",
     "declared": "id,code,at\n1,007,2026-01-31 12:00:00.5\n2,,\n",
 }
@@ -295,6 +296,8 @@ def test_a_seed_is_what_its_file_says(shop: Shop) -> None:
     assert (first["d"], first["t"], first["iso"]) == ("01/02/2024", "01/02/2024 10:00:00", dt.date(2024, 2, 1))
     assert len(shop.rows("raw.late")) == 25_001
     assert [row["w"] for row in shop.rows("raw.words")] == ["t", "f"]
+    gaps = [tuple(row.values()) for row in shop.rows("raw.gaps")]
+    assert gaps == [(1, 5, True, dt.date(2026, 1, 31)), (2, None, None, None)]
     declared = shop.rows("raw.declared")
     assert [(row["code"], row["at"]) for row in declared] == [
         ("007", dt.datetime(2026, 1, 31, 12, 0, 0, 500_000)),

@@ -221,7 +221,7 @@
     {%- set cases = [] -%}
     {%- for type, shape in shapes.items() -%}
       {%- do cases.append('when bool_and(regexp_full_match(' ~ column ~ ', ' ~ cascade_text(shape) ~ ') and try_cast('
-        ~ column ~ ' as ' ~ type ~ ') is not null) then ' ~ cascade_text(type)) -%}
+        ~ column ~ ' as ' ~ type ~ ') is not null) filter (where ' ~ column ~ ' is not null) then ' ~ cascade_text(type)) -%}
     {%- endfor -%}
     {%- do asked.append("case " ~ cases | join(' ') ~ " else 'varchar' end") -%}
   {%- endfor -%}
