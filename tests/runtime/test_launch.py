@@ -298,3 +298,24 @@ def test_a_partition_that_only_some_assets_have_names_them(tmp_path: Path, monke
         run_pipeline(Settings(project_dir=Path.cwd()), partition="2024-01-02..2024-01-03", tell=_silent)
     assert refused.value.where.startswith("hours, ")
     assert refused.value.fix.endswith("; or run only those that have it: --select days.")
+
+
+_RANGE = """
+from cascade.ingestion import cascade_ingestion, daily
+
+@cascade_ingestion(unique_key="id", partitions=daily(start="2024-01-01", end="2024-01-03"))
+def days(partition_date: str):
+    return [{"id": partition_date}]
+"""
+
+
+def test_a_load_of_a_range_is_told_once_with_the_rows_of_all_its_partitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster has an event for each partition, and only the last one tells of the whole load."""
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/days.py": _RANGE}))
+    said: list[tuple[str, str]] = []
+    tell = lambda event, subject: said.append((event, subject))  # noqa: E731
+    outcome = run_pipeline(Settings(project_dir=Path.cwd()), tell=tell)
+    assert [s for event, s in said if event == "materialized" and s.startswith("raw/days")] == ["raw/days, 3 rows"]
+    assert outcome.assets[0].metadata["extracted_rows"] == 3
