@@ -116,6 +116,17 @@ CASES = {
         option: Case(model(GROUPS, unique_key="id", **{option: ["g"]}), rf"option {option} is not supported", option)
         for option in ("merge_update_columns", "merge_exclude_columns", "incremental_predicates")
     },
+    **{
+        option: Case(
+            model(GROUPS, materialized="table", **{option: value}), rf"option {option} is not supported", option
+        )
+        for option, value in {
+            "grants": {"select": ["bi"]},
+            "indexes": [{"columns": ["id"]}],
+            "partitioned_by": ["id"],
+            "sorted_by": ["id"],
+        }.items()
+    },
     "adds_by_default": Case(model(ONE, NEW, unique_key="id"), rows=[(1, 10, None), (2, 20, 7)]),
     "ignores": Case(
         model(ONE, NEW + " -- the end", unique_key="id", on_schema_change="ignore"), rows=[(1, 10), (2, 20)]

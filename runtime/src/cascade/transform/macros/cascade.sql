@@ -22,6 +22,9 @@
 
 {# Write a model's rows: `replace`, `merge` by a key, which is unique or not, or `append`, which replaces a microbatch's slice. #}
 {% macro cascade_store(sql, mode, key=[], unique=false) %}
+  {% for option in ('grants', 'indexes', 'partitioned_by', 'sorted_by', 'sql_header') if config.get(option) %}
+    {% do cascade_refuse('its option ' ~ option ~ ' is not supported', 'take it away') %}
+  {% endfor %}
   {{ return(adapter.dispatch('cascade_store')(sql, mode, key, unique)) }}
 {% endmacro %}
 
