@@ -51,11 +51,13 @@ def test_columns_that_the_table_lacks_are_added_in_the_same_snapshot(lake: Branc
         ({"userId": 1, "userid": 2}, None),
         ({"userId": 1}, {"userid": 2}),
         ({"id": 1, "größe": 1}, {"GRÖßE": 1}),
+        ({"s": [{"a": 1, "A": 2}]}, None),
+        ({"s": [{"a": 1}]}, {"s": [{"A": 2}]}),
     ],
-    ids=["at once", "later", "beyond ASCII"],
+    ids=["at once", "later", "beyond ASCII", "nested", "nested, later"],
 )
 def test_columns_that_differ_only_in_case_are_refused_and_the_table_stays_readable(
-    lake: BranchingCatalog, first: dict[str, int], second: dict[str, int] | None
+    lake: BranchingCatalog, first: dict[str, Any], second: dict[str, Any] | None
 ) -> None:
     if second:
         put(lake, "dev", T, [first])

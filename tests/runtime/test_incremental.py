@@ -26,8 +26,14 @@ profile: cascade
 macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
 flags: { send_anonymous_usage_stats: false }
 models: { shop: { +schema: silver } }
-seeds: { shop: { +schema: raw, declared: { +column_types: { code: varchar, at: timestamp } } } }
+seeds:
+  shop:
+    +schema: raw
+    declared: { +column_types: { code: varchar, at: timestamp } }
+    spelled: { +column_types: { CODE: varchar } }
+    unknown: { +column_types: { cod: varchar } }
 """
+# Batches end with the present.
 BEGIN = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=1)
 
 
@@ -73,6 +79,8 @@ TEXT = "select 2 as id, 'x' as v"
 NEW = "select 2 as id, 20 as v, 7 as extra"
 RENAMED = "select 2 as id, 20 as w"
 BROKEN = values("id, v", "1, 10", "cast(null as integer), 20", "3, -5")
+STRUCT = "select 1 as id, {'a': 1, 'b': 2} as s"
+NULL = "select 1 as id, null as v"
 FULL = r"cascade run --full-refresh --select silver/"
 
 CASES = {
@@ -151,6 +159,49 @@ CASES = {
     "changes_type": Case(
         model(ONE, TEXT, unique_key="id", on_schema_change="sync_all_columns"), second=FULL, rows=[(1, 10)]
     ),
+    "renames_a_field": Case(
+        model(STRUCT, "select 2 as id, {'a': 1, 'c': 2} as s"),
+        second=rf"has s\.b, which the model[\s\S]*silver\.renames_a_field[\s\S]*{FULL}",
+        rows=[(1, {"a": 1, "b": 2})],
+        engines=("duckdb",),
+    ),
+    "adds_a_field": Case(
+        model(STRUCT, "select 2 as id, {'a': 1, 'b': 2, 'c': 3} as s"),
+        rows=[(1, {"a": 1, "b": 2, "c": None}), (2, {"a": 1, "b": 2, "c": 3})],
+        engines=("duckdb",),
+    ),
+    "forbids_fields": Case(
+        model(STRUCT, "select 2 as id, {'a': 1, 'b': 2, 'c': 3} as s", on_schema_change="fail"),
+        second=r"changes the type of s\.c from nothing to int",
+        rows=[(1, {"a": 1, "b": 2})],
+        engines=("duckdb",),
+    ),
+    "moves_fields": Case(
+        model(STRUCT, "select {'b': 2, 'a': 1} as s, 2 as id", on_schema_change="fail"),
+        rows=[(1, {"a": 1, "b": 2}), (2, {"a": 1, "b": 2})],
+        engines=("duckdb",),
+    ),
+    "spells_a_field_anew": Case(
+        model("select 1 as id, {'a': 1} as s", "select 2 as id, {'A': 1} as s"),
+        second=r"has s\.a, which the model has no more",
+        rows=[(1, {"a": 1})],
+        engines=("duckdb",),
+    ),
+    **{
+        name: Case(sql, refused, refused, engines=("duckdb",))
+        for name, sql, refused in (
+            ("typeless", NULL, r"no type for these columns: `v` \(null\)[\s\S]*silver\.typeless[\s\S]*cast them in"),
+            ("two_selects", "select 1 as id; select 2 as id", r"SELECT and SELECT[\s\S]*silver\.two_selects"),
+            ("writing", "create table kept as select 1 as id", r"is CREATE, and not one SELECT"),
+            ("same_names", "select 1 as id, 2 as v, 3 as V", r"several columns of one name: V, v[\s\S]*silver\.same_"),
+            ("far_away", "select date 'infinity' as d", r"more than Iceberg can keep[\s\S]*silver\.far_away"),
+            (
+                "huge",
+                "select 170141183460469231731687303715884105727 as n",
+                r"more than Iceberg can[\s\S]*silver\.huge",
+            ),
+        )
+    },
     "keeps_contract": Case(model(ONE, ONE, materialized="table", contract={"enforced": True}), rows=[(1, 10)]),
     "breaks_not_null": Case(
         model(BROKEN, materialized="table", contract={"enforced": True}),
@@ -180,6 +231,15 @@ CASES = {
         r"hook writes",
         engines=("duckdb",),
     ),
+    "hooked_twice": Case(
+        model(ONE, pre_hook="select 1; create table kept as select 1 as id"),
+        r"hook writes beside the lakehouse",
+        r"hook writes",
+        engines=("duckdb",),
+    ),
+    "commented_check": Case(
+        model(ONE, materialized="table", contract={"enforced": True}), rows=[(1, 10)], engines=("duckdb",)
+    ),
     "hooked_reading": Case(model(ONE, pre_hook="-- look\nselect 1", full_refresh=True), rows=[(1, 10)]),
     **{
         f"by_{kind}": Case(
@@ -194,11 +254,36 @@ CASES = {
         for kind in ("date", "timestamp", "timestamptz")
     },
 }
+BATCHES = {
+    "incremental_strategy": "microbatch",
+    "event_time": "at_timestamp",
+    "batch_size": "day",
+    "begin": f"{BEGIN:%Y-%m-%d}",
+}
+DAYS = "{{ ref('days_timestamp') }}"
+# dbt says only in its log why a batch failed.
+CASES |= {
+    name: Case(model(sql, **{**BATCHES, **options}), "ERROR", "ERROR", engines=("duckdb",))
+    for name, sql, options in (
+        ("batch_moved", f"select id, at_timestamp + interval 30 hour as at_timestamp from {DAYS}", {}),
+        ("batch_unfiltered", "select id, at_timestamp from {{ source('raw', 'days') }}", {}),
+        ("batch_by_text", f"select id, cast(at_timestamp as varchar) as at_timestamp from {DAYS}", {}),
+        ("batch_without", f"select id from {DAYS}", {}),
+    )
+}
+CASES["batch_refreshed"] = Case(
+    model(f"select id, at_timestamp from {DAYS}", full_refresh=True, **BATCHES).replace(
+        f"'{BATCHES['begin']}'", "env_var('SHOP_BEGIN')"
+    ),
+    rows=[(3, BEGIN.replace(tzinfo=None) + dt.timedelta(days=1))],
+    engines=("duckdb",),
+)
 MICROBATCHES = [name for name in CASES if name.startswith("by_")]
 COLUMNS = {
     "keeps_contract": [("id", [{"type": "not_null"}]), ("v", [{"type": "check", "expression": "v > 0"}])],
     "breaks_not_null": [("id", [{"type": "not_null"}]), ("v", [])],
     "breaks_check": [("id", []), ("v", [{"type": "check", "expression": "v > 0"}])],
+    "commented_check": [("id", []), ("v", [{"type": "check", "expression": "v > 0 -- always"}])],
     "hopes": [("id", [{"type": "unique"}]), ("v", [])],
 }
 SEEDS = {
@@ -208,6 +293,13 @@ SEEDS = {
     "gaps": "id,n,b,d\n1,5,true,2026-01-31\n2,,,\n",
     "words": "id,w\n1,t\n2,f\n",
     "declared": "id,code,at\n1,007,2026-01-31 12:00:00.5\n2,,\n",
+}
+# What DuckDB reads itself.
+NUMBERS = {
+    "long": "id,phone,price\n1234567890123456789,+4930,99999999999999.99\n9223372036854775807,5,0.30000000000000004\n",
+    "floats": "v\n0.30000000000000004\n-1.50\n1e30\n",
+    "spelled": "id,code\n1,5\n",
+    "unknown": "id,code\n1,007\n",
 }
 
 
@@ -249,7 +341,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         "dbt_project.yml": PROJECT,
         "models/schema.yml": json.dumps(schema()),
         **{f"models/{name}.sql": case.sql for name, case in CASES.items() if engine in case.engines},
-        **{f"seeds/{name}.csv": text for name, text in SEEDS.items()},
+        **{f"seeds/{name}.csv": text for name, text in {**SEEDS, **(NUMBERS if engine == "duckdb" else {})}.items()},
     }
     for kind in ("date", "timestamp", "timestamptz"):
         files[f"models/days_{kind}.sql"] = (
@@ -267,7 +359,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         for n, day in enumerate(days)
     ]
     put(lakehouse.lake, "fix", "raw.days", rows)
-    return Shop(lakehouse, engine, [build(lakehouse), build(lakehouse)])
+    said = []
+    with pytest.MonkeyPatch.context() as environment:
+        for begin in (BEGIN, BEGIN + dt.timedelta(days=1)):
+            environment.setenv("SHOP_BEGIN", f"{begin:%Y-%m-%d}")
+            said.append(build(lakehouse))
+    return Shop(lakehouse, engine, said)
 
 
 def schema() -> dict[str, Any]:
@@ -314,3 +411,34 @@ def test_a_seed_is_what_its_file_says(shop: Shop) -> None:
         ("007", dt.datetime(2026, 1, 31, 12, 0, 0, 500_000)),
         (None, None),
     ]
+
+
+def test_a_number_of_a_seed_has_all_its_digits_or_is_text(shop: Shop) -> None:
+    if shop.engine != "duckdb":
+        return
+    assert [tuple(row.values()) for row in shop.rows("raw.long")] == [
+        (1234567890123456789, "+4930", "99999999999999.99"),
+        (9223372036854775807, "5", "0.30000000000000004"),
+    ]
+    assert {row["v"] for row in shop.rows("raw.floats")} == {0.30000000000000004, -1.5, 1e30}
+
+
+def test_a_type_is_for_a_column_of_the_seed_however_it_is_spelled(shop: Shop) -> None:
+    if shop.engine == "duckdb":
+        assert shop.rows("raw.spelled") == [{"id": 1, "code": "5"}]
+        assert "raw.unknown: its column_types cod is none of its columns: id, code" in shop.said[1]["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("batch_moved", "3 rows whose at_timestamp is not in their batch"),
+        ("batch_unfiltered", "1 rows whose at_timestamp is not in their batch"),
+        ("batch_by_text", "event_time `at_timestamp` is string"),
+        ("batch_without", "event_time `at_timestamp` is none of its columns"),
+    ],
+)
+def test_a_batch_whose_rows_would_be_added_again_is_refused(shop: Shop, name: str, why: str) -> None:
+    if shop.engine == "duckdb":
+        log = (shop.lakehouse.settings.data_path / "dbt" / "here" / "dbt.log").read_text("utf-8")
+        assert re.search(rf"{why}[^\n]*\s+where: model silver\.{name}", log)

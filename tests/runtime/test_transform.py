@@ -243,7 +243,10 @@ def test_a_model_that_forbids_changed_columns_fails_and_keeps_its_rows(shop: Sho
     assert shop.snapshots("silver.strict") == 1
 
 
-@pytest.mark.parametrize("value", ["'12:00:00+05'::TIMETZ", "'101'::BIT"])
+@pytest.mark.parametrize(
+    "value",
+    ["'12:00:00+05'::TIMETZ", "'101'::BIT", "1::VARIANT", "['101'::BIT]", "{'a': MAP {1: '12:00:00+05'::TIMETZ}}"],
+)
 def test_a_column_that_arrow_would_change_is_refused(value: str) -> None:
     from cascade.transform.duckdb_plugin import arrow_rows
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.table import Transaction
-from pyiceberg.types import IcebergType
+from pyiceberg.types import IcebergType, StructType
 
 from cascade.errors import SchemaMismatchError
 from cascade.iceberg.schema import alike
@@ -54,7 +54,6 @@ def evolve(
                 update.make_column_optional(name)
     if same >= wanted.keys():
         return bool(gone or loose)
-    require_distinct(table, [*have, *wanted])
     # A column whose own type already holds the declared one stays as it is, such as int in a long.
     wider = {("int", "long"), ("float", "double")}
     fields = [f for f in schema.fields if (str(f.field_type), str(have.get(f.name))) not in wider]
@@ -67,16 +66,19 @@ def evolve(
             where=f"table {table}",
             fix="declare the type that the table has, or load into a new table.",
         ) from error
+    require_distinct(table, transaction.table_metadata.schema().as_struct())
     return True
 
 
-def require_distinct(table: str, names: list[str]) -> None:
-    """Refuse names of columns that differ only in case.
+def require_distinct(table: str, columns: StructType) -> None:
+    """Refuse names that differ only in case, of columns or of the fields of a struct.
 
     Raises:
         SchemaMismatchError: There are such names; all are named.
     """
-    if same := alike(names):
+    nested = (f.field_type for f in index_by_id(columns).values())
+    structs = [columns, *(kind for kind in nested if isinstance(kind, StructType))]
+    if same := "; ".join(filter(None, (alike(f.name for f in struct.fields) for struct in structs))):
         raise SchemaMismatchError(
             f"SQL, which knows no capital letters, cannot tell these columns apart: {same}.",
             where=f"table {table}",

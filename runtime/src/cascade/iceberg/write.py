@@ -392,7 +392,7 @@ def _begin(
     try:
         found = catalog.load_table(table)
     except NoSuchTableError:
-        require_distinct(table, [f.name for f in schema.fields])
+        require_distinct(table, schema.as_struct())
         creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()

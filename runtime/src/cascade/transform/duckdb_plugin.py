@@ -12,8 +12,8 @@ import duckdb
 import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
-from pyiceberg.schema import Schema
-from pyiceberg.types import DateType, IcebergType, TimestamptzType
+from pyiceberg.schema import Schema, index_by_id
+from pyiceberg.types import DateType, IcebergType, NestedField, TimestampType, TimestamptzType
 
 from cascade.catalog import MAIN
 from cascade.config import load_settings
@@ -29,6 +29,7 @@ __all__ = ["Plugin", "arrow_rows"]
 
 _DATABASE = "iceberg"
 _ROWS = 100_000
+_CAST = "cast them in the model, for example to varchar."
 
 
 class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
@@ -74,12 +75,12 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         # A cursor of our own: the model's transaction stays out of it.
         with self._connection.cursor() as cursor:
             cursor.execute("SET TimeZone='UTC'")
-            rows = arrow_rows(cursor.sql(config["sql"]), name)
-            schema = schema_from_arrow(rows.schema)
-            if policy == "fail":
-                self._require_types(name, schema)
-            replaced = _range(config, schema)
             try:
+                rows = arrow_rows(_select(cursor, config["sql"], name), name)
+                schema = schema_from_arrow(rows.schema)
+                if policy:
+                    self._require_columns(name, schema, policy)
+                replaced = _range(config, schema, name)
                 with stage(
                     lakehouse.lake,
                     branch,
@@ -89,31 +90,41 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
                     mode="replace" if replaced else config["mode"],
                     key=config["key"],
                     deduplicate=False,
-                    replace=(lambda _: replaced) if replaced else None,
+                    # The first batch of a refresh makes the whole table anew.
+                    replace=(lambda _: replaced) if replaced and policy else None,
                     exact=not policy,
                     drop=policy == "sync_all_columns",
                     properties={"comment": config["description"]} if config["description"] else None,
                     spill_to=self._spill,
                 ) as staged:
-                    _verify(staged, config["key"] if config["unique"] else [], config["guards"])
+                    outside = [_outside(config, replaced)] if replaced else []
+                    _verify(staged, config["key"] if config["unique"] else [], [*config["guards"], *outside])
                     commit([staged])
             except SchemaMismatchError as error:
+                cast = "cast to the type that the table has, or " + _anew(name) if policy else _CAST
+                raise TransformError(error.what, where=f"model {name}", fix=cast) from error
+            except (OverflowError, ValueError) as error:
                 raise TransformError(
-                    error.what,
+                    f"A value is more than Iceberg can keep: {error}.",
                     where=f"model {name}",
-                    fix="cast to the type that the table has, or make its table anew: cascade run --full-refresh"
-                    f" --select {relation.schema}/{relation.identifier}",
+                    fix="leave it out or cast it: dates and times go from year 1 to 9999, decimals have 38 digits.",
                 ) from error
             register_table(cursor, name, lakehouse.table(name), database=_DATABASE)
 
-    def _require_types(self, name: str, schema: Schema) -> None:
-        have = {f.name: f.field_type for f in self._lakehouse.table(name).schema().fields}
-        changed = [
-            f"{f.name} from {have[f.name]} to {f.field_type}"
-            for f in schema.fields
-            if f.field_type.is_primitive and f.field_type != have[f.name]
-        ]
-        if changed:
+    def _require_columns(self, name: str, schema: Schema, policy: str) -> None:
+        """Refuse nested fields that the model gave up, and every change of a column if the policy is `fail`."""
+        have = {f.name: _parts(f) for f in self._lakehouse.table(name).schema().fields}
+        gone, changed = [], []
+        for new, old in ((_parts(f), have[f.name]) for f in schema.fields if f.name in have):
+            gone += [part for part in old if part not in new]
+            changed += [f"{n} from {old.get(n, 'nothing')} to {kind}" for n, kind in new.items() if old.get(n) != kind]
+        if gone:
+            raise TransformError(
+                f"Its table has {', '.join(gone)}, which the model has no more; new rows would have no value there.",
+                where=f"model {name}",
+                fix="give it back to the model under its old name, or " + _anew(name),
+            )
+        if changed and policy == "fail":
             raise TransformError(
                 f"The model changes the type of {', '.join(changed)}, and its on_schema_change is fail.",
                 where=f"model {name}",
@@ -121,24 +132,62 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             )
 
 
+def _anew(name: str) -> str:
+    return f"make its table anew: cascade run --full-refresh --select {name.replace('.', '/')}"
+
+
+def _parts(field: NestedField) -> dict[str, str]:
+    """Return a column and the fields nested in it, with their types."""
+    schema = Schema(field)
+    return {
+        schema.find_column_name(n) or "": str(f.field_type)
+        if f.field_type.is_primitive
+        else type(f.field_type).__name__
+        for n, f in index_by_id(schema).items()
+    }
+
+
+def _select(cursor: duckdb.DuckDBPyConnection, sql: str, model: str) -> duckdb.DuckDBPyRelation:
+    """Return the rows of a model, which is one statement: of several, only the last would be kept."""
+    kinds = [str(statement.type).rpartition(".")[2] for statement in cursor.extract_statements(sql)]
+    if kinds not in (["SELECT"], ["MULTI"]):  # MULTI is a PIVOT
+        raise TransformError(
+            f"The model is {' and '.join(kinds) or 'empty'}, and not one SELECT.",
+            where=f"model {model}",
+            fix="write one SELECT; what comes before it can be a common table expression or another model.",
+        )
+    return cursor.sql(sql)
+
+
 def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReader:
     """Return the rows of a model as Arrow.
 
     Raises:
-        TransformError: Columns whose values Arrow would change: the offset of a time, the bits of a BIT.
+        TransformError: Columns whose values Arrow would change: the offset of a time, the bits of a BIT; or that have
+            the name of another one.
     """
-    changed = [
-        f"`{name}` ({kind})"
-        for name, kind in zip(rows.columns, map(str, rows.types), strict=True)
-        if kind in ("TIME WITH TIME ZONE", "BIT")
-    ]
+    if same := sorted(name for name in rows.columns if [n.lower() for n in rows.columns].count(name.lower()) > 1):
+        raise TransformError(
+            f"The model has several columns of one name: {', '.join(same)}.",
+            where=f"model {model}",
+            fix="give each a name of its own, with AS; capital letters make no difference.",
+        )
+    changed = [f"`{name}` ({kind})" for name, kind in zip(rows.columns, rows.types, strict=True) if _is_lost(kind)]
     if changed:
         raise TransformError(
             f"Iceberg has no type for these columns: {', '.join(changed)}.",
             where=f"model {model}",
-            fix="cast them in the model, for example to varchar.",
+            fix=_CAST,
         )
     return rows.to_arrow_reader(_ROWS)
+
+
+def _is_lost(kind: Any) -> bool:
+    """Return whether Arrow has only the storage of a type, or of one nested in it."""
+    if str(kind) in ("TIME WITH TIME ZONE", "BIT", "VARIANT"):
+        return True
+    nested = kind.id in ("list", "array", "struct", "map", "union")
+    return nested and any(_is_lost(inner) for name, inner in kind.children if name != "size")
 
 
 def _verify(staged: Staging, unique: list[str], guards: list[dict[str, str]]) -> None:
@@ -163,22 +212,37 @@ def _verify(staged: Staging, unique: list[str], guards: list[dict[str, str]]) ->
         )
 
 
-def _range(config: dict[str, Any], schema: Schema) -> Where | None:
+def _range(config: dict[str, Any], schema: Schema, model: str) -> Where | None:
     """Return what a microbatch replaces, its own slice of the event time: as a filter and as SQL."""
     if not config.get("begin"):
         return None
-    field = schema.find_field(config["event_time"], case_sensitive=False)
+    field = next((f for f in schema.fields if f.name.lower() == config["event_time"].lower()), None)
+    if field is None or not isinstance(field.field_type, DateType | TimestampType | TimestamptzType):
+        raise TransformError(
+            f"Its event_time `{config['event_time']}` is {field.field_type if field else 'none of its columns'}.",
+            where=f"model {model}",
+            fix="let event_time name a column of the model that is a date or a timestamp.",
+        )
     column, kind = field.name, field.field_type
     begin, end = (_moment(config[side], kind) for side in ("begin", "end"))
     if begin == end:
         raise TransformError(
             f"A date such as `{column}` has no hours, and batch_size is hour.",
-            where="event_time of the model",
+            where=f"model {model}",
             fix="let batch_size be day, or event_time a timestamp.",
         )
     literal = duckdb_type(kind)
     condition = f"{quote(column)} >= {literal} {text(begin)} AND {quote(column)} < {literal} {text(end)}"
     return Where(within(column, begin, end), condition)
+
+
+def _outside(config: dict[str, Any], replaced: Where) -> dict[str, str]:
+    """Return the guard against rows of a microbatch that its next run would not replace, but add again."""
+    return {
+        "breaks": f"({replaced.rows}) IS NOT TRUE",
+        "says": f"whose {config['event_time']} is not in their batch, {config['begin']} to {config['end']}: each run"
+        " would add them again; what the model reads needs an event_time, and the model must keep it",
+    }
 
 
 def _moment(value: str, kind: IcebergType) -> str:

@@ -107,8 +107,8 @@
   {{ return({'columns': columns, 'gone': gone}) }}
 {% endmacro %}
 
-{# The unique_key, as the columns are spelled. #}
-{% macro cascade_key(key, names) %}
+{# The columns that an option names, as they are spelled. #}
+{% macro cascade_key(key, names, option='unique_key') %}
   {%- set found = [] -%}
   {%- for wanted in key -%}
     {%- set same = [] -%}
@@ -116,7 +116,7 @@
       {%- do same.append(name) -%}
     {%- endfor -%}
     {%- if not same -%}
-      {% do cascade_refuse('its unique_key ' ~ wanted ~ ' is none of its columns: ' ~ names | join(', '), 'name columns; make one of an expression') %}
+      {% do cascade_refuse('its ' ~ option ~ ' ' ~ wanted ~ ' is none of its columns: ' ~ names | join(', '), 'name columns; make one of an expression') %}
     {%- endif -%}
     {%- do found.append(same[0]) -%}
   {%- endfor -%}
@@ -153,7 +153,7 @@
       {%- do guards.append({'breaks': adapter.quote(name) ~ ' is null', 'says': 'without a value in ' ~ name ~ ', against its constraint not_null'}) -%}
     {%- endfor -%}
   {%- elif constraint['type'] == 'check' -%}
-    {%- do guards.append({'breaks': 'not (' ~ constraint['expression'] ~ ')', 'says': 'against the constraint check: ' ~ constraint['expression']}) -%}
+    {%- do guards.append({'breaks': 'not (' ~ constraint['expression'] ~ '\n)', 'says': 'against the constraint check: ' ~ constraint['expression']}) -%}
   {%- elif constraint.get('warn_unsupported', true) -%}
     {% do cascade_refuse(
       'nothing enforces the constraint ' ~ constraint['type'] ~ ' of its contract',
@@ -203,17 +203,20 @@
 {% endmacro %}
 
 {# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, and becomes a number, a
-   date, a timestamp or a boolean where every value of the column is written as one. #}
+   date, a timestamp or a boolean where every value of the column is written as one, and stays what it is as one. #}
 {% materialization seed, adapter='duckdb' %}
   {%- set file -%}
     read_csv({{ cascade_text(adapter.get_seed_file_path(model)) }}, header = true, all_varchar = true, skip = 0, comment = '',
       delim = {{ cascade_text(config.get('delimiter', ',')) }}, quote = '"', escape = '"', null_padding = false, strict_mode = true)
   {%- endset -%}
   {%- set names = get_columns_in_query('select * from ' ~ file) -%}
-  {%- set declared = config.get('column_types', {}) -%}
+  {%- set declared = {} -%}
+  {%- for name, type in config.get('column_types', {}).items() -%}
+    {%- do declared.update({cascade_key([name], names, 'column_types')[0]: type}) -%}
+  {%- endfor -%}
   {%- set shapes = {
-    'bigint': "[-+]?(0|[1-9]\\d{0,17})",
-    'double': "[-+]?(0|[1-9]\\d*)?([.]\\d+)?([eE][-+]?\\d{1,2})?",
+    'bigint': "-?(0|[1-9]\\d{0,18})",
+    'double': "-?(0|[1-9]\\d*)?([.]\\d+)?([eE][-+]?\\d{1,2})?",
     'boolean': "(?i)true|false",
     'date': "\\d{4}-\\d{2}-\\d{2}",
     'timestamp': "\\d{4}-\\d{2}-\\d{2}[ T]\\d{2}:\\d{2}(:\\d{2}([.]\\d{1,6})?)?",
@@ -223,8 +226,14 @@
     {%- set column = adapter.quote(name) -%}
     {%- set cases = [] -%}
     {%- for type, shape in shapes.items() -%}
-      {%- do cases.append('when bool_and(regexp_full_match(' ~ column ~ ', ' ~ cascade_text(shape) ~ ') and try_cast('
-        ~ column ~ ' as ' ~ type ~ ') is not null) filter (where ' ~ column ~ ' is not null) then ' ~ cascade_text(type)) -%}
+      {%- set value = 'try_cast(' ~ column ~ ' as ' ~ type ~ ')' -%}
+      {%- set kept = value ~ ' is not null' -%}
+      {%- if type == 'double' -%}
+        {%- set digits = 'try_cast(cast(' ~ value ~ ' as varchar) as decimal(38, 18)) = try_cast(' ~ column ~ ' as decimal(38, 18))' -%}
+        {%- set kept = "case when contains(lower(" ~ column ~ "), 'e') then " ~ kept ~ " else coalesce(" ~ digits ~ ", false) end" -%}
+      {%- endif -%}
+      {%- do cases.append('when bool_and(regexp_full_match(' ~ column ~ ', ' ~ cascade_text(shape) ~ ') and ' ~ kept
+        ~ ') filter (where ' ~ column ~ ' is not null) then ' ~ cascade_text(type)) -%}
     {%- endfor -%}
     {%- do asked.append("case " ~ cases | join(' ') ~ " else 'varchar' end") -%}
   {%- endfor -%}
@@ -278,7 +287,8 @@
 {# What a hook writes on DuckDB is in memory, and gone with the process. #}
 {% macro cascade_check_hook(sql) %}
   {%- set reads = '(?is)^(\\s|--[^\\n]*\\n|/[*].*?[*]/|[(])*(select|with|from|values|set|reset|pragma|call|show|describe|explain|analyze|load|create\\s+(or\\s+replace\\s+)?(temp|temporary|macro|function)\\b)' -%}
-  {%- if target.type == 'duckdb' and not modules.re.match(reads, sql) -%}
+  {%- set writes = '(?i);(\\s|--[^\\n]*\\n|/[*].*?[*]/)*(create|insert|update|delete|merge|copy|drop|alter|truncate)\\b' -%}
+  {%- if target.type == 'duckdb' and (not modules.re.match(reads, sql) or modules.re.search(writes, sql)) -%}
     {% do cascade_refuse('its hook writes beside the lakehouse: ' ~ sql | truncate(80), 'write the rows with a model') %}
   {%- endif -%}
 {% endmacro %}
