@@ -302,6 +302,23 @@ def test_replacing_an_asset_without_partitions_replaces_everything(lake: Lake) -
 # --- columns ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("policy", ["strict", "drop_extra"])
+@pytest.mark.parametrize("options", [{}, {"partition_column": "at"}], ids=["tagged", "by column"])
+def test_inferred_columns_are_those_that_the_policy_is_about(lake: Lake, policy: Any, options: dict[str, Any]) -> None:
+    source = {DAY: hours(DAY, 1), NEXT: [{**row, "gust": 9} for row in hours(NEXT, 1)]}
+
+    @cascade_ingestion(table_name="t", partitions=daily(start=DAY), schema_policy=policy, max_retries=0, **options)
+    def fetch(partition_date: str) -> Any:
+        return source[partition_date]
+
+    lake.succeed(fetch, DAY)
+    if policy == "strict":
+        assert "columns that the table does not have: `gust`" in lake.fail(fetch, NEXT)
+    else:
+        assert lake.succeed(fetch, NEXT)["dropped_columns"] == ["gust"]
+    assert "gust" not in lake.rows("raw.t")[0]
+
+
 @pytest.mark.parametrize("policy", ["strict", "additive", "drop_extra"])
 def test_a_new_column_of_the_source_is_refused_added_or_left_out(lake: Lake, policy: Any) -> None:
     rows = [{**row, "gust": 9} for row in hours(DAY, 1)]

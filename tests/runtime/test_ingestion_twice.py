@@ -158,15 +158,22 @@ def test_one_partition_loaded_twice_at_once_into_a_new_table_is_there_once(lake:
 # --- options that changed -------------------------------------------------------------------------------------
 
 
-def _hours(partition_date: str) -> Any:
-    return hours(partition_date, 1)
+def _hours(partition_date: str = DAY) -> Any:
+    rows = [*hours(partition_date, 1), {"id": "later", "at": hours(DAY, 2)[0]["at"], "n": 2, "gap": 1}]
+    return rows[: 2 if partition_date == DAY else 1]
 
 
 CHANGED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "merge, then append": ({"unique_key": "id"}, {}, "now has neither"),
     "partition_column removed": ({"partition_column": "at"}, {}, "now has neither"),
     "key with one more column": ({"unique_key": "id"}, {"unique_key": ["id", "new"]}, "lack: new"),
-    "days, then months": ({}, {"partitions": monthly(start=DAY, end="2013-12-31")}, "daily UTC, and are now monthly"),
+    "days, then months": (
+        {},
+        {"partitions": monthly(start=DAY, end="2013-12-31")},
+        "daily UTC by _cascade_partition, and are now monthly",
+    ),
+    "partitions, then none": ({}, {"partitions": "none"}, "loaded by partitions, which it has no longer"),
+    "key with a column that has gaps": ({"unique_key": "id"}, {"unique_key": ["id", "gap"]}, "without a value in gap"),
 }
 
 
@@ -175,10 +182,49 @@ def test_options_under_which_earlier_rows_would_come_twice_are_refused(
     lake: Lake, before: dict[str, Any], after: dict[str, Any], says: str
 ) -> None:
     common = {"partitions": DAILY}
+
+    def everything() -> Any:
+        return _hours()
+
     lake.succeed(asset(_hours, **{**common, **before}), DAY)
-    said = lake.fail(asset(_hours, **{**common, **after}), DAY)
+    sliced = after.get("partitions") != "none"
+    said = lake.fail(asset(_hours if sliced else everything, **{**common, **after}), *([DAY] if sliced else []))
     assert ("rows of earlier runs would come twice" in said, says in said) == (True, True)
-    assert len(lake.rows("raw.t")) == 1
+    assert len(lake.rows("raw.t")) == 2
+
+
+def test_rows_that_a_merge_brought_in_between_are_no_rows_of_an_append(lake: Lake) -> None:
+    lake.succeed(asset(_hours, partitions=DAILY), DAY)
+    lake.succeed(asset(_hours, partitions=DAILY, unique_key="id"), NEXT)
+    said = lake.fail(asset(_hours, partitions=DAILY), NEXT)
+    assert "daily UTC by key, and are now daily UTC by _cascade_partition" in said
+
+
+def test_partitions_told_by_another_column_are_loaded_again(lake: Lake) -> None:
+    source = [{"made": hours(DAY, 1)[0]["at"], "sent": hours(NEXT, 1)[0]["at"]}]
+    source.append({"made": hours(THIRD, 1)[0]["at"], "sent": hours(DAY, 1)[0]["at"]})
+
+    def by(column: str) -> Any:
+        return asset(
+            lambda partition_date: [r for r in source if r[column].date().isoformat() == partition_date],
+            partitions=DAILY,
+            partition_column=column,
+        )
+
+    lake.succeed(by("made"), DAY)
+    assert lake.load(by("sent"), DAY, missing_only=True).loaded == 1
+
+
+def test_an_earlier_cursor_is_no_obstacle_to_partitions(lake: Lake) -> None:
+    lake.succeed(asset(_events, partitions="none", unique_key="id"))
+    sliced = asset(
+        lambda partition_date: [{"id": 9, "at": hours(NEXT, 5)[0]["at"]}],
+        partitions=DAILY,
+        unique_key="id",
+        partition_column="at",
+    )
+    lake.succeed(sliced, NEXT)
+    assert sorted(r["id"] for r in lake.rows("raw.t")) == [1, 2, 3, 9]
 
 
 def test_partitions_of_another_kind_are_loaded_again_and_not_taken_for_the_old_ones(lake: Lake) -> None:
@@ -186,6 +232,7 @@ def test_partitions_of_another_kind_are_loaded_again_and_not_taken_for_the_old_o
     common: dict[str, Any] = {"unique_key": "id", "partition_column": "at"}
     lake.succeed(asset(_hours, partitions=daily(start="2013-08-01", end="2013-08-31"), **common), "2013-08-01")
     months = asset(lambda partition_date: hours("2013-08-17", 1), partitions=monthly(start="2013-08-01"), **common)
+    assert lake.loaded(months) == []  # what `cascade run` asks for its selection
     assert lake.load(months, "2013-08-01", missing_only=True).loaded == 1
     assert len(lake.rows("raw.t")) == 2
 

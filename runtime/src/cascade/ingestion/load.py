@@ -23,14 +23,14 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 from cascade.catalog import BranchingCatalog
 from cascade.errors import ContractError, IngestionError, count
 from cascade.iceberg.filters import Where, one_of
-from cascade.iceberg.read import quote, row_count, text
+from cascade.iceberg.read import quote, text
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Replace, Staging, commit, stage
 from cascade.ingestion import quarantine
 from cascade.ingestion.cursor import STATE_PROPERTY, check_resource, pack_state, read_state, require_cursor_fits
 from cascade.ingestion.options import Options, Policy
-from cascade.ingestion.partitions import pack_keys, unpack_keys
 from cascade.ingestion.quarantine import Aside
+from cascade.ingestion.record import PARTITION, held_partitions, loaded_partitions, record, require_known_rows, table_of
 from cascade.ingestion.rows import Batch, to_batches
 from cascade.ingestion.slices import key_ranges, label_of, partition_of, rows_of
 from cascade.ingestion.text import json_text
@@ -39,19 +39,13 @@ if TYPE_CHECKING:
     from cascade.ingestion.contract import Contract
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["INGESTED_AT", "LOADED_PROPERTY", "LoadPlan", "LoadResult", "load", "loaded_partitions"]
+__all__ = ["INGESTED_AT", "LoadPlan", "LoadResult", "load", "loaded_partitions"]
 
 #: Column of every table: when the run loaded the row, UTC.
 INGESTED_AT = "_cascade_ingested_at"
-#: Table property: the loaded partitions, empty ones included. It travels inside the commit of the data.
-LOADED_PROPERTY = "cascade.loaded-partitions"
-# Table property: of what kind and time zone the loaded partitions are.
-_KIND_PROPERTY = "cascade.partitions"
-# Column of appended tables without a partition column: which partition of which run brought the row.
-_PARTITION = "_cascade_partition"
 _RUN_SUMMARY = "cascade.run-id"
 
-_OURS = (INGESTED_AT, _PARTITION)
+_OURS = (INGESTED_AT, PARTITION)
 _TIME = pa.timestamp("us", "UTC")
 _SHOWN = 5
 
@@ -82,12 +76,6 @@ class LoadPlan(Options):
     def tagged(self) -> bool:
         """Whether rows carry their partition in a column of ours: nothing else tells what a re-run replaces."""
         return self.write == "append" and self.definition is not None and self.partition_column is None
-
-    @property
-    def kind(self) -> str:
-        """The kind of partitions, and their time zone: keys of another kind mean something else."""
-        zone = getattr(self.definition, "timezone", "")
-        return f"{self.partitions.unit} {zone}".strip()
 
 
 @dataclass
@@ -147,10 +135,10 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         SchemaMismatchError: Rows and table do not fit together.
     """
     branch, lake = lakehouse.ensure_branch(), lakehouse.lake
-    table = _table(lake, branch, plan.table)
+    table = table_of(lake, branch, plan.table)
     properties = table.properties if table else {}
-    _require_known_rows(plan, table)
-    held = _held(plan, properties)
+    require_known_rows(plan, table)
+    held = held_partitions(plan, properties)
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
     if plan.write == "append" and not keys and table and _has_loaded(table, run_id):
@@ -159,18 +147,16 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     if result.skipped and not wanted:
         result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
         return result
-    state = read_state(properties)
+    # A cursor that an earlier version of the asset kept says nothing about partitions.
+    state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
     schema = _target_schema(plan, table)
-    aside = _table(lake, branch, quarantine.quarantine_table(plan.table))
+    aside = table_of(lake, branch, quarantine.quarantine_table(plan.table))
     rows = _Rows(plan, schema, wanted, state, result, quarantine.waiting(aside) if aside and plan.key else set())
     started = time.monotonic()
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
-        values: dict[str, str] = {}
-        if plan.definition:
-            values[LOADED_PROPERTY] = pack_keys(plan.definition, _held(plan, current) | set(wanted))
-            values[_KIND_PROPERTY] = plan.kind
+        values = record(plan, current, wanted)
         if state:
             values[STATE_PROPERTY] = pack_state(state, plan.table, properties, current)
         return values
@@ -215,15 +201,6 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     return result
 
 
-def loaded_partitions(
-    lake: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
-) -> set[str]:
-    """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
-    found = _table(lake, ref, table)
-    packed = found.properties.get(LOADED_PROPERTY) if found else None
-    return unpack_keys(definition, packed) if packed else set()
-
-
 @dataclass
 class _Rows:
     """The rows of one load on their way: fetched, cast, checked, counted."""
@@ -240,8 +217,8 @@ class _Rows:
     def batches(self) -> Iterator[pa.Table]:
         plan, now = self.plan, pa.scalar(dt.datetime.now(dt.UTC), _TIME)
         declared = None
-        if plan.schema is not None or len(self.schema.fields) > 1:
-            declared = arrow_schema(Schema(*(f for f in self.schema.fields if f.name not in _OURS)))
+        if fields := [f for f in self.schema.fields if f.name not in _OURS]:
+            declared = arrow_schema(Schema(*fields))
         by_plan = plan.schema.column_names if plan.schema else ()
         inferred = set(declared.names if declared else ()).difference(by_plan)
         absent: set[str] | None = None
@@ -267,7 +244,7 @@ class _Rows:
                     self.result.preview = rows.slice(0, _SHOWN)
                 rows = rows.append_column(INGESTED_AT, pa.repeat(now, rows.num_rows))
                 if plan.tagged:
-                    rows = rows.append_column(_PARTITION, pa.repeat(pa.scalar(label), rows.num_rows))
+                    rows = rows.append_column(PARTITION, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
         if plan.contract and absent:
             self.result.absent = absent & plan.contract.required
@@ -367,55 +344,19 @@ class _Rows:
         )
 
 
-def _table(lake: BranchingCatalog, ref: str, name: str) -> Table | None:
-    location = lake.pointers(ref).get(name)
-    return None if location is None else lake.load(name, location)
-
-
 def _has_loaded(table: Table, run_id: str) -> bool:
     return any(s.summary and s.summary.additional_properties.get(_RUN_SUMMARY) == run_id for s in table.snapshots())
-
-
-def _held(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
-    """Return the partitions that a table's properties name as loaded; none when they were of another kind."""
-    packed = properties.get(LOADED_PROPERTY)
-    if not plan.definition or not packed or properties.get(_KIND_PROPERTY, plan.kind) != plan.kind:
-        return set()
-    return unpack_keys(plan.definition, packed)
-
-
-def _require_known_rows(plan: LoadPlan, table: Table | None) -> None:
-    """Refuse options under which rows of earlier loads would not be found, and come twice."""
-    columns = {f.name for f in table.schema().fields} if table else set()
-    snapshot = table.current_snapshot() if table else None
-    if table is None or snapshot is None or not row_count(snapshot):
-        return
-    problem = ""
-    if plan.write == "merge" and (new := set(plan.key) - columns):
-        problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
-    elif plan.definition is not None and plan.tagged and _PARTITION not in columns:
-        problem = "it was filled without partitions, or with a partition_column, and now has neither"
-    elif plan.definition is not None and plan.tagged and table.properties.get(_KIND_PROPERTY, plan.kind) != plan.kind:
-        problem = f"its partitions were {table.properties[_KIND_PROPERTY]}, and are now {plan.kind}"
-    elif plan.definition is not None and plan.write != "merge" and (plan.partition_column or _PARTITION) not in columns:
-        problem = f"its rows lack the partition_column {plan.partition_column}"
-    if problem:
-        raise IngestionError(
-            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
-            where=f"table {plan.table}, {snapshot.summary['total-records'] if snapshot.summary else '?'} rows",
-            fix="put the options back, or load into a new table (table_name=…).",
-        )
 
 
 def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
     """Return the declared columns, those that the table has beyond them, and ours."""
     fields = list(plan.schema.fields) if plan.schema else []
-    if table and plan.policy == "additive":
+    if table and (plan.policy == "additive" or plan.schema is None):
         names = {*_OURS, *(f.name for f in fields)}
         fields += [f for f in table.schema().fields if f.name not in names]
     fields.append(NestedField(0, INGESTED_AT, TimestamptzType(), doc="When the run loaded the row"))
     if plan.tagged:
-        fields.append(NestedField(0, _PARTITION, StringType(), doc="The partition that brought the row"))
+        fields.append(NestedField(0, PARTITION, StringType(), doc="The partition that brought the row"))
     # Ids only have to differ here: the table assigns its own.
     return assign_fresh_schema_ids(Schema(*fields))
 
@@ -427,11 +368,11 @@ def _replaced(plan: LoadPlan, keys: list[str]) -> Replace | None:
         return None
 
     def where(table: Table) -> Where:
-        name = plan.partition_column or _PARTITION
+        name = plan.partition_column or PARTITION
         column = next((f for f in table.schema().fields if f.name == name), None)
         if column is None:
             return Where(AlwaysFalse(), "false")  # no earlier run has brought anything
-        if name == _PARTITION:
+        if name == PARTITION:
             return Where(one_of(name, keys), f"{quote(name)} IN ({', '.join(text(key) for key in keys)})")
         return rows_of(definition, keys, column)
 
@@ -461,7 +402,7 @@ def _stage_rejected(
 
 def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict[str, int]:
     """Count the loaded rows of each partition, where the rows tell it."""
-    column = _PARTITION if plan.tagged else plan.partition_column
+    column = PARTITION if plan.tagged else plan.partition_column
     if plan.definition is None or (column is None and len(keys) > 1):
         return {}
     if len(keys) == 1 or column is None:

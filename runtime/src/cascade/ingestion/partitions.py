@@ -13,7 +13,7 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import DefinitionError
 
-__all__ = ["NAMES", "Partitions", "daily", "hourly", "monthly", "none", "static", "time_ranges", "weekly"]
+__all__ = ["NAMES", "Partitions", "daily", "hourly", "kind_of", "monthly", "none", "static", "time_ranges", "weekly"]
 
 Unit = Literal["hourly", "daily", "weekly", "monthly", "static", "none"]
 Day: TypeAlias = str | dt.date | None
@@ -107,6 +107,12 @@ def static(keys: Sequence[str]) -> Partitions:
 def none() -> Partitions:
     """No partitions: every run loads what there is."""
     return Partitions("none")
+
+
+def kind_of(definition: dg.PartitionsDefinition[Any]) -> str:
+    """Return of which kind and time zone partitions are: `daily Europe/Amsterdam`."""
+    unit = next((unit for unit, (kind, _) in _KINDS.items() if isinstance(definition, kind)), "static")
+    return f"{unit} {getattr(definition, 'timezone', '')}".strip()
 
 
 def time_ranges(

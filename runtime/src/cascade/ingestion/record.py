@@ -1,0 +1,115 @@
+"""What a table records of earlier loads: which partitions it holds, and how their rows are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pyiceberg.table import Table
+
+from cascade.catalog import BranchingCatalog
+from cascade.errors import IngestionError
+from cascade.iceberg.filters import is_null
+from cascade.iceberg.read import row_count
+from cascade.ingestion.partitions import kind_of, pack_keys, unpack_keys
+from cascade.ingestion.text import json_text
+
+if TYPE_CHECKING:
+    from cascade.ingestion.load import LoadPlan
+
+__all__ = ["PARTITION", "held_partitions", "loaded_partitions", "record", "require_known_rows", "table_of"]
+
+# Table property: the loaded partitions, empty ones included. It travels inside the commit of the data.
+_LOADED_PROPERTY = "cascade.loaded-partitions"
+# Table property: of what kind and time zone the loaded partitions are, and what tells their rows.
+_KIND_PROPERTY = "cascade.partitions"
+# Table property: the key that rows are merged by.
+_KEY_PROPERTY = "cascade.key"
+#: Column of appended tables without a partition column: which partition of which run brought the row.
+PARTITION = "_cascade_partition"
+_BY = " by "
+
+
+def loaded_partitions(
+    lake: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
+) -> set[str]:
+    """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
+    found = table_of(lake, ref, table)
+    properties = found.properties if found else {}
+    kind = kind_of(definition)
+    if properties.get(_KIND_PROPERTY, kind).split(_BY)[0] != kind:
+        return set()
+    packed = properties.get(_LOADED_PROPERTY)
+    return unpack_keys(definition, packed) if packed else set()
+
+
+def table_of(lake: BranchingCatalog, ref: str, name: str) -> Table | None:
+    """Return a table of a reference; `None` when it has none of the name."""
+    location = lake.pointers(ref).get(name)
+    return None if location is None else lake.load(name, location)
+
+
+def held_partitions(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
+    """Return the partitions that a table's properties name as loaded; none when they were of another kind."""
+    packed = properties.get(_LOADED_PROPERTY)
+    if not plan.definition or not packed or properties.get(_KIND_PROPERTY, _kind(plan)) != _kind(plan):
+        return set()
+    return unpack_keys(plan.definition, packed)
+
+
+def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
+    """Refuse options under which rows of earlier loads would not be found, and come twice."""
+    columns = {f.name for f in table.schema().fields} if table else set()
+    snapshot = table.current_snapshot() if table else None
+    if table is None or snapshot is None or not row_count(snapshot):
+        return
+    problem, kind = "", _kind(plan)
+    was = table.properties.get(_KIND_PROPERTY, kind)
+    if plan.write == "merge" and (new := set(plan.key) - columns):
+        problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
+    elif plan.definition is not None and plan.tagged and PARTITION not in columns:
+        problem = "it was filled without partitions, or with a partition_column, and now has neither"
+    elif plan.definition is not None and plan.tagged and was != kind:
+        problem = f"its partitions were {was}, and are now {kind}"
+    elif plan.definition is None and plan.write == "append" and _LOADED_PROPERTY in table.properties:
+        problem = "they were loaded by partitions, which it has no longer"
+    elif plan.write == "merge" and table.properties.get(_KEY_PROPERTY) != _packed_key(plan):
+        # A key without a value is equal to none.
+        if empty := [name for name in plan.key if any(table.scan(row_filter=is_null(name)).plan_files())]:
+            problem = f"rows without a value in {', '.join(empty)}, which is part of the new unique_key"
+    elif plan.definition is not None and plan.write != "merge" and (plan.partition_column or PARTITION) not in columns:
+        problem = f"its rows lack the partition_column {plan.partition_column}"
+    if problem:
+        raise IngestionError(
+            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
+            where=f"table {plan.table}, {snapshot.summary['total-records'] if snapshot.summary else '?'} rows",
+            fix="put the options back, or load into a new table (table_name=…).",
+        )
+
+
+def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dict[str, str]:
+    """Return the table properties that record a load.
+
+    Args:
+        plan: Of the load.
+        current: The properties that the table has, under the lock of the commit.
+        wanted: The partitions of the load.
+    """
+    values: dict[str, str] = {}
+    if plan.definition:
+        values[_LOADED_PROPERTY] = pack_keys(plan.definition, held_partitions(plan, current) | set(wanted))
+        values[_KIND_PROPERTY] = _kind(plan)
+    if plan.write == "merge" and current.get(_KEY_PROPERTY) != _packed_key(plan):
+        values[_KEY_PROPERTY] = _packed_key(plan)
+    return values
+
+
+def _kind(plan: LoadPlan) -> str:
+    """The kind of partitions, and what tells their rows: under another kind a key means something else."""
+    told_by = "key" if plan.write == "merge" else plan.partition_column or PARTITION
+    return f"{kind_of(plan.definition)}{_BY}{told_by}" if plan.definition else ""
+
+
+def _packed_key(plan: LoadPlan) -> str:
+    return json_text(list(plan.key))
