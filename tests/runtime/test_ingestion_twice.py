@@ -278,17 +278,19 @@ class Together(pap.DataFrameModel):
         return len(frame) >= 120_000
 
 
-TOGETHER: dict[str, tuple[list[int], str]] = {
+TOGETHER: dict[str, tuple[list[Any], str]] = {
     "rows far apart": ([*range(120_000), 0], "each_number_once"),
     "several batches are enough": ([*range(120_000)], ""),
     "rows set aside are not counted": ([*range(119_999), -1], "enough"),
     "nothing came": ([], "enough"),
+    "all rows are set aside": (["x", "y"], "enough"),
+    "one row is no row of its own": ([1], "enough"),
 }
 
 
 @pytest.mark.parametrize(("numbers", "says"), TOGETHER.values(), ids=TOGETHER.keys())
 def test_checks_of_all_rows_together_see_all_rows_that_are_loaded(lake: Lake, numbers: list[int], says: str) -> None:
-    rows = pd.DataFrame({"n": pd.Series(numbers, dtype="int64")})
+    rows = pd.DataFrame({"n": pd.Series(numbers, dtype=object if "x" in numbers[:1] else "int64")})
     found = asset(lambda: rows, partitions="none", validation_schema=Together, on_invalid="quarantine")
     if not says:
         lake.succeed(found)

@@ -210,6 +210,89 @@ def test_partitions_of_one_s_own_are_known_by_their_whole_key(lake: Lake) -> Non
     assert [p for p, _ in aside(lake)] == ["a", "b"]
 
 
+def test_a_row_that_does_not_tell_which_of_several_keys_is_kept_until_all_of_them_are_loaded(lake: Lake) -> None:
+    rows = [{"country": None, "id": 1, "n": "x"}, {"country": '["a"]', "id": 2, "n": -1}]
+
+    @cascade_ingestion(
+        table_name="t",
+        partitions=static(["a", "b", "c", '["a"]']),
+        partition_column="country",
+        validation_schema=Countries,
+        on_invalid="quarantine",
+        unique_key="id",
+        max_retries=0,
+    )
+    def fetch(partition_dates: list[str]) -> Any:
+        return [r for r in rows if r["country"] in (None, *partition_dates)]
+
+    lake.succeed(fetch, "a", "b")
+    lake.succeed(fetch, "b", '["a"]')  # it comes again, and is there once
+    labels = ['["a"]', '["b", "c", "[\\"a\\"]"]']
+    assert [p for p, _ in aside(lake)] == labels
+    rows.clear()
+    lake.succeed(fetch, "a", "c")
+    assert [p for p, _ in aside(lake)] == labels
+    lake.succeed(fetch, "a", '["a"]')
+    assert aside(lake) == []
+
+
+def test_a_row_that_tells_no_partition_is_set_aside_when_it_breaks_the_contract(lake: Lake) -> None:
+    class Timed(Sizes):
+        """Here the time is required."""
+
+        at: pd.DatetimeTZDtype = pap.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
+
+    asset = days({DAY: [row(1, 1, DAY), {"id": 2, "n": 2, "at": None}]}, validation_schema=Timed)
+    found = lake.succeed(asset, DAY, NEXT)
+    assert (found["loaded_rows"], found["quarantined_rows"]) == (1, 1)
+    assert aside(lake) == [(f"{DAY}..{NEXT}", "[2]")]
+
+
+# --- another key, another run, the same run again ----------------------------------------------------------
+
+
+def test_a_unique_key_with_more_columns_loads_beside_rows_that_were_set_aside(lake: Lake) -> None:
+    rows = [row(1, -1), row(2, 2)]
+    lake.succeed(sizes(rows, unique_key="id"))
+    lake.succeed(sizes(rows, unique_key=["id", "n"]))
+    rows[0] = row(1, 1)
+    lake.succeed(sizes(rows, unique_key=["id", "n"]))
+    assert sorted(r["key"] for r in lake.rows("quarantine.raw__t")) == ["[1, -1]", "[1]"]  # neither was loaded
+
+
+def test_a_repeated_attempt_sets_no_row_aside_twice(lake: Lake) -> None:
+    """Killed after its commit, an append that loaded nothing is known by what it set aside."""
+    rows = [row(1, 1)]
+    asset = sizes(rows)
+    lake.succeed(asset)
+    rows[:] = [row(2, -2)]
+    assert [(found.quarantined, found.skipped) for found in (lake.load(asset), lake.load(asset))] == [(1, 0), (0, 1)]
+    assert len(lake.rows("quarantine.raw__t")) == 1
+
+
+def test_what_another_run_sets_aside_meanwhile_is_replaced_with_its_partition(lake: Lake) -> None:
+    beside: list[bool] = []
+
+    @cascade_ingestion(
+        table_name="t",
+        partitions=daily(start=DAY),
+        partition_column="at",
+        unique_key="id",
+        validation_schema=Days,
+        on_invalid="quarantine",
+    )
+    def fetch(partition_date: str) -> Any:
+        if beside:
+            yield row(1, -1, DAY)  # the other run meets a bad row, which is mended when this one reads it
+            return
+        beside.append(True)
+        lake.load(fetch, DAY)
+        yield row(1, 1, DAY)
+
+    lake.load(fetch, DAY)
+    assert (len(lake.rows("raw.t")), lake.rows("quarantine.raw__t")) == (1, [])
+
+
 # --- data and quarantine are one commit --------------------------------------------------------------------
 
 

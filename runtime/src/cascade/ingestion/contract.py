@@ -93,7 +93,7 @@ class Contract:
             if number in self._together:
                 continue
             passed = self._passed(frame, where, check)
-            if len(passed) != rows.num_rows:
+            if len(passed) != rows.num_rows or (rows.num_rows == 1 and self._is_together(rows, where, check)):
                 self._together.add(number)
                 continue
             failed = _positions(passed)
@@ -106,6 +106,10 @@ class Contract:
                     reason = f"column `{where}`: {reason} for {shown(rows[where][position].as_py())}"
                 broken.setdefault(position, []).append(reason)
         return broken
+
+    def _is_together(self, row: pa.Table, where: str | None, check: Any) -> bool:
+        """Whether a check gives one answer for all rows: one row alone does not tell, two do."""
+        return len(self._passed(self._frame(pa.concat_tables([row, row])), where, check)) == 1
 
     def check_together(self, read: Callable[[], pa.Table], *, nothing_came: bool) -> None:
         """Run the checks that give one answer for all rows, such as `is_unique` or a number of rows.

@@ -141,7 +141,8 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     held = held_partitions(plan, properties)
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
-    if plan.write == "append" and not keys and table and _has_loaded(table, run_id):
+    aside = table_of(lake, branch, quarantine.quarantine_table(plan.table))
+    if plan.write == "append" and not keys and any(_has_loaded(one, run_id) for one in (table, aside) if one):
         # A killed attempt of this run had committed already; appending again would double its rows.
         result.skipped = 1
     if result.skipped and not wanted:
@@ -150,7 +151,6 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
     schema = _target_schema(plan, table)
-    aside = table_of(lake, branch, quarantine.quarantine_table(plan.table))
     rows = _Rows(plan, schema, wanted, state, result, quarantine.waiting(aside) if aside and plan.key else set())
     started = time.monotonic()
 
@@ -185,11 +185,12 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         require_cursor_fits(plan, state)
         if plan.contract and plan.validate:
             everything = partial(staged.query, "SELECT * FROM {rows}")
-            plan.contract.check_together(lambda: everything().to_arrow_table(), nothing_came=not result.extracted)
+            plan.contract.check_together(lambda: everything().to_arrow_table(), nothing_came=not rows.checked)
         result.per_partition = _per_partition(plan, staged, wanted)
         result.seconds["fetch"] = time.monotonic() - started
         stagings = [staged]
-        if rows.rejected or aside:
+        # Asked again: another run may have set rows aside meanwhile that this one replaces.
+        if rows.rejected or table_of(lake, branch, quarantine.quarantine_table(plan.table)):
             stagings.append(also.enter_context(_stage_rejected(lake, branch, plan, rows, run_id)))
         written, *_ = commit(stagings)
     if rows.rejected:
@@ -213,6 +214,7 @@ class _Rows:
     waiting: set[str]  # keys of rows that earlier runs have set aside
     rejected: list[Aside] = field(default_factory=list)
     mended: set[str] = field(default_factory=set)  # those of the waiting keys that were loaded
+    checked: bool = False  # whether there was a row that the contract could look at
 
     def batches(self) -> Iterator[pa.Table]:
         plan, now = self.plan, pa.scalar(dt.datetime.now(dt.UTC), _TIME)
@@ -283,7 +285,8 @@ class _Rows:
                 found = reasons.setdefault(position, [])
                 if not any(f"`{column}`" in reason for reason in found):
                     found.append(f"column `{column}`: is part of the key and must not be null")
-        self._require_inside(rows, keys)
+        self.checked = True
+        self._require_inside(rows, keys, reasons)
         if not reasons:
             return rows
         bad = sorted(reasons)
@@ -306,15 +309,16 @@ class _Rows:
         found = partition_of(definition, self.keys, rows[column].take(list(positions))).to_pylist()
         return [label if i is None else self.keys[i] for i in found]
 
-    def _require_inside(self, rows: pa.Table, keys: Sequence[str]) -> None:
+    def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: Mapping[int, list[str]]) -> None:
         """Refuse rows outside the run's partitions."""
         column, definition = self.plan.partition_column, self.plan.definition
         if column is None or definition is None:
             return
         values = rows[column]
         outside = pc.is_null(partition_of(definition, self.keys, values))
-        if column in self.plan.key:  # a row without a value belongs nowhere, and is refused for its missing key
-            outside = pc.and_(outside, pc.is_valid(values).combine_chunks())
+        if reasons:  # a row without a value belongs nowhere, but may be refused for that already
+            refused = pa.array([position in reasons for position in range(rows.num_rows)])
+            outside = pc.and_not(outside, pc.and_(refused, values.is_null().combine_chunks()))
         if len(positions := pc.indices_nonzero(outside)):
             shown = values.take(positions[:_SHOWN]).to_pylist()
             raise IngestionError(
@@ -397,6 +401,7 @@ def _stage_rejected(
         schema=quarantine.SCHEMA,
         mode="replace",
         replace=quarantine.replaced_rows(sql),
+        snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
     )
 
 

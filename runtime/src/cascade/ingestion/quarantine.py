@@ -18,7 +18,7 @@ from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError
 from cascade.iceberg.filters import Where
-from cascade.iceberg.read import connect, quote, text, view_sql
+from cascade.iceberg.read import connect, quote, text, texts, view_sql
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column
 from cascade.ingestion.text import json_text, snake_case
@@ -114,11 +114,18 @@ def condition(rows: Sequence[Aside], keys: Sequence[str], ranges: Sequence[tuple
         label: What rows of this load carry whose partition is not known.
     """
     first, last = ("split_part(partition, '..', 1)", "split_part(partition, '..', -1)")
-    inside = [f"({first} >= {text(low)} AND {last} <= {text(high)})" for low, high in ranges]
-    unknown = [f"partition = {text(label)}", *(f"(contains(partition, '..') AND {r})" for r in inside)]
+    covered = [f"({first} >= {text(low)} AND {last} <= {text(high)})" for low, high in ranges]
+    unknown = [f"partition = {text(label)}", *(f"(contains(partition, '..') AND {r})" for r in covered)]
+    several = "contains(partition, '..')"
+    if not ranges:
+        several = """(starts_with(partition, '["') AND json_valid(partition))"""  # as `label_of` writes keys
+        names = (
+            f"""json_array_length(partition) > 1 AND list_has_all({texts(keys)}, from_json(partition, '["VARCHAR"]'))"""
+        )
+        unknown.append(f"CASE WHEN {several} THEN {names} END")
     again = [row.row for row in rows if row.partition == label]
     parts = [_one_of("partition", keys), *unknown]
-    parts += [f"(contains(partition, '..') AND {_one_of('row', again)})"] if again else []
+    parts += [f"({several} AND {_one_of('row', again)})"] if again else []
     return " OR ".join(parts)
 
 
@@ -140,7 +147,11 @@ def loaded_keys(rows: pa.Table, key: Sequence[str], among: set[str]) -> set[str]
         among: Keys as JSON lists.
     """
     mask: Any = pa.scalar(True)
-    parts = list(zip(*(json.loads(one) for one in among), strict=True))
+    # Of an earlier unique_key there may be keys with more columns or fewer.
+    fitting = [values for one in among if len(values := json.loads(one)) == len(key)]
+    if not fitting:
+        return set()
+    parts = list(zip(*fitting, strict=True))
     for column, values in zip(key, parts, strict=True):
         wanted, _ = cast_column(list(values), rows[column].type)
         mask = pc.and_(mask, pc.is_in(rows[column], value_set=wanted.combine_chunks()))
