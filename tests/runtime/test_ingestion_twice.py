@@ -104,6 +104,11 @@ HINTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "primary key": ({"primary_key": "id"}, {}, "the asset no unique_key: set unique_key=['id']"),
     "another key": ({"primary_key": ["id", "at"]}, {"unique_key": "id"}, "set unique_key=['id', 'at']"),
     "merge key": ({"merge_key": "at"}, {}, "merge_key=['at']"),
+    "primary key of a column": ({"columns": {"id": {"primary_key": True}}}, {}, "set unique_key=['id']"),
+    "hard delete": ({"columns": {"gone": {"hard_delete": True}}}, {"unique_key": "id"}, "hard_delete on `gone`"),
+    "which row wins": ({"columns": {"at": {"dedup_sort": "desc"}}}, {"unique_key": "id"}, 'set order_by="at"'),
+    "new columns": ({"schema_contract": "freeze"}, {}, 'set schema_policy="strict"'),
+    "rows with new columns": ({"schema_contract": {"columns": "discard_row"}}, {}, "leave such rows out"),
 }
 
 
@@ -122,8 +127,10 @@ def test_a_hint_of_dlt_that_contradicts_the_asset_is_refused(
         ({"primary_key": "id", "write_disposition": "merge"}, {"unique_key": "id"}),
         ({"primary_key": "id"}, {"write": "append"}),
         ({"write_disposition": "append"}, {"unique_key": "id"}),
+        ({"columns": {"at": {"dedup_sort": "desc"}}}, {"unique_key": "id", "order_by": "at"}),
+        ({"schema_contract": {"columns": "freeze", "data_type": "freeze"}}, {"schema_policy": "strict"}),
     ],
-    ids=["the same", "append by choice", "dlt's default"],
+    ids=["the same", "append by choice", "dlt's default", "order_by", "schema_policy"],
 )
 def test_a_hint_of_dlt_that_says_the_same_is_fine(lake: Lake, hints: dict[str, Any], options: dict[str, Any]) -> None:
     for _ in range(2):

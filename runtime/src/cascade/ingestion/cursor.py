@@ -18,6 +18,7 @@ __all__ = ["STATE_PROPERTY", "check_resource", "pack_state", "read_state", "requ
 STATE_PROPERTY = "cascade.dlt-state"
 
 _WRITES = {"merge": "merge", "replace": "replace_partition"}
+_POLICIES = {"freeze": "strict", "discard_value": "drop_extra"}
 
 
 def read_state(properties: Mapping[str, str]) -> dict[str, Any]:
@@ -101,8 +102,9 @@ def _require_same_hints(plan: LoadPlan, resource: Any) -> None:
     wanted = _WRITES.get(disposition, plan.write)
     if plan.write != wanted:
         problems.append(f'write_disposition={disposition!r}, the asset write="{plan.write}": set write="{wanted}"')
+    columns = resource.columns or {}
     for hint in ("primary_key", "merge_key"):
-        value = resource._hints.get(hint)
+        value = resource._hints.get(hint) or [name for name, column in columns.items() if column.get(hint)]
         if not value or callable(value):
             continue
         key = (value,) if isinstance(value, str) else tuple(value)
@@ -113,12 +115,30 @@ def _require_same_hints(plan: LoadPlan, resource: Any) -> None:
                 f"{hint}={list(key)}, the asset {asset}: set unique_key={list(key)}"
                 + ("" if plan.key else ', or write="append" to add every row')
             )
+    problems += _beside_keys(plan, columns)
+    contract = None if resource.validator else resource.schema_contract  # a validator has done it in the resource
+    mode = contract.get("columns") if isinstance(contract, dict) else contract
+    if mode not in (None, "evolve") and plan.policy != (policy := _POLICIES.get(str(mode))):
+        remedy = f'set schema_policy="{policy}"' if policy else "leave such rows out in the resource"
+        problems.append(f'schema_contract={mode!r}, the asset schema_policy="{plan.policy}": {remedy}')
     if problems:
         raise IngestionError(
             f"The dlt resource `{resource.name}` and the asset contradict each other: it has {'; '.join(problems)}.",
             where=f"table {plan.table}",
             fix="the options of @cascade_ingestion decide how rows are written; change them, or the resource's hint.",
         )
+
+
+def _beside_keys(plan: LoadPlan, columns: Mapping[str, Any]) -> list[str]:
+    """Name the hints of columns that would change which rows a load keeps."""
+    problems = []
+    for name, column in columns.items():
+        if column.get("hard_delete"):
+            problems.append(f"hard_delete on `{name}`, the asset deletes no rows: filter them in SQL")
+        if (sort := column.get("dedup_sort")) and (sort != "desc" or snake_case(name) != plan.order_by):
+            remedy = f'set order_by="{snake_case(name)}"' if sort == "desc" else "the greatest value wins"
+            problems.append(f"dedup_sort={sort!r} on `{name}`, the asset order_by={plan.order_by!r}: {remedy}")
+    return problems
 
 
 def _json() -> Any:
