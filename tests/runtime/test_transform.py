@@ -333,6 +333,16 @@ def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp
     assert caught.value.where == str(settings.dbt_path)
 
 
+def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    settings = write_project(tmp_path)
+    seed = settings.dbt_path / "seeds" / "latin.csv"
+    seed.parent.mkdir(exist_ok=True)
+    seed.write_bytes("id,t\n1,ü\n".encode("latin-1"))
+    with pytest.raises(TransformError, match="not text in UTF-8") as caught:
+        parse_project(settings)
+    assert (caught.value.where, caught.value.fix) == (str(seed), "save the file as UTF-8.")
+
+
 def test_parsing_that_nobody_waits_for_frees_its_lock_at_once(tmp_path: Path) -> None:
     """An import that raises in between must not make every other process wait."""
     settings = write_project(tmp_path)

@@ -94,6 +94,8 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
             def wait() -> Path:
                 said, _ = process.communicate()
                 if process.returncode:
+                    if "UnicodeDecodeError" in said:
+                        _require_utf8(settings.dbt_path)
                     # What a library of dbt-trino says whenever it is imported helps nobody.
                     words = [line for line in said.splitlines() if not line.startswith("INFO:trino")]
                     raise TransformError(
@@ -108,6 +110,18 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                 yield wait
             finally:
                 process.kill()  # does nothing to a process that has ended
+
+
+def _require_utf8(dbt_path: Path) -> None:
+    """Name the files that are no UTF-8, which dbt does not."""
+    for path in sorted(dbt_path.rglob("*")):
+        if path.suffix in (".csv", ".md", ".py", ".sql", ".yaml", ".yml") and path.is_file():
+            try:
+                path.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise TransformError(
+                    f"It is not text in UTF-8: {error}.", where=str(path), fix="save the file as UTF-8."
+                ) from None
 
 
 def parse_project(settings: Settings) -> Path | None:
