@@ -7,6 +7,7 @@ from typing import Any
 import dlt
 import pandas as pd
 import pandera.pandas as pap
+import pyarrow as pa
 import pytest
 from ingestion_support import DAY, NEXT, THIRD, Lake, hours
 
@@ -197,6 +198,14 @@ def test_options_under_which_earlier_rows_would_come_twice_are_refused(
     sliced = after.get("partitions") != "none"
     said = lake.fail(asset(_hours if sliced else everything, **{**common, **after}), *([DAY] if sliced else []))
     assert ("rows of earlier runs would come twice" in said, says in said) == (True, True)
+    assert len(lake.rows("raw.t")) == 2
+
+
+@pytest.mark.parametrize("key", ["f", ["id", "f"]])
+def test_a_new_key_of_numbers_that_all_have_a_value_is_fine(lake: Lake, key: Any) -> None:
+    rows = pa.table({"id": [1, 2], "f": [1.0, float("nan")]})
+    for unique_key in ("id", key):
+        lake.succeed(asset(lambda: rows, partitions="none", unique_key=unique_key))
     assert len(lake.rows("raw.t")) == 2
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, IsNull, LessThan, LessThanOrEqual
+from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, In, LessThan, LessThanOrEqual
 
-__all__ = ["Where", "between", "is_null", "one_of", "within"]
+__all__ = ["Where", "between", "one_of", "within"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,3 @@ def within(column: str, begin: object, end: object) -> BooleanExpression:
 def one_of(column: str, values: Sequence[object]) -> BooleanExpression:
     """Rows whose column has one of some values."""
     return In(column, values)  # type: ignore[misc, call-arg, arg-type]
-
-
-def is_null(column: str) -> BooleanExpression:
-    """Rows without a value in a column."""
-    return IsNull(column)  # type: ignore[misc, arg-type]

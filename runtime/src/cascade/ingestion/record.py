@@ -10,8 +10,7 @@ from pyiceberg.table import Table
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import IngestionError
-from cascade.iceberg.filters import is_null
-from cascade.iceberg.read import row_count
+from cascade.iceberg.read import connect, quote, row_count, view_sql
 from cascade.ingestion.partitions import kind_of, pack_keys, unpack_keys
 from cascade.ingestion.text import json_text
 
@@ -76,7 +75,10 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         problem = "they were loaded by partitions, which it has no longer"
     elif plan.write == "merge" and table.properties.get(_KEY_PROPERTY) != _packed_key(plan):
         # A key without a value is equal to none.
-        if empty := [name for name in plan.key if any(table.scan(row_filter=is_null(name)).plan_files())]:
+        with connect(io=table.io) as connection:
+            view = connection.sql(view_sql(table))
+            empty = [name for name in plan.key if view.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
+        if empty:
             problem = f"rows without a value in {', '.join(empty)}, which is part of the new unique_key"
     elif plan.definition is not None and plan.write != "merge" and (plan.partition_column or PARTITION) not in columns:
         problem = f"its rows lack the partition_column {plan.partition_column}"
