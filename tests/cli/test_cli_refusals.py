@@ -82,7 +82,7 @@ def test_outside_of_a_project_it_says_how_to_get_into_one(fresh: Project, tmp_pa
         ("rnu", ("No such command", "rnu")),
         ("run --partitoin 2013-07-01", ("No such option", "--partitoin")),
         ("materialize", ("Missing argument", "ASSETS")),
-        ("materialize weather_observatoins", ("weather_observatoins", "did you mean raw/weather_observations")),
+        ("materialize weather_observatoins", ("weather_observatoins", "did you mean raw/weather_observations?\n")),
         (
             "run --select weather_observations --partition 2099-01-01",
             ("'2099-01-01'", "2013-01-01 .. 2013-12-30", "give one of them"),

@@ -86,7 +86,16 @@ def test_a_diff_is_what_the_branch_changed_since_it_was_created(
     assert names("dev") == [("raw.b", "created")]
     assert names("dev", "main") == [("raw.a", "changed"), ("raw.b", "created"), ("raw.c", "dropped")]
     lake.create("idle")
-    assert cascade("branch", "diff", "idle").out == "idle has not changed since it was created from main.\n"
+    assert cascade("branch", "diff", "idle").out == "idle has changed nothing since it was created or last promoted.\n"
+    lake.merge("dev")
+    assert cascade("branch", "diff", "dev").out == "dev has changed nothing since it was created or last promoted.\n"
+
+
+def test_main_is_not_promoted_to_itself(cascade: Command, settings: Settings, lake: BranchingCatalog) -> None:
+    """Not blamed on checks that have not run."""
+    promoted(lake, "raw.a", numbers(1, 1))
+    said = cascade("branch", "promote", "main")
+    assert (said.code, said.err.splitlines()[0]) == (2, "Error: `main` is what branches are promoted to.")
 
 
 # --- config show ------------------------------------------------------------------------------------------
@@ -118,6 +127,16 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(cascade: Command
     assert f"cannot listen on port {port} of 127.0.0.1: Address already in use" in said.err
     assert f"cascade dev --port {port + 1}" in said.err
     assert not (settings.project_dir / ".dagster").exists()
+
+
+@pytest.mark.parametrize("group", ["", "branch", "maintain", "services", "config"])
+def test_a_narrow_terminal_shows_each_command_with_a_whole_sentence(
+    group: str, cascade: Command, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = cascade(*group.split(), "--help")
+    assert said.code == 0
+    assert [line for line in said.out.splitlines()[1:] if line.endswith("...")] == []
 
 
 def test_h_is_help_as_everywhere(cascade: Command) -> None:

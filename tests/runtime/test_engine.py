@@ -275,6 +275,18 @@ def test_a_missing_table_of_a_namespace_that_exists_is_not_blamed_on_the_namespa
     assert caught.value.fix == "the tables of `main` are raw.a."
 
 
+def test_a_table_that_was_not_there_yet_is_answered_with_those_that_were(lake: BranchingCatalog) -> None:
+    with pytest.raises(QueryError, match=r"^Table raw.a does not exist\.") as caught:
+        query(lake, MAIN, "SELECT * FROM raw.a", at=parse_at("2020-01-01"))
+    assert caught.value.fix == "the tables of `main` at 2020-01-01 00:00:00 UTC were none yet; read a later time."
+
+
+def test_an_unknown_namespace_is_a_table_that_does_not_exist(lake: BranchingCatalog) -> None:
+    with pytest.raises(QueryError, match=r"^Table gould.b does not exist\.") as caught:
+        query(lake, MAIN, "SELECT * FROM gould.b")
+    assert caught.value.fix == "the tables of `main` are raw.a."
+
+
 def test_an_empty_branch_says_that_the_pipeline_has_not_run(lake: BranchingCatalog) -> None:
     lake.restore(0)
     with pytest.raises(QueryError, match="none yet: run the pipeline first"):

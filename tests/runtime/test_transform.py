@@ -22,6 +22,7 @@ from lake_support import Rows, put, read, settings_in
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import TransformError
+from cascade.framework.progress import error_text
 from cascade.lakehouse import BRANCH_METADATA, BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
 from cascade.transform import FULL_REFRESH_TAG
 from cascade.transform.assets import build_dbt_assets
@@ -278,6 +279,9 @@ def test_a_run_leaves_files_of_dbt_only_when_it_failed_and_its_message_names_the
     failure = next(e for e in shop.results[1].all_events if e.is_step_failure)
     assert str(left / "dbt.log") in str(failure.step_failure_data.error)
     assert (left / "dbt.log").is_file()
+    said = error_text(failure.step_failure_data.error, shop.settings.project_dir)
+    assert "Failure in model strict" in said
+    assert not [noise for noise in ("The dbt CLI process", "Dagster compute logs", "called by") if noise in said]
     assert sorted(p.name for p in shop.settings.dbt_path.iterdir()) == ["dbt_project.yml", "models", "seeds"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
 import os
 import re
 import runpy
@@ -28,6 +29,8 @@ from cascade.errors import ConfigurationError, ProjectNotFoundError
 
 __all__ = [
     "PROJECT_DIR_VARIABLE",
+    "REFERENCE_NAME",
+    "REFERENCE_NAME_RULE",
     "Settings",
     "current_settings",
     "export_dotenv",
@@ -38,6 +41,12 @@ __all__ = [
 ]
 
 PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
+# What a branch or tag may be called.
+REFERENCE_NAME = re.compile(r"(?!.{101})[A-Za-z]([A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
+REFERENCE_NAME_RULE = (
+    "begin with a letter, then letters, digits, dashes, underscores and single dots, at most 100 characters; "
+    "for example fix-july."
+)
 
 # Variables with our prefix that are no settings: the project's place, and what the runtime hands to the
 # dbt process that it starts; where Cascade's own tests keep downloads.
@@ -172,6 +181,8 @@ class Settings(BaseSettings):
     def _not_main(cls, value: str) -> str:
         if value == "main":
             raise ValueError("`main` is never written directly; name another branch, such as dev")
+        if not REFERENCE_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} is not a name for a branch: {REFERENCE_NAME_RULE.rstrip('.')}")
         return value
 
     @field_validator("catalog_url", "dagster_url", "marts_url")
@@ -357,11 +368,27 @@ def export_dotenv(root: Path) -> None:
 
     Args:
         root: The project's folder.
-    """
-    if (root / ".env").is_file():
-        from dotenv import dotenv_values
 
-        for name, value in dotenv_values(root / ".env").items():
+    Raises:
+        ConfigurationError: A line of it is not `NAME=value`, or it is no text.
+    """
+    file = root / ".env"
+    if file.is_file():
+        from dotenv import dotenv_values
+        from dotenv.parser import parse_stream
+
+        try:
+            found = list(parse_stream(io.StringIO(file.read_text("utf-8"))))
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{file} cannot be read: {error}.", fix="save it as UTF-8 text.") from error
+        if wrong := [each.original for each in found if each.error]:
+            # The line is not shown: it may hold a password.
+            raise ConfigurationError(
+                f"Line {wrong[0].line} of .env is not NAME=value.",
+                where=str(file),
+                fix="correct it, or make it a comment: begin it with #.",
+            )
+        for name, value in dotenv_values(file).items():
             if value is not None and not name.upper().startswith(str(Settings.model_config["env_prefix"])):
                 os.environ.setdefault(name, value)
 

@@ -16,9 +16,9 @@ def services() -> None:
 @services.command()
 @json_option
 def env(as_json: bool) -> None:
-    """Write what the servers need into .env: ports, generated passwords, addresses.
+    """Write ports, passwords and addresses of the servers into .env.
 
-    Keys that are there stay as they are. Values are never printed.
+    Passwords are generated. Keys that are there stay as they are. Values are never printed.
     """
     from cascade.config import find_project_dir
     from cascade_lakehouse.services import complete_env

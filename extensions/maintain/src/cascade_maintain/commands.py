@@ -87,7 +87,10 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 @_dry_run
 @json_option
 def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> None:
-    """Remove the files of tables that no branch, no tag and no recent entry of the log needs."""
+    """Remove the files of tables that nothing needs any more.
+
+    What a branch, a tag or a recent entry of the log needs stays.
+    """
     from cascade.catalog import open_catalog
     from cascade.config import load_settings
     from cascade_maintain.branches import unfinished_since
@@ -141,7 +144,7 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
 @maintain.command()
 @json_option
 def verify(as_json: bool) -> None:
-    """Read every file that a branch or tag stands at, and name those that are not what was written.
+    """Read every file of every branch and tag; name the damaged.
 
     Checksums tell. Files that Trino wrote have none, and a changed value in them may go unseen. Exit code 1 when files
     are damaged.

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cascade.config import Settings
+from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.extensions import load_extension
 
@@ -35,7 +35,6 @@ __all__ = [
 MAIN = "main"
 
 # What every implementation takes: Nessie wants a letter first, and no dot at the end or beside another.
-_REFERENCE_NAME = re.compile(r"(?!.{101})[A-Za-z]([A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -289,12 +288,8 @@ def check_reference_name(name: str) -> str:
     Raises:
         CatalogError: It is not.
     """
-    if not _REFERENCE_NAME.fullmatch(name):
-        raise CatalogError(
-            f"{name!r} is not a name for a branch or tag.",
-            fix="begin with a letter, then letters, digits, dashes, underscores and single dots, "
-            "at most 100 characters; for example fix-july.",
-        )
+    if not REFERENCE_NAME.fullmatch(name):
+        raise CatalogError(f"{name!r} is not a name for a branch or tag.", fix=REFERENCE_NAME_RULE)
     return name
 
 

@@ -9,7 +9,7 @@ from cascade.catalog import MAIN, BranchingCatalog, LogEntry, TableChange, open_
 from cascade.cli.output import answer, json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
 from cascade.config import Settings, load_settings
-from cascade.errors import CascadeError, count
+from cascade.errors import CascadeError, UsageError, count
 
 __all__ = ["branch"]
 
@@ -67,9 +67,10 @@ def delete(name: str, as_json: bool) -> None:
 @click.argument("other", required=False)
 @json_option
 def diff(name: str, other: str | None, as_json: bool) -> None:
-    """Show the tables that NAME has changed since it was created, or all in which it differs from OTHER.
+    """Show the tables that NAME has changed, or that differ from OTHER.
 
-    Without OTHER, what `main` did in the meantime is left out: these are the tables that a promotion would move.
+    Without OTHER, these are the tables that a promotion would move: what `main` did since NAME was created is left
+    out.
     """
     lake = _lake()
     rows = [_change(lake, change) for change in (lake.diff(other, name) if other else lake.changes(name))]
@@ -78,8 +79,7 @@ def diff(name: str, other: str | None, as_json: bool) -> None:
     elif not rows and other:
         say(f"{name} and {other} hold the same.")
     elif not rows:
-        source = next((branch.source for branch in lake.branches() if branch.name == name), None)
-        say(f"{name} has not changed since it was created" + (f" from {source}." if source else "."))
+        say(f"{name} has changed nothing since it was created or last promoted.")
     else:
         print_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
 
@@ -88,7 +88,12 @@ def diff(name: str, other: str | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def promote(name: str, as_json: bool) -> None:
-    """Move `main` to branch NAME, all tables at once, if every blocking check passed on it."""
+    """Move `main` to branch NAME, if all blocking checks passed on it.
+
+    All tables move at once, or none; then the marts are published.
+    """
+    if name == MAIN:
+        raise UsageError("`main` is what branches are promoted to.", fix="name one; `cascade branch list` shows them.")
     settings = load_settings()
     lake = open_catalog(settings)
     lake.changes(name)  # an unknown name is refused before anything is loaded
@@ -140,9 +145,10 @@ def log(name: str, limit: int, as_json: bool) -> None:
 @click.argument("entry", type=int)
 @json_option
 def restore(entry: int, as_json: bool) -> None:
-    """Put `main` back to where it stood after ENTRY of its log, 0 is before the first, and publish its marts.
+    """Put `main` back to where it stood after ENTRY of its log.
 
-    Nothing is lost: the restore is an entry of the log itself.
+    0 is before the first entry. The marts are published again. Nothing is lost: the restore is an entry of the log
+    itself.
     """
     settings = load_settings()
     lake = open_catalog(settings)

@@ -30,7 +30,7 @@ def query(
         try:
             return connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error as error:
-            raise _explain(error, lake, ref, sql) from error
+            raise _explain(error, lake, ref, at, sql) from error
 
 
 def environment(lake: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
@@ -124,16 +124,19 @@ def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise only_reading(kinds)
 
 
-def _explain(error: Exception, lake: BranchingCatalog, ref: str, sql: str) -> QueryError:
+def _explain(error: Exception, lake: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str) -> QueryError:
     message = str(error).strip()
     fix = "correct the SQL."
     if missing := re.match(r"Catalog Error: Table with name (\S+) does not exist!", message):
         # DuckDB leaves the namespace out, and suggests tables of its own.
         named = re.search(rf'"?\w+"?\s*\.\s*"?{re.escape(missing[1])}\b"?', sql, re.IGNORECASE)
         message = f"Table {named[0] if named else missing[1]} does not exist."
-        fix = explain_missing(lake, ref)
+        fix = explain_missing(lake, ref, at)
+    elif missing := re.match(r'Catalog Error: Table with name "?(\S+?)"? does not exist because schema', message):
+        message = f"Table {missing[1]} does not exist."
+        fix = explain_missing(lake, ref, at)
     elif "does not exist" in message and "able" in message:
-        fix = explain_missing(lake, ref)
+        fix = explain_missing(lake, ref, at)
     elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
         fix = "read tables of the lakehouse only; files come in through a workflow."
     return QueryError(message, where=f"branch {ref}", fix=fix)

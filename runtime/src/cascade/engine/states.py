@@ -114,7 +114,7 @@ def show(lake: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | Non
         wanted = asked["table"].replace('"', "").lower()
         found = states(lake, ref, at, lambda names: [name for name in names if name.lower() == wanted])
         if not found:
-            raise QueryError(f"There is no table {wanted}.", where=f"branch {ref}", fix=explain_missing(lake, ref))
+            raise QueryError(f"There is no table {wanted}.", where=f"branch {ref}", fix=explain_missing(lake, ref, at))
         fields = next(iter(found.values())).schema.fields
         rows = {
             "column": [field.name for field in fields],
@@ -131,9 +131,13 @@ def _moment(ref: str, at: int | dt.datetime | None) -> dt.datetime | None:
     return at if isinstance(at, dt.datetime) and ref == MAIN else None
 
 
-def explain_missing(lake: BranchingCatalog, ref: str) -> str:
+def explain_missing(lake: BranchingCatalog, ref: str, at: int | dt.datetime | None = None) -> str:
     """Say which tables there are, for whoever named another."""
-    return f"the tables of `{ref}` are {', '.join(sorted(lake.pointers(ref))) or 'none yet: run the pipeline first'}."
+    moment = _moment(ref, at)
+    found = ", ".join(sorted(lake.pointers(ref, at=moment)))
+    if moment is not None:
+        return f"the tables of `{ref}` at {moment:%Y-%m-%d %H:%M:%S %Z} were {found or 'none yet'}; read a later time."
+    return f"the tables of `{ref}` are {found or 'none yet: run the pipeline first'}."
 
 
 def only_reading(kinds: Iterable[str]) -> QueryError:

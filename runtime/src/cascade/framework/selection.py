@@ -42,7 +42,7 @@ def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.A
         chosen |= (asset.upstream() if match.group(1) else asset).resolve(graph) & keys
         chosen |= (asset.downstream() if match.group(3) else asset).resolve(graph) & keys
     if problems:
-        raise UsageError("; ".join(problems) + ".", fix="name an asset of this project; `cascade validate` lists them.")
+        raise UsageError(" ".join(problems), fix="name an asset of this project; `cascade validate` lists them.")
     return chosen
 
 
@@ -57,12 +57,12 @@ def _named(name: str, keys: set[dg.AssetKey], graph: Any) -> list[dg.AssetKey]:
 
 def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]) -> str:
     if found:
-        return f"{name!r} may mean {' or '.join(key.to_user_string() for key in found)}"
+        return f"{name!r} may mean {' or '.join(key.to_user_string() for key in found)}."
     known = {key.to_user_string(): key for key in keys} | {key.path[-1]: key for key in keys}
     near = sorted({known[word].to_user_string() for word in get_close_matches(name, known)})
     everything = ", ".join(sorted(key.to_user_string() for key in keys))
-    return f"there is no asset {name!r}; " + (
-        f"did you mean {' or '.join(near)}?" if near else f"there are {everything}"
+    return f"There is no asset {name!r}; " + (
+        f"did you mean {' or '.join(near)}?" if near else f"there are {everything}."
     )
 
 

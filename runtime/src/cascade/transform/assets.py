@@ -96,13 +96,26 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
             dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, namespaces)),
             _log(context, settings),
         ):
-            invocation = dbt.cli(command, context=context, target_path=target)
+            invocation = dbt.cli(command, context=context, target_path=target, raise_on_error=False)
             for event in invocation.stream():
                 yield _with_evidence(context, event, lakehouse)
+            if (error := invocation.get_error()) is not None:
+                raise TransformError(
+                    _said_by_dbt(str(error)),
+                    where=f"dbt's log is {target / 'dbt.log'}",
+                    fix="correct the model or the test that dbt names.",
+                )
         # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
         shutil.rmtree(target, ignore_errors=True)
 
     return run_dbt
+
+
+def _said_by_dbt(text: str) -> str:
+    """Return what dbt said of its models, without Dagster's words on the command and the trail of macros."""
+    _, found, said = text.partition("Errors parsed from dbt logs:")
+    lines = [line for line in (said if found else text).splitlines() if line.strip() and not line.startswith("  > ")]
+    return "\n".join(lines)
 
 
 def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def query(
             text = statement.at(tables)
         except LookupError as error:
             raise QueryError(
-                f"Table {error.args[0]} does not exist.", where=f"branch {ref}", fix=explain_missing(lake, ref)
+                f"Table {error.args[0]} does not exist.", where=f"branch {ref}", fix=explain_missing(lake, ref, at)
             ) from None
         try:
             with _catalog_with(lake, ref, at, tables) as catalog_ref:
