@@ -191,6 +191,11 @@ CASES = {
         name: Case(sql, refused, refused, engines=("duckdb",))
         for name, sql, refused in (
             ("typeless", NULL, r"no type for these columns: `v` \(null\)[\s\S]*silver\.typeless[\s\S]*cast them in"),
+            (
+                "nested_key",
+                model("select [1] as k, 1 as v", unique_key="k"),
+                r"`k` is a list<int>, which cannot be a key",
+            ),
             ("two_selects", "select 1 as id; select 2 as id", r"SELECT and SELECT[\s\S]*silver\.two_selects"),
             ("writing", "create table kept as select 1 as id", r"is CREATE, and not one SELECT"),
             ("same_names", "select 1 as id, 2 as v, 3 as V", r"several columns of one name: V, v[\s\S]*silver\.same_"),

@@ -288,7 +288,7 @@ def test_a_run_leaves_files_of_dbt_only_when_it_failed_and_its_message_names_the
 # --- what the parser lets pass -----------------------------------------------------------------------------
 
 
-def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, str]:
+def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, Any]:
     path = f"{kind}s/{name}.sql"
     return {"resource_type": kind, "name": name, "schema": "silver", "original_file_path": path, "raw_code": code}
 
@@ -307,11 +307,16 @@ def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, str]
             {},
             r"A hook of dbt_project\.yml .*: create table t",
         ),
+        (
+            {"t": node("test", "kept") | {"config": {"store_failures_as": "table"}}},
+            {},
+            r"Test kept shall keep the rows that fail[\s\S]*tests/kept\.sql",
+        ),
     ],
-    ids=["circle", "snapshot", "hook"],
+    ids=["circle", "snapshot", "hook", "stored failures"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
-    nodes: dict[str, dict[str, str]], parents: dict[str, list[str]], says: str, tmp_path: Path
+    nodes: dict[str, dict[str, Any]], parents: dict[str, list[str]], says: str, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"nodes": nodes, "parent_map": parents}))

@@ -130,8 +130,14 @@ def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
                 where=str(settings.dbt_path / files[key]),
                 fix="take the snapshot out of the project.",
             )
+        # What dbt writes itself on DuckDB is in memory, and gone with the process.
+        if settings.engine == "embedded" and node.get("config", {}).get("store_failures_as") in ("table", "view"):
+            raise TransformError(
+                f"Test {node['name']} shall keep the rows that fail (store_failures); nobody would find them again.",
+                where=str(settings.dbt_path / files[key]),
+                fix="take store_failures away; a model can keep such rows, and `cascade query` shows them.",
+            )
     for operation in (node for node in nodes.values() if node["resource_type"] == "operation"):
-        # What a hook of the project writes on DuckDB is in memory, and gone with the process.
         if settings.engine == "embedded" and _WRITES.match(operation["raw_code"]):
             raise TransformError(
                 f"A hook of dbt_project.yml writes beside the lakehouse: {operation['raw_code']}.",

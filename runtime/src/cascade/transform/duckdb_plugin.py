@@ -78,6 +78,12 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             try:
                 rows = arrow_rows(_select(cursor, config["sql"], name), name)
                 schema = schema_from_arrow(rows.schema)
+                if nested := [k for k in config["key"] if not schema.find_type(k).is_primitive]:
+                    raise TransformError(
+                        f"Its unique_key `{nested[0]}` is a {schema.find_type(nested[0])}, which cannot be a key.",
+                        where=f"model {name}",
+                        fix="name a column that is no list, map or struct.",
+                    )
                 if policy:
                     self._require_columns(name, schema, policy)
                 replaced = _range(config, schema, name)
