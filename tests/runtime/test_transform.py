@@ -337,7 +337,10 @@ def test_what_has_not_changed_is_not_parsed_again(shop: Shop) -> None:
 def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp_path: Path) -> None:
     settings = write_project(tmp_path)
     (settings.dbt_path / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
-    with pytest.raises(TransformError, match=r"broken[\s\S]*'nowhere' which was not found") as caught:
+    with pytest.raises(
+        TransformError,
+        match=r"cannot parse the project: Compilation Error\n.*broken[\s\S]*'nowhere' which was not found",
+    ) as caught:
         parse_project(settings)
     assert caught.value.where == str(settings.dbt_path)
 

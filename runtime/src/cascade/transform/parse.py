@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,8 +97,9 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                 if process.returncode:
                     if "UnicodeDecodeError" in said:
                         _require_utf8(settings.dbt_path)
-                    # What a library of dbt-trino says whenever it is imported helps nobody.
-                    words = [line for line in said.splitlines() if not line.startswith("INFO:trino")]
+                    # What a library of dbt-trino says whenever it is imported helps nobody, nor does the hour.
+                    noise = re.compile(r"INFO:trino|[\d:]{8}  Encountered an error:")
+                    words = [line for line in said.splitlines() if not noise.match(line)]
                     raise TransformError(
                         "dbt cannot parse the project: " + "\n".join(words).strip(),
                         where=str(settings.dbt_path),
