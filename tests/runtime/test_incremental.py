@@ -181,6 +181,12 @@ CASES = {
         rows=[(1, {"a": 1, "b": 2}), (2, {"a": 1, "b": 2})],
         engines=("duckdb",),
     ),
+    "names_a_column_twice": Case(
+        model(ONE, "select 2 as id, 20 as v, 30 as V"),
+        second=r"several columns of one name: V, v",
+        rows=[(1, 10)],
+        engines=("duckdb",),
+    ),
     "spells_a_field_anew": Case(
         model("select 1 as id, {'a': 1} as s", "select 2 as id, {'A': 1} as s"),
         second=r"has s\.a, which the model has no more",

@@ -76,7 +76,9 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         with self._connection.cursor() as cursor:
             cursor.execute("SET TimeZone='UTC'")
             try:
-                rows = arrow_rows(_select(cursor, config["sql"], name), name)
+                # As the model says it: a query around it would number columns of one name.
+                _require_names(_select(cursor, config["model"], name).columns, name)
+                rows = arrow_rows(cursor.sql(config["sql"]), name)
                 schema = schema_from_arrow(rows.schema)
                 if nested := [k for k in config["key"] if not schema.find_type(k).is_primitive]:
                     raise TransformError(
@@ -165,19 +167,21 @@ def _select(cursor: duckdb.DuckDBPyConnection, sql: str, model: str) -> duckdb.D
     return cursor.sql(sql)
 
 
-def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReader:
-    """Return the rows of a model as Arrow.
-
-    Raises:
-        TransformError: Columns whose values Arrow would change: the offset of a time, the bits of a BIT; or that have
-            the name of another one.
-    """
-    if same := sorted(name for name in rows.columns if [n.lower() for n in rows.columns].count(name.lower()) > 1):
+def _require_names(names: list[str], model: str) -> None:
+    if same := sorted(name for name in names if [n.lower() for n in names].count(name.lower()) > 1):
         raise TransformError(
             f"The model has several columns of one name: {', '.join(same)}.",
             where=f"model {model}",
             fix="give each a name of its own, with AS; capital letters make no difference.",
         )
+
+
+def arrow_rows(rows: duckdb.DuckDBPyRelation, model: str) -> pa.RecordBatchReader:
+    """Return the rows of a model as Arrow.
+
+    Raises:
+        TransformError: Columns whose values Arrow would change: the offset of a time, the bits of a BIT.
+    """
     changed = [f"`{name}` ({kind})" for name, kind in zip(rows.columns, rows.types, strict=True) if _is_lost(kind)]
     if changed:
         raise TransformError(

@@ -35,6 +35,7 @@
   {% if config.get('contract').enforced %}
     {{ get_assert_columns_equivalent(sql) }}
   {% endif %}
+  {%- set written = sql -%}
   {%- set names = get_columns_in_query(sql) if key else [] -%}
   {%- if mode != 'replace' -%}
     {%- set shown = [] -%}
@@ -48,6 +49,7 @@
   {%- set key = cascade_key(key, names) -%}
   {% do adapter.commit() %}
   {% do adapter.store_relation('cascade', target_relation, [], '', 'iceberg', {
+    'model': written,
     'sql': sql,
     'mode': mode,
     'key': key,
