@@ -238,6 +238,18 @@
     values ({{ cascade_trino_names(columns, 'new.') }})
 {%- endmacro %}
 
+{# Refuse a microbatch with rows that its next run would not replace, but add again. #}
+{% macro cascade_trino_require_inside(sql, event_time, begin, end) -%}
+  {%- set time = adapter.quote(event_time) -%}
+  {%- set inside = time ~ " >= timestamp '" ~ begin ~ "' and " ~ time ~ " < timestamp '" ~ end ~ "'" -%}
+  {%- set outside = run_query('select count(*) from (\n' ~ sql ~ '\n) as model where not coalesce(' ~ inside ~ ', false)').rows[0][0] -%}
+  {%- if outside -%}
+    {% do cascade_refuse(
+      'it has ' ~ outside ~ ' rows whose ' ~ event_time ~ ' is not in their batch, ' ~ begin ~ ' to ' ~ end ~ '; each run would add them again',
+      'give what the model reads an event_time, and keep it in the model') %}
+  {%- endif -%}
+{%- endmacro %}
+
 {# Trino marks rows as deleted in files of their own, one or more a run; every reader opens all of them. #}
 {% macro cascade_trino_compact() -%}
   {%- set files = this.incorporate(path={'identifier': this.identifier ~ '$files'}) -%}
@@ -254,6 +266,9 @@
     {{ get_assert_columns_equivalent(sql) }}
   {% endif %}
   {%- set begin, end = config.get('__dbt_internal_microbatch_event_time_start'), config.get('__dbt_internal_microbatch_event_time_end') -%}
+  {%- if begin -%}
+    {%- do cascade_trino_require_inside(sql, config.get('event_time'), begin, end) -%}
+  {%- endif -%}
   {% call statement('main') %}
     {%- if mode == 'replace' -%}
       {{ cascade_trino_replace(sql, key, unique) }}
