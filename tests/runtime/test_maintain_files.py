@@ -160,7 +160,8 @@ def test_files_written_since_the_oldest_unfinished_run_stay(lake: BranchingCatal
     begun = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
     abandoned(lake)
     done = collect(lake, unfinished_since=begun)
-    assert (done.removed, done.cutoff) == ([], begun)
+    # A storage that keeps whole seconds gives the run's first files the second in which it began.
+    assert (done.removed, done.cutoff < begun.replace(microsecond=0)) == ([], True)
 
 
 def test_an_empty_lake_has_no_garbage(lake: BranchingCatalog) -> None:

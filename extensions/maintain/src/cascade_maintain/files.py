@@ -71,7 +71,8 @@ def collect_files(
     now = warehouse.sign_in(lake.branches()[0].created_at)
     cutoff = now - older_than
     if unfinished_since:
-        cutoff = min(cutoff, unfinished_since)
+        # Storages that keep whole seconds say of a file that the run has just written that it is as old as the run.
+        cutoff = min(cutoff, unfinished_since - dt.timedelta(seconds=1))
     found = Collection(cutoff=cutoff, since=min(now - keep_history, cutoff))
     marks = Marks(warehouse)
     _mark(lake, marks, found.since)

@@ -190,6 +190,8 @@ class SqlReference(ReferenceCatalog, SqlCatalog):
         key = {"catalog_name": self.name, "table_namespace": namespace, "table_name": table}
         row = sa.and_(*(TABLES.c[column] == value for column, value in key.items()))
         current = connection.execute(sa.select(TABLES.c.metadata_location).where(row)).scalar()
+        if current == staged.after.metadata_location:
+            return  # it was committed, and only the answer was lost
         if current != staged.before:
             if staged.before is None:
                 raise TableAlreadyExistsError(f"Table {staged.name} already exists")
