@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo" / "my-project"
 
 # What a generated project installs of this repository.
-PACKAGES = ("runtime", "extensions/lakehouse", "extensions/maintain")
+PACKAGES = ("runtime", "extensions/dbt", "extensions/maintain", "extensions/project", "extensions/servers")
 # All checks share one environment: it holds these packages, editable, and these tools.
 TOOLS = (
     "check-jsonschema>=0.39,<0.40",

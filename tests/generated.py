@@ -14,6 +14,8 @@ from typing import Any
 import forks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Extensions that every generated project depends on.
+EXTENSIONS = ("dbt", "maintain", "project", "servers")
 #: The commands of the environment that runs the tests: copier, cascade, dagster.
 BIN = Path(sys.executable).parent
 #: No command of a test may take longer.

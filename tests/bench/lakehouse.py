@@ -19,8 +19,8 @@ from servers.stack import Stack
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, query
-from cascade_lakehouse.nessie import NessieCatalog
-from cascade_lakehouse.nessie.reference import put, put_namespace
+from cascade_servers.nessie import NessieCatalog
+from cascade_servers.nessie.reference import put, put_namespace
 
 __all__ = ["measure"]
 
@@ -32,7 +32,7 @@ def measure() -> Iterator[dict[str, Any]]:
     """Ingestion, 1,000 tables, a run branch on Trino, and the example's whole pipeline."""
     pages = [pa.Table.from_pylist([row_of(i) for i in range(at, at + 100_000)]) for at in range(0, ROWS, 100_000)]
     with Stack() as stack:
-        for name, settings in (("embedded", None), ("lakehouse", _settings(stack))):
+        for name, settings in (("embedded", None), ("trino", _settings(stack))):
             for row in million("Arrow", lambda: iter(pages), pages[3].slice(0, 10_000), settings):
                 yield {**row, "what": f"{name}: {row['what']}"}
         yield from _tables(stack)
@@ -103,7 +103,7 @@ def _example(stack: Stack) -> Iterator[dict[str, Any]]:
     # Marts, and Dagster's runs and events, are in PostgreSQL, too.
     databases = {name: stack.environment[name] for name in ("CASCADE_DAGSTER_URL", "CASCADE_MARTS_URL")}
     with tempfile.TemporaryDirectory() as folder:
-        for name, environment in (("embedded", {}), ("lakehouse", fresh_lake(stack, "nessie") | databases)):
+        for name, environment in (("embedded", {}), ("trino", fresh_lake(stack, "nessie") | databases)):
             project = Path(folder) / name
             copy = ["copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(REPOSITORY), str(project)]
             child("copy", [str(BIN / "copier"), *copy])

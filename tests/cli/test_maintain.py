@@ -76,7 +76,7 @@ def test_history_that_was_not_kept_is_refused_in_words(project: Project) -> None
     lake = open_catalog(load_settings(project.root))
     first = lake.log()[0]
     lake.create("without")
-    lake.catalog("without").drop_table("raw.guests")
+    lake.open("without").drop_table("raw.guests")
     lake.merge("without")
     assert project.cascade("run", "--select", "raw/guests").returncode == 0
     project.json("maintain", "files", "--older-than", "0d", "--keep-history", "0d")

@@ -53,7 +53,7 @@ def careless(example: Project) -> Project:
 def test_what_only_the_other_engine_refuses_is_told_and_passes(careless: Project) -> None:
     done = careless.cascade("validate")
     assert done.returncode == 0, done.stderr
-    assert "3 places not the same on Trino (lakehouse):" in done.stdout
+    assert "3 places not the same on Trino:" in done.stdout
     assert "models/gold/careless.sql:4:9: Trino has no `::`; write `cast(x as type)`" in done.stdout
     assert (
         "models/gold/careless.sql:5:18: a quotient of integers has a fraction on DuckDB, none on Trino" in done.stdout
@@ -72,7 +72,7 @@ def test_all_engines_makes_it_fail_with_every_part_in_json(careless: Project) ->
         "line": 4,
         "column": 9,
         "model": "careless",
-        "engine": "lakehouse",
+        "engine": "trino",
         "kind": "breaks",
         "finding": "Trino has no `::`",
         "remedy": "write `cast(x as type)`",

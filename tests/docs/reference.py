@@ -101,7 +101,7 @@ def _sql() -> str:
     from portable.cases import CASES
     from portable.macros import macros
 
-    from cascade_lakehouse.portability.differences import differences
+    from cascade_project.portability.differences import differences
 
     parts = [
         "# SQL for both engines\n",

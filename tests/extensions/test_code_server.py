@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from cascade_lakehouse.code_server import close_runs_of
+from cascade_servers.code_server import close_runs_of
 
 Status = dg.DagsterRunStatus
 

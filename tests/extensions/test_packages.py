@@ -9,11 +9,11 @@ import pytest
 from cascade.catalog import open_catalog
 from cascade.config import Settings
 from cascade.errors import ConfigurationError
-from cascade.transform.parse import MACROS, macros_folder
+from cascade_dbt.project import MACROS, macros_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted(REPOSITORY.glob("extensions/*/pyproject.toml"))
-GROUPS = ("catalogs", "databases", "engines", "marts", "portability", "schedules", "storages")
+GROUPS = ("assets", "catalogs", "databases", "engines", "marts", "schedules", "storages")
 
 
 def _project(manifest: Path) -> dict[str, object]:
@@ -39,7 +39,7 @@ def test_every_extension_point_of_the_runtime_is_filled_and_loads() -> None:
 @pytest.mark.parametrize(
     ("settings", "asked"),
     [
-        ({"engine": "lakehouse"}, "engine"),
+        ({"engine": "trino"}, "engine"),
         ({"catalog_url": "postgresql://a:b@127.0.0.1/c"}, "catalog_url"),
     ],
 )
@@ -47,14 +47,14 @@ def test_without_the_extension_the_error_says_which_setting_asked_and_what_to_in
     settings: dict[str, str], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
-    with pytest.raises(ConfigurationError, match="cascade-lakehouse") as caught:
+    with pytest.raises(ConfigurationError, match="cascade-servers") as caught:
         open_catalog(Settings(project_dir=tmp_path, **settings))  # type: ignore[arg-type]
     assert f"`{asked}`" in str(caught.value)
 
 
 def test_dbt_gets_the_macros_of_the_engine_s_package_beside_the_runtime_s_in_one_folder(tmp_path: Path) -> None:
     """`macro-paths` of a project has one place for both. What is Trino's stays with the server's package."""
-    folder = macros_folder(Settings(project_dir=tmp_path, engine="lakehouse"))
+    folder = macros_folder(Settings(project_dir=tmp_path, engine="trino"))
     assert {path.name for path in folder.glob("runtime/*.sql")} == {path.name for path in MACROS.glob("*.sql")}
-    assert "materialization table, adapter='trino'" in (folder / "lakehouse" / "models.sql").read_text("utf-8")
+    assert "materialization table, adapter='trino'" in (folder / "trino" / "models.sql").read_text("utf-8")
     assert [path.name for path in MACROS.glob("*.sql") if "trino__" in path.read_text("utf-8")] == []

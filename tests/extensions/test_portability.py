@@ -10,8 +10,8 @@ from portable.running import DuckDB, render
 from portable.table import ENTRIES, REMEDIES, check_entry
 
 from cascade.config import Settings
-from cascade.transform.parse import MACROS, parse_project
-from cascade_lakehouse.portability import Finding, Report, check_project, check_statement
+from cascade_dbt.project import MACROS, parse_project
+from cascade_project.portability import Finding, Report, check_project, check_statement
 
 PROJECT = """\
 name: shop
@@ -178,32 +178,32 @@ def places(report: Report, file: str) -> list[tuple[int | None, int | None, str,
 def test_each_place_in_a_model_is_named_with_line_and_column(report: Report) -> None:
     """The lines of the user's file, whatever Jinja made of it."""
     assert places(report, "models/wrong.sql") == [
-        (4, 5, "lakehouse", "Trino has no `::`"),
-        (6, 9, "lakehouse", "a quotient of integers has a fraction on DuckDB, none on Trino"),
-        (7, 3, "lakehouse", "Trino has no function `list_sum`"),
+        (4, 5, "trino", "Trino has no `::`"),
+        (6, 9, "trino", "a quotient of integers has a fraction on DuckDB, none on Trino"),
+        (7, 3, "trino", "Trino has no function `list_sum`"),
         (7, 31, "embedded", "DuckDB has no function `levenshtein_distance`"),
-        (10, 15, "lakehouse", "Trino has no `today`"),
-        (12, 10, "lakehouse", "Trino wants `OFFSET` before `LIMIT`"),
+        (10, 15, "trino", "Trino has no `today`"),
+        (12, 10, "trino", "Trino wants `OFFSET` before `LIMIT`"),
     ]
 
 
 def test_a_macro_of_the_project_is_named_at_its_own_line(report: Report) -> None:
-    assert places(report, "macros/ours.sql") == [(3, 14, "lakehouse", "Trino has no `::`")]
+    assert places(report, "macros/ours.sql") == [(3, 14, "trino", "Trino has no `::`")]
 
 
 def test_tests_are_looked_at_and_their_arguments(report: Report) -> None:
     """What stands in a YAML file is named there."""
-    assert places(report, "tests/generic/positive.sql") == [(6, 3, "lakehouse", "Trino has no `QUALIFY`")]
-    assert places(report, "tests/none_left.sql") == [(3, 13, "lakehouse", "Trino has no `==`")]
+    assert places(report, "tests/generic/positive.sql") == [(6, 3, "trino", "Trino has no `QUALIFY`")]
+    assert places(report, "tests/none_left.sql") == [(3, 13, "trino", "Trino has no `==`")]
     assert places(report, "models/schema.yml") == [
-        (5, 52, "lakehouse", "Trino has no `::`"),
-        (9, 51, "lakehouse", "Trino has no `ILIKE`"),
+        (5, 52, "trino", "Trino has no `::`"),
+        (9, 51, "trino", "Trino has no `ILIKE`"),
     ]
 
 
 def test_types_follow_from_the_contract_through_the_models(report: Report) -> None:
     assert places(report, "models/typed.sql") == [
-        (1, 38, "lakehouse", "a truncated date is a timestamp on DuckDB, a date on Trino")
+        (1, 38, "trino", "a truncated date is a timestamp on DuckDB, a date on Trino")
     ]
 
 
@@ -215,7 +215,7 @@ def test_portable_sql_has_no_findings(report: Report, file: str) -> None:
 
 def test_sql_that_nobody_can_read_breaks_on_both(report: Report) -> None:
     found = places(report, "models/broken.sql")
-    assert [engine for _, _, engine, _ in found] == ["embedded", "lakehouse"]
+    assert [engine for _, _, engine, _ in found] == ["embedded", "trino"]
     assert all("cannot read this SQL" in finding and line == 1 for line, _, _, finding in found)
 
 
@@ -224,21 +224,19 @@ def test_a_model_may_be_for_one_engine(manifest: tuple[Path, Path], report: Repo
     assert [f[2:] for f in places(report, "models/laptop/mine.sql")] == [
         ("embedded", "DuckDB has no function `levenshtein_distance`")
     ]
-    said = (
-        "models/laptop/mine.sql: model `mine` is for the engine embedded only, and the engine that is set is lakehouse"
-    )
+    said = "models/laptop/mine.sql: model `mine` is for the engine embedded only, and the engine that is set is trino"
     assert said not in report.problems
-    assert said in look(manifest, "lakehouse").problems
+    assert said in look(manifest, "trino").problems
 
 
 def test_a_wrong_engine_in_meta_is_a_problem(report: Report) -> None:
     assert report.problems == [
-        "models/nobody.sql: `nobody` has meta.cascade.engines ['spark']; give a list of embedded, lakehouse"
+        "models/nobody.sql: `nobody` has meta.cascade.engines ['spark']; give a list of embedded, trino"
     ]
 
 
 def test_what_means_something_else_is_about_the_engine_that_is_not_set(manifest: tuple[Path, Path]) -> None:
-    found = [f for f in look(manifest, "lakehouse").findings if f.kind == "differs"]
+    found = [f for f in look(manifest, "trino").findings if f.kind == "differs"]
     assert {f.engine for f in found} == {"embedded"}
 
 
@@ -246,7 +244,7 @@ def test_what_needs_dbt_is_said_to_be_left_out(report: Report) -> None:
     """Nothing is skipped silently; a model that depends on a query is still searched for the table's entries."""
     assert len(report.skipped) == 1
     assert report.skipped[0].startswith("models/skipped.sql: skipped: ZeroDivisionError")
-    assert places(report, "models/dynamic.sql") == [(2, 42, "lakehouse", "Trino has no `::`")]
+    assert places(report, "models/dynamic.sql") == [(2, 42, "trino", "Trino has no `::`")]
 
 
 @pytest.mark.parametrize("sql", COMMON.strip().splitlines())
@@ -257,7 +255,7 @@ def test_everyday_sql_has_no_findings(sql: str) -> None:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_of_the_table_is_found(name: str) -> None:
     entry = ENTRIES[name]
-    found = check_statement(entry.bad, engine="lakehouse" if entry.engine == "trino" else "embedded")
+    found = check_statement(entry.bad, engine="trino" if entry.engine == "trino" else "embedded")
     mine = next(f for f in found if f.remedy == entry.remedy and _says(f, entry.says))
     assert (mine.line, mine.kind) == (1, "differs" if entry.engine == "both" else "breaks")
     assert mine.column is not None
@@ -286,7 +284,7 @@ def test_the_table_tells_the_truth_about_duckdb(name: str, remedies: dict[str, s
 def test_loading_a_project_does_not_import_the_parser() -> None:
     """It costs a third of a second, which only `cascade validate` pays."""
     code = (
-        "import sys, cascade.framework.definitions, cascade.framework.validate, cascade.cli.project\n"
-        "sys.exit('cascade_lakehouse.portability' in sys.modules)"
+        "import sys, cascade.framework.definitions, cascade.cli.project\n"
+        "sys.exit('cascade_project.portability' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 from cascade.config import load_settings
 from cascade.errors import ConfigurationError
-from cascade_lakehouse.services import complete_env
+from cascade_servers.services import complete_env
 
 EXAMPLE = """\
 # What this file is for.

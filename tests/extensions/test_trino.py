@@ -1,4 +1,4 @@
-"""The promises of `cascade_lakehouse.trino` that need no Trino: names, statements, types, what servers can do wrong."""
+"""The promises of `cascade_servers.trino` that need no Trino: names, statements, types, what servers can do wrong."""
 
 import contextlib
 import datetime as dt
@@ -18,11 +18,11 @@ from pydantic import SecretStr
 from cascade.config import Settings
 from cascade.errors import QueryError, ServiceError
 from cascade.framework.launch import materialize
-from cascade_lakehouse.trino import server as trino_server
-from cascade_lakehouse.trino.arrow import to_arrow
-from cascade_lakehouse.trino.catalogs import catalog_name
-from cascade_lakehouse.trino.server import Refused, Server, server_of
-from cascade_lakehouse.trino.statements import parse
+from cascade_servers.trino import server as trino_server
+from cascade_servers.trino.arrow import to_arrow
+from cascade_servers.trino.catalogs import catalog_name
+from cascade_servers.trino.server import Refused, Server, server_of
+from cascade_servers.trino.statements import parse
 
 # --- names ------------------------------------------------------------------------------------------------
 
@@ -358,7 +358,7 @@ def test_a_run_asks_for_trino_before_it_loads_anything(
     (tmp_path / "workflows/loads.py").write_text(_WORKFLOW)
     gone, told = stub(info=[info()]), []
     gone.close()
-    settings = Settings(project_dir=tmp_path, engine="lakehouse", trino_url=gone.url)
+    settings = Settings(project_dir=tmp_path, engine="trino", trino_url=gone.url)
     with pytest.raises(ServiceError, match="Trino does not answer: Connection refused"):
         materialize(settings, ["first"], tell=lambda *what: told.append(what))
     assert told == [("waiting for", "Trino, which does not answer: Connection refused")]

@@ -20,16 +20,16 @@ from cascade.publish.marts import publish_marts
 class Marts:
     """The lakehouse, and the database as each role sees it."""
 
-    lake: BranchingCatalog
+    catalog: BranchingCatalog
     settings: Settings
     server: Postgres
 
     def publish(self) -> dict[str, int]:
-        return publish_marts(self.lake, self.settings)
+        return publish_marts(self.catalog, self.settings)
 
     def replace(self, name: str, rows: Any) -> None:
         """Promote a mart with these rows and no others, columns included."""
-        promoted(self.lake, f"marts.{name}", rows, mode="replace", exact=True)
+        promoted(self.catalog, f"marts.{name}", rows, mode="replace", exact=True)
 
     def owner(self, *statements: str) -> None:
         """Run SQL as the role that publishes."""

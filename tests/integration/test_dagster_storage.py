@@ -23,8 +23,8 @@ from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
 from cascade.framework.launch import open_instance, run_pipeline
 from cascade.framework.storage import SqliteEvents
-from cascade_lakehouse.postgres import server
-from cascade_lakehouse.postgres import storage as postgres_storage
+from cascade_servers.postgres import server
+from cascade_servers.postgres import storage as postgres_storage
 
 ROOT = Path(__file__).resolve().parents[2]
 

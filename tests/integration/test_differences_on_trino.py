@@ -5,7 +5,7 @@ from portable.running import DuckDB, Trino, render
 from portable.table import ENTRIES, REMEDIES, attempt, check_entry
 from servers.stack import Stack
 
-from cascade_lakehouse.portability.differences import trino_functions
+from cascade_project.portability.differences import trino_functions
 
 Remedies = dict[str, dict[str, str]]
 

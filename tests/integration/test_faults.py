@@ -29,8 +29,8 @@ from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
 from cascade.framework.launch import run_pipeline
 from cascade.framework.progress import Outcome
-from cascade_lakehouse.nessie import client as nessie_client
-from cascade_lakehouse.trino import server as trino_server
+from cascade_servers.nessie import client as nessie_client
+from cascade_servers.trino import server as trino_server
 
 Settings = dict[str, str]
 OpenLake = Callable[[], BranchingCatalog]

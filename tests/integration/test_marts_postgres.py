@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
 from cascade.framework.launch import run_pipeline
-from cascade_lakehouse.postgres import marts as postgres
+from cascade_servers.postgres import marts as postgres
 
 ADDED = [
     "ALTER TABLE marts.m ADD CONSTRAINT one_id PRIMARY KEY (id), ADD CONSTRAINT positive CHECK (id > 0)",
@@ -167,7 +167,7 @@ def test_a_view_on_what_must_go_is_named_and_nothing_is_published(published: Mar
         published.replace("other", numbers(1, 9))
         published.replace("m", rows)
     else:
-        published.lake.restore(0)
+        published.catalog.restore(0)
     with pytest.raises(SchemaMismatchError, match=r"view marts\.v depends on") as caught:
         published.publish()
     assert "marts.m" in str(caught.value)
@@ -250,7 +250,7 @@ def test_who_holds_what_must_change_its_columns_or_go_is_named(
     monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", 1)
     with published.reader() as reader:
         reader.execute("SELECT * FROM m")
-        published.replace("m", rows) if rows else published.lake.restore(0)
+        published.replace("m", rows) if rows else published.catalog.restore(0)
         with pytest.raises(ServiceError, match=f"pid {reader.info.backend_pid}, user cascade_reader"):
             published.publish()
         assert reader.execute("SELECT * FROM m ORDER BY id").fetchall() == [(1, "n1"), (2, "n2")]

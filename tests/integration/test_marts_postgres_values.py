@@ -73,8 +73,8 @@ def test_not_a_number_is_one_in_postgresql_too(marts: Marts) -> None:
 def test_identifiers_and_fixed_bytes(marts: Marts) -> None:
     many = ListType(4, UUIDType(), element_required=False)
     schema = Schema(NestedField(1, "u", UUIDType()), NestedField(2, "f", FixedType(3)), NestedField(3, "n", many))
-    marts.lake.ensure("setup")
-    catalog = marts.lake.catalog("setup")
+    marts.catalog.ensure("setup")
+    catalog = marts.catalog.open("setup")
     catalog.create_namespace_if_not_exists("marts")
     catalog.create_table("marts.m", schema).append(
         pa.table(
@@ -85,7 +85,7 @@ def test_identifiers_and_fixed_bytes(marts: Marts) -> None:
             }
         )
     )
-    marts.lake.merge("setup", "main")
+    marts.catalog.merge("setup", "main")
     marts.publish()
     identifier = "00010203-0405-0607-0809-0a0b0c0d0e0f"
     assert marts.rows("SELECT u::text, f, n FROM m") == [(identifier, b"abc", [identifier, None])]
@@ -145,7 +145,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(
     url = "postgresql://{user}:{password}@{host}:{port}/{database}".format(**parts)
     settings = Settings(project_dir=marts.settings.project_dir, marts_url=url)
     with pytest.raises(CascadeError) as caught:
-        publish_marts(marts.lake, settings)
+        publish_marts(marts.catalog, settings)
     assert "PostgreSQL" in str(caught.value)
     assert "`marts_url`" in str(caught.value)
     assert said in str(caught.value)
@@ -156,7 +156,7 @@ def test_a_role_that_may_only_read_cannot_publish(published: Marts) -> None:
     more(published)
     settings = Settings(project_dir=published.settings.project_dir, marts_url=published.server.url("cascade_reader"))
     with pytest.raises(ServiceError, match="PostgreSQL") as caught:
-        publish_marts(published.lake, settings)
+        publish_marts(published.catalog, settings)
     assert "`marts_url`" in str(caught.value)
 
 

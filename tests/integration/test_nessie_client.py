@@ -20,7 +20,7 @@ from cascade.config import Settings
 from cascade.errors import CascadeError, ServiceError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
-from cascade_lakehouse.nessie import NessieCatalog
+from cascade_servers.nessie import NessieCatalog
 
 import pyarrow as pa  # isort: skip
 

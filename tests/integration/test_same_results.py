@@ -17,9 +17,10 @@ from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
-from cascade.lakehouse import BRANCH_TAG, Lakehouse
-from cascade.transform.assets import build_dbt_assets
-from cascade.transform.parse import parse_project
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_TAG
+from cascade_dbt.assets import build_dbt_assets
+from cascade_dbt.project import parse_project
 
 _PREFIX = "CASCADE_"
 # When a row was loaded is not part of what it says.
@@ -65,7 +66,7 @@ def settings_of(environment: dict[str, str], folder: Path) -> Settings:
 def test_the_example_gives_the_same_in_every_layer(stack: Stack, tmp_path: Path) -> None:
     home = stranger(tmp_path)
     project = generate(tmp_path / "example", home)
-    servers = {**fresh_lake(stack, "nessie"), f"{_PREFIX}DATA_DIR": ".cascade-lakehouse"}
+    servers = {**fresh_lake(stack, "nessie"), f"{_PREFIX}DATA_DIR": ".cascade-servers"}
     found = []
     for environment in ({}, servers):
         done = Project(project, home | environment).cascade("run", "--json")
@@ -137,7 +138,7 @@ def run_kinds(settings: Settings) -> Contents:
                 }
                 for n in range(first, last + 1)
             ]
-            put(lakehouse.lake, "kinds", "raw.events", rows, "merge", key=["id"])
+            put(lakehouse.catalog, "kinds", "raw.events", rows, "merge", key=["id"])
             manifest = parse_project(settings)
             assert manifest is not None
             asset = build_dbt_assets(settings, manifest)
@@ -145,7 +146,7 @@ def run_kinds(settings: Settings) -> Contents:
             tags = {BRANCH_TAG: "kinds"}
             done = dg.materialize([asset], instance=instance, resources={"lakehouse": lakehouse}, tags=tags)
             assert done.success
-    return contents(lakehouse.lake, "kinds")
+    return contents(lakehouse.catalog, "kinds")
 
 
 def test_models_and_seeds_of_every_kind_give_the_same(
@@ -154,7 +155,7 @@ def test_models_and_seeds_of_every_kind_give_the_same(
     for name in [n for n in os.environ if n.startswith((_PREFIX, "DBT_"))]:
         monkeypatch.delenv(name)
     found = []
-    for kind, environment in {"embedded": {}, "lakehouse": fresh_lake(stack, "nessie")}.items():
+    for kind, environment in {"embedded": {}, "trino": fresh_lake(stack, "nessie")}.items():
         folder = tmp_path / kind
         folder.mkdir()
         found.append(run_kinds(settings_of(environment, folder)))

@@ -10,8 +10,8 @@ from servers.stack import Stack
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.engine import query
-from cascade_lakehouse.trino.catalogs import ensure_catalog
-from cascade_lakehouse.trino.server import Refused, Server, server_of
+from cascade_servers.trino.catalogs import ensure_catalog
+from cascade_servers.trino.server import Refused, Server, server_of
 
 _NESSIE = "\"iceberg.catalog.type\" = 'nessie', \"iceberg.nessie-catalog.default-warehouse-dir\" = 's3://other'"
 #: What sends the secret key to whoever listens there.

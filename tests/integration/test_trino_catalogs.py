@@ -11,8 +11,8 @@ from servers.stack import Stack
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.engine import delete_branch, drop_leftovers, query
 from cascade.errors import QueryError
-from cascade_lakehouse.trino.catalogs import catalog_name, ensure_catalog
-from cascade_lakehouse.trino.server import server_of
+from cascade_servers.trino.catalogs import catalog_name, ensure_catalog
+from cascade_servers.trino.server import server_of
 
 COUNT = "SELECT count(*) AS n FROM raw.a"
 

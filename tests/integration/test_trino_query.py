@@ -18,7 +18,7 @@ from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.engine import duckdb, query, register_table
 from cascade.errors import QueryError, ServiceError
 from cascade.iceberg.read import connect
-from cascade_lakehouse import trino
+from cascade_servers import trino
 
 NOON = dt.datetime(2013, 7, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
 EVERYTHING = pa.table(
@@ -99,7 +99,7 @@ def test_parameters_of_every_type_arrive(lake: BranchingCatalog, value: object) 
 def test_columns_that_moved_without_a_snapshot_are_read_as_they_are_now(lake: BranchingCatalog) -> None:
     """Trino reads a snapshot with the columns that it was written with."""
     first = put(lake, "dev", "raw.a", [{"id": 1, "old": "x", "gone": 1}]).snapshot_id
-    with lake.catalog("dev").load_table("raw.a").update_schema(allow_incompatible_changes=True) as update:
+    with lake.open("dev").load_table("raw.a").update_schema(allow_incompatible_changes=True) as update:
         update.rename_column("old", "new")
         update.delete_column("gone")
         update.add_column("more", LongType())
@@ -111,7 +111,7 @@ def test_columns_that_moved_without_a_snapshot_are_read_as_they_are_now(lake: Br
 
 def test_a_table_without_a_snapshot_is_empty(lake: BranchingCatalog) -> None:
     put(lake, "dev", "raw.a", EVERYTHING)
-    lake.catalog("dev").create_table("raw.b", lake.catalog("dev").load_table("raw.a").schema())
+    lake.open("dev").create_table("raw.b", lake.open("dev").load_table("raw.a").schema())
     found = query(lake, "dev", "SELECT * FROM raw.b")
     assert (found.num_rows, found.schema) == (0, query(lake, "dev", "SELECT * FROM raw.a").schema)
 
@@ -138,7 +138,7 @@ def test_a_promotion_in_the_middle_is_never_half_seen(lake: BranchingCatalog) ->
         lake.create("next")
         for table in ("raw.a", "raw.b"):
             if table in lake.pointers(MAIN):
-                lake.catalog("next").drop_table(table)
+                lake.open("next").drop_table(table)
             put(lake, "next", table, numbers(n, n))
         lake.merge("next")
         lake.delete("next")

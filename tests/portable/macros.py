@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from cascade.transform import parse
+from cascade_dbt import project as parse
 
 __all__ = ["Macro", "macros"]
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import duckdb
 import trino
 
-from cascade.transform import parse
-from cascade_lakehouse.trino import CATALOG_VARIABLE, DBT_MACROS
+from cascade_dbt import project as parse
+from cascade_servers.trino import CATALOG_VARIABLE, DBT_MACROS
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
 

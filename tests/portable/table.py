@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cascade_lakehouse.portability.differences import Difference, differences
+from cascade_project.portability.differences import Difference, differences
 from portable.running import DuckDB, Trino
 
 __all__ = ["ENTRIES", "REMEDIES", "attempt", "check_entry"]

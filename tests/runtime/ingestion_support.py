@@ -62,7 +62,7 @@ class Lake(TestLakehouse):
         """Return the partitions that a reference holds."""
         table = ".".join(asset.key.path)
         assert asset.partitions_def is not None
-        return sorted(loaded_partitions(self.lakehouse.lake, ref, table, asset.partitions_def))
+        return sorted(loaded_partitions(self.lakehouse.catalog, ref, table, asset.partitions_def))
 
     def load(self, asset: dg.AssetsDefinition, *keys: str, missing_only: bool = False) -> LoadResult:
         """Load without Dagster."""

@@ -24,8 +24,8 @@ from cascade.catalog.embedded import EmbeddedCatalog
 from cascade.config import Settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
-from cascade_lakehouse.nessie import NessieCatalog
 from cascade_maintain.warehouse import open_warehouse
+from cascade_servers.nessie import NessieCatalog
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")

@@ -37,7 +37,7 @@ def write_rows(lakehouse: Lakehouse, table: str, rows: pa.Table) -> int:
     """Append rows to a table, and return its snapshot."""
     schema = schema_from_arrow(rows.schema)
     branch = lakehouse.ensure_branch()
-    return write(lakehouse.lake, branch, table, [rows], schema=schema, mode="append").snapshot_id
+    return write(lakehouse.catalog, branch, table, [rows], schema=schema, mode="append").snapshot_id
 
 
 def run_checks(

@@ -93,7 +93,7 @@ def test_deleting_a_branch_leaves_what_another_one_reads(lake: BranchingCatalog)
 # --- what is refused --------------------------------------------------------------------------------------
 
 MISSING: dict[str, Callable[[BranchingCatalog], object]] = {
-    "catalog": lambda lake: lake.catalog("nope"),
+    "catalog": lambda lake: lake.open("nope"),
     "changes": lambda lake: lake.changes("nope"),
     "create": lambda lake: lake.create("fix", "nope"),
     "delete": lambda lake: lake.delete("nope"),
@@ -139,7 +139,7 @@ def test_a_table_name_that_could_leave_the_warehouse_is_refused(lake: BranchingC
         check_table_name(name)
     lake.create("fix")
     with pytest.raises(CatalogError, match="is not the name of a table"):
-        lake.catalog("fix").create_table(name, IDS)
+        lake.open("fix").create_table(name, IDS)
 
 
 @pytest.mark.parametrize("make", ["create", "tag"])
@@ -171,7 +171,7 @@ def test_main_and_tags_refuse_every_write(lake: BranchingCatalog, ref: str, writ
     lake.tag("v1")
     before = lake.pointers(ref)
     with pytest.raises(CatalogError, match=f"`{ref}` is never written directly"):
-        write(lake.catalog(ref))
+        write(lake.open(ref))
     assert lake.pointers(ref) == before
 
 
@@ -179,14 +179,14 @@ def test_purging_is_refused_because_other_branches_read_the_files(lake: Branchin
     promoted(lake, "raw.a", numbers(1, 1))
     lake.create("fix")
     with pytest.raises(CatalogError, match="would destroy files"):
-        lake.catalog("fix").purge_table("raw.a")
+        lake.open("fix").purge_table("raw.a")
     assert ids(lake, MAIN, "raw.a") == [1]
 
 
 def test_a_table_dropped_on_a_branch_is_still_read_on_main(lake: BranchingCatalog) -> None:
     promoted(lake, "raw.a", numbers(1, 1))
     lake.create("fix")
-    lake.catalog("fix").drop_table("raw.a")
+    lake.open("fix").drop_table("raw.a")
     assert ids(lake, MAIN, "raw.a") == [1]
 
 
@@ -198,7 +198,7 @@ def test_changes_name_created_changed_and_dropped_tables(lake: BranchingCatalog)
         promoted(lake, table, numbers(1, 1))
     put(lake, "fix", "raw.changed", numbers(2, 2))
     put(lake, "fix", "raw.created", numbers(1, 1))
-    lake.catalog("fix").drop_table("raw.dropped")
+    lake.open("fix").drop_table("raw.dropped")
     assert kinds(lake, "fix") == {"raw.changed": "changed", "raw.created": "created", "raw.dropped": "dropped"}
 
 
@@ -217,7 +217,7 @@ def test_a_promotion_moves_created_changed_and_dropped_tables_together(lake: Bra
         promoted(lake, table, numbers(1, 1))
     put(lake, "fix", "raw.changed", numbers(2, 2))
     put(lake, "fix", "raw.created", numbers(5, 5))
-    lake.catalog("fix").drop_table("raw.dropped")
+    lake.open("fix").drop_table("raw.dropped")
     expected = lake.pointers("fix")
     entry = lake.merge("fix")
     assert entry is not None
@@ -264,7 +264,7 @@ def test_a_conflict_names_the_tables_and_moves_nothing(lake: BranchingCatalog) -
 def test_dropping_and_changing_one_table_conflict(lake: BranchingCatalog, first: str) -> None:
     promoted(lake, "raw.a", numbers(1, 1))
     lake.create("drop")
-    lake.catalog("drop").drop_table("raw.a")
+    lake.open("drop").drop_table("raw.a")
     put(lake, "change", "raw.a", numbers(2, 2))
     lake.merge(first)
     with pytest.raises(PromotionConflictError, match=r"raw\.a"):

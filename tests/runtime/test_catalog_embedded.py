@@ -7,7 +7,7 @@ import pytest
 from lake_support import ids, numbers, open_embedded, put
 
 from cascade.catalog import open_catalog
-from cascade.catalog.files import WarehouseIO, open_durable
+from cascade.catalog.storage import WarehouseIO, open_durable
 from cascade.config import Settings
 from cascade.errors import CatalogError
 

@@ -65,7 +65,7 @@ def test_restore_brings_back_dropped_tables_and_takes_away_created_ones(lake: Br
     promoted(lake, "raw.a", numbers(1, 1))
     before, first = lake.pointers(MAIN), lake.log()[0]
     lake.create("fix")
-    lake.catalog("fix").drop_table("raw.a")
+    lake.open("fix").drop_table("raw.a")
     put(lake, "fix", "raw.b", numbers(1, 1))
     lake.merge("fix")
     lake.restore(first.id)

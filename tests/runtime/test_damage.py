@@ -26,7 +26,7 @@ def lake(tmp_path: Path) -> BranchingCatalog:
 
 
 def the_file(lake: BranchingCatalog) -> Path:
-    (task,) = lake.catalog("dev").load_table(T).scan().plan_files()
+    (task,) = lake.open("dev").load_table(T).scan().plan_files()
     return Path(task.file.file_path)
 
 
@@ -43,7 +43,7 @@ def test_sound_files_are_sound(lake: BranchingCatalog) -> None:
 
 
 def test_any_flipped_bit_of_a_page_is_found(lake: BranchingCatalog) -> None:
-    table, path = lake.catalog("dev").load_table(T), the_file(lake)
+    table, path = lake.open("dev").load_table(T), the_file(lake)
 
     def rows() -> list[object]:
         return [*table.scan().to_arrow().to_pylist()]
@@ -58,7 +58,7 @@ def test_any_flipped_bit_of_a_page_is_found(lake: BranchingCatalog) -> None:
         # A bit of a page's header may say nothing about its values: then the rows are still the same.
         if (
             not damage_of(table.io, task.file)[0]
-            and lake.catalog("dev").load_table(T).scan().to_arrow().to_pylist() != _ROWS
+            and lake.open("dev").load_table(T).scan().to_arrow().to_pylist() != _ROWS
         ):
             missed.append((place, bit))
         path.write_bytes(sound)
@@ -76,7 +76,7 @@ def test_a_damaged_file_is_named_with_its_table(lake: BranchingCatalog, how: str
         path.unlink()
     else:
         put(lake, "dev", "raw.c", [{**row, "id": 7} for row in _ROWS])
-        (task,) = lake.catalog("dev").load_table("raw.c").scan().plan_files()
+        (task,) = lake.open("dev").load_table("raw.c").scan().plan_files()
         path.write_bytes(Path(task.file.file_path).read_bytes())
     (found,) = verify_files(lake).damaged
     assert (found["table"], found["path"]) == (T, str(path))
@@ -93,5 +93,5 @@ def test_a_merge_does_not_copy_damaged_rows(lake: BranchingCatalog) -> None:
 
 def test_files_without_checksums_are_counted(lake: BranchingCatalog) -> None:
     rows = pa.table({"id": [1]})
-    lake.catalog("dev").create_table("raw.other", schema_from_arrow(rows.schema)).append(rows)
+    lake.open("dev").create_table("raw.other", schema_from_arrow(rows.schema)).append(rows)
     assert verify_files(lake).without_checksums == 1

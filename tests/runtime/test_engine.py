@@ -46,7 +46,7 @@ def test_tables_are_named_by_namespace_and_name(lake: BranchingCatalog, sql: str
 
 OWN_SQL = {
     "embedded": "FROM raw.a SELECT id WHERE id = 2",
-    "lakehouse": "SELECT id FROM raw.a WHERE id = 2 FETCH FIRST ROW ONLY",
+    "trino": "SELECT id FROM raw.a WHERE id = 2 FETCH FIRST ROW ONLY",
 }
 
 
@@ -207,7 +207,7 @@ OWN_WRITES = {
         "SET enable_external_access=true",
         "PRAGMA database_list",
     ],
-    "lakehouse": [
+    "trino": [
         "ALTER TABLE raw.a EXECUTE optimize",
         "CREATE CATALOG x USING iceberg",
         "DROP CATALOG main",
@@ -244,7 +244,7 @@ OUTSIDE = {
         "glob('{}/../*')",
         "read_json('{}')",
     ],
-    "lakehouse": ["system.runtime.queries", "main.raw.a", "TABLE(other.system.query(query => 'DROP TABLE raw.a'))"],
+    "trino": ["system.runtime.queries", "main.raw.a", "TABLE(other.system.query(query => 'DROP TABLE raw.a'))"],
 }
 
 

@@ -155,7 +155,7 @@ def test_an_exact_write_loses_columns_and_takes_over_types(lake: BranchingCatalo
 
 def test_a_renamed_column_is_found_in_old_files_by_its_field_id(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, ab((1, "x"), (2, "y")))
-    with lake.catalog("dev").load_table(T).update_schema() as update:
+    with lake.open("dev").load_table(T).update_schema() as update:
         update.rename_column("b", "name")
     put(lake, "dev", T, [{"a": 2, "name": "new"}], "merge", key=["a"])
     expected = [{"a": 1, "name": "x"}, {"a": 2, "name": "new"}]

@@ -27,7 +27,7 @@ def ids(lake: BranchingCatalog, condition: str = "true", table: str = T) -> list
 
 
 def table(lake: BranchingCatalog) -> Table:
-    return lake.catalog("dev").load_table(T)
+    return lake.open("dev").load_table(T)
 
 
 # --- NaN --------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> BranchingCatalog:
     """One table of ours, and one with the statistics that other writers leave in their files."""
     lake = open_embedded(tmp_path_factory.mktemp("lake"))
     put(lake, "dev", T, _FLOATS)
-    catalog = lake.catalog("dev")
+    catalog = lake.open("dev")
     catalog.create_namespace("other")
     catalog.create_table("other.a", schema_from_arrow(_FLOATS.schema)).append(_FLOATS)
     return lake
@@ -91,8 +91,8 @@ def test_a_merge_by_nan_does_not_double_the_row(lake: BranchingCatalog, first: s
         put(lake, "dev", T, rows, "merge", key=["f"])
     else:
         lake.create("dev")
-        lake.catalog("dev").create_namespace("raw")
-        lake.catalog("dev").create_table(T, schema_from_arrow(rows.schema)).append(rows)
+        lake.open("dev").create_namespace("raw")
+        lake.open("dev").create_table(T, schema_from_arrow(rows.schema)).append(rows)
     put(lake, "dev", T, pa.table({"f": [math.nan], "v": [2]}), "merge", key=["f"])
     assert query(lake, "dev", "select v from raw.a").to_pylist() == [{"v": 2}]
 

@@ -16,7 +16,7 @@ from pyiceberg.transforms import IdentityTransform
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg import write as write_module
-from cascade.iceberg.filters import Where, between, one_of
+from cascade.iceberg.rows import Where, between, one_of
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import commit, stage, write
 
@@ -311,7 +311,7 @@ def test_of_two_tables_none_moves_when_one_is_refused(lake: BranchingCatalog) ->
     before, files = lake.pointers("dev"), data_files(lake)
     both, stagings = _staged_pair(lake, numbers(1, 3))
     with both:
-        with lake.catalog("dev").load_table("aside.t").update_schema() as update:
+        with lake.open("dev").load_table("aside.t").update_schema() as update:
             update.rename_column("id", "number")
         moved = lake.pointers("dev")["aside.t"]
         with pytest.raises(SchemaMismatchError, match="Another run changed"):

@@ -15,7 +15,7 @@ from lake_support import Rows, put, read, settings_in
 
 from cascade.engine import branch_environment
 from cascade.lakehouse import Lakehouse
-from cascade.transform.parse import dbt_environment, dbt_executable, render_profile
+from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
@@ -323,7 +323,7 @@ class Shop:
     said: list[dict[str, str]]
 
     def rows(self, table: str) -> Rows:
-        return read(self.lakehouse.lake, "fix", table)
+        return read(self.lakehouse.catalog, "fix", table)
 
 
 def build(lakehouse: Lakehouse) -> dict[str, str]:
@@ -332,7 +332,7 @@ def build(lakehouse: Lakehouse) -> dict[str, str]:
     target = settings.data_path / "dbt" / "here"
     branch = lakehouse.ensure_branch()
     places = {"profiles-dir": render_profile(settings), "target-path": target, "log-path": target}
-    with dbt_environment(settings, branch, branch_environment(lakehouse.lake, branch, ["silver", "raw"])):
+    with dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, ["silver", "raw"])):
         subprocess.run(
             [dbt_executable(), "--quiet", "build", *(f"--{name}={value}" for name, value in places.items())],
             cwd=settings.dbt_path,
@@ -369,7 +369,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         {"id": n, "at_date": day.date(), "at_timestamp": day.replace(tzinfo=None), "at_timestamptz": day}
         for n, day in enumerate(days)
     ]
-    put(lakehouse.lake, "fix", "raw.days", rows)
+    put(lakehouse.catalog, "fix", "raw.days", rows)
     said = []
     with pytest.MonkeyPatch.context() as environment:
         for begin in (BEGIN, BEGIN + dt.timedelta(days=1)):
@@ -396,7 +396,7 @@ def test_a_model_does_what_dbt_documents_or_is_refused_and_keeps_its_rows(shop: 
     if name in MICROBATCHES:
         assert [row["id"] for row in shop.rows(f"silver.{name}")] == [0, 1, 2, 3]
         return
-    tables = shop.lakehouse.lake.pointers("fix")
+    tables = shop.lakehouse.catalog.pointers("fix")
     found = sorted(tuple(row.values()) for row in shop.rows(f"silver.{name}")) if f"silver.{name}" in tables else None
     assert found == case.rows
 

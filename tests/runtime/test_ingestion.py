@@ -20,7 +20,7 @@ from pyiceberg.transforms import DayTransform
 from pyiceberg.types import DecimalType, DoubleType, ListType, LongType, NestedField, StringType, TimestamptzType
 
 from cascade.ingestion import cascade_ingestion, daily
-from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA
+from cascade.names import BRANCH_METADATA, SNAPSHOT_METADATA
 
 pytestmark = pytest.mark.on_servers("nessie")
 
@@ -348,14 +348,14 @@ def test_a_source_that_breaks_after_some_pages_leaves_nothing(lake: Lake) -> Non
         raise ConnectionError("the source is gone")
 
     lake.succeed(everything(ROWS))
-    before, files = lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.lake)
+    before, files = lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.catalog)
     assert "the source is gone" in lake.fail(everything(pages))
-    assert (lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.lake)) == (before, files)
+    assert (lake.lakehouse.head("raw.t"), data_files(lake.lakehouse.catalog)) == (before, files)
 
 
 def test_main_is_never_written(lake: Lake) -> None:
     lake.succeed(everything(ROWS))
-    assert lake.lakehouse.lake.pointers("main") == {}
+    assert lake.lakehouse.catalog.pointers("main") == {}
 
 
 def test_two_loads_of_one_table_at_the_same_time_both_count(lake: Lake) -> None:

@@ -155,7 +155,7 @@ def test_what_is_loaded_is_recorded_empty_partitions_included(lake: Lake) -> Non
 def test_the_record_travels_with_the_promotion(lake: Lake) -> None:
     asset = asset_of({DAY: hours(DAY, 1)})
     lake.succeed(asset, DAY, NEXT)
-    lake.lakehouse.lake.merge("test")
+    lake.lakehouse.catalog.merge("test")
     assert lake.loaded(asset, MAIN) == [DAY, NEXT]
 
 
@@ -272,10 +272,10 @@ def test_the_cursor_belongs_to_the_branch(lake: Lake) -> None:
     source = Source("a")
     asset = source.asset()
     lake.succeed(asset)
-    lake.lakehouse.lake.merge("test")
+    lake.lakehouse.catalog.merge("test")
     source.names += ["b"]
     lake.succeed(asset)
-    lake.lakehouse.lake.delete("test")  # what was not promoted is fetched again
+    lake.lakehouse.catalog.delete("test")  # what was not promoted is fetched again
     lake.succeed(asset)
     assert source.asked == [0, 1, 1]
     assert [row["name"] for row in lake.rows("raw.events")] == ["a", "b"]

@@ -12,7 +12,7 @@ from ingestion_support import Lake
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.ingestion import cascade_ingestion
-from cascade.ingestion.runtime import is_transient, time_limit
+from cascade.ingestion.limits import is_transient, time_limit
 
 pytestmark = pytest.mark.on_servers("nessie")
 

@@ -10,7 +10,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
-from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
+from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
+from cascade.names import BRANCH_TAG
 from cascade.testing import TestLakehouse
 
 pytestmark = pytest.mark.on_servers("nessie")
@@ -78,18 +79,18 @@ def test_branches_of_runs_are_told_by_their_name(name: str, ends: bool) -> None:
 
 def test_a_branch_is_made_by_the_first_write_and_main_is_read_until_then(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, "fix")
-    promoted(lakehouse.lake, "raw.a", numbers(1, 2))
+    promoted(lakehouse.catalog, "raw.a", numbers(1, 2))
     assert (lakehouse.ref, lakehouse.query("SELECT count(*) AS n FROM raw.a").to_pylist()) == (MAIN, [{"n": 2}])
     assert len(lakehouse.table("raw.a").scan().to_arrow()) == 2
-    assert not lakehouse.lake.exists("fix")
+    assert not lakehouse.catalog.exists("fix")
     lakehouse.ensure_branch()
     assert lakehouse.ref == "fix"
 
 
 def test_everything_is_seen_as_the_branch_has_it(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, "fix")
-    promoted(lakehouse.lake, "raw.a", numbers(1, 2))
-    result = put(lakehouse.lake, "fix", "raw.b", numbers(1, 3))
+    promoted(lakehouse.catalog, "raw.a", numbers(1, 2))
+    result = put(lakehouse.catalog, "fix", "raw.b", numbers(1, 3))
     assert lakehouse.tables() == ["raw.a", "raw.b"]
     assert (lakehouse.head("raw.b"), lakehouse.row_count("raw.b")) == (result.snapshot_id, 3)
     assert lakehouse.query("SELECT CAST(sum(id) AS bigint) AS s FROM raw.b").to_pylist() == [{"s": 6}]
@@ -97,7 +98,7 @@ def test_everything_is_seen_as_the_branch_has_it(settings: Settings) -> None:
 
 def test_a_table_of_the_branch_takes_commits(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, "fix")
-    put(lakehouse.lake, "fix", "raw.a", numbers(1, 1))
+    put(lakehouse.catalog, "fix", "raw.a", numbers(1, 1))
     lakehouse.table("raw.a").transaction().set_properties(owner="ada").commit_transaction()
     assert lakehouse.table("raw.a").properties["owner"] == "ada"
 
@@ -111,26 +112,26 @@ def test_a_table_that_does_not_exist_has_no_head_and_no_rows(settings: Settings)
 
 def test_a_lakehouse_on_main_reads_and_makes_no_branch(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, MAIN)
-    promoted(lakehouse.lake, "raw.a", numbers(1, 1))
+    promoted(lakehouse.catalog, "raw.a", numbers(1, 1))
     assert lakehouse.ensure_branch() == MAIN
     assert lakehouse.query("SELECT id FROM raw.a WHERE id = ?", parameters=[1]).to_pylist() == [{"id": 1}]
 
 
 def test_a_branch_deleted_under_a_run_fails_it_instead_of_coming_back_empty(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, "run-1a2b3c4d")
-    put(lakehouse.lake, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
-    lakehouse.lake.delete("run-1a2b3c4d")
+    put(lakehouse.catalog, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
+    lakehouse.catalog.delete("run-1a2b3c4d")
     for work in (lakehouse.ensure_branch, lakehouse.tables, lambda: lakehouse.query("SELECT 1")):
         with pytest.raises(BranchNotFoundError, match="was deleted while this run was writing to it"):
             work()
-    assert not lakehouse.lake.exists("run-1a2b3c4d")
+    assert not lakehouse.catalog.exists("run-1a2b3c4d")
 
 
 def test_a_branch_that_ended_with_its_promotion_is_read_on_main(settings: Settings) -> None:
     lakehouse = Lakehouse(settings, "run-1a2b3c4d")
-    put(lakehouse.lake, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
-    lakehouse.lake.merge("run-1a2b3c4d")
-    lakehouse.lake.delete("run-1a2b3c4d")
+    put(lakehouse.catalog, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
+    lakehouse.catalog.merge("run-1a2b3c4d")
+    lakehouse.catalog.delete("run-1a2b3c4d")
     lakehouse.forget_branch()
     assert (lakehouse.ref, lakehouse.tables()) == (MAIN, ["raw.a"])
 
@@ -139,13 +140,13 @@ def test_a_users_test_stays_in_its_folder_whatever_the_project_runs_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
-        "ENGINE": "lakehouse",
+        "ENGINE": "trino",
         "WAREHOUSE": "s3://everybody/s",
         "CATALOG_URL": "postgresql://ada:guess@nowhere.invalid/cascade",
         "MARTS_URL": "postgresql://ada:guess@nowhere.invalid/marts",
     }.items():
         monkeypatch.setenv(f"CASCADE_{name}", value)
     lake = TestLakehouse(tmp_path, project_dir=tmp_path)
-    put(lake.lakehouse.lake, "test", "raw.a", [{"id": 1}])
+    put(lake.lakehouse.catalog, "test", "raw.a", [{"id": 1}])
     assert lake.query("SELECT id FROM raw.a") == [{"id": 1}]
     assert list((tmp_path / "lake").rglob("*.parquet"))

@@ -147,7 +147,7 @@ def test_a_branch_is_promoted_by_somebody_whose_settings_name_another(
 ) -> None:
     write(Settings(project_dir=project, branch=branch))
     settings = Settings(project_dir=project, branch="ben")
-    lake = Lakehouse(settings, "ben").lake
+    lake = Lakehouse(settings, "ben").catalog
     start = lake.log(limit=1)[0].id if lake.log(limit=1) else 0
     with open_instance(settings) as instance:
         entry = promote_branch(lake, settings, branch, instance, guards_of(build_definitions(settings)))

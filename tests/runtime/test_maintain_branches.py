@@ -13,7 +13,7 @@ from lake_support import ids, numbers, promoted, put
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
-from cascade.lakehouse import BRANCH_TAG
+from cascade.names import BRANCH_TAG
 from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
 from cascade_maintain.job import build_maintenance
 
@@ -25,7 +25,7 @@ class Janitor:
     """A lakehouse, Dagster beside it, and a janitor that comes when the time has come."""
 
     def __init__(self, lake: BranchingCatalog, folder: Path) -> None:
-        self.lake = lake
+        self.catalog = lake
         self.settings = Settings(project_dir=folder, data_dir=folder)
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(folder))
 
@@ -44,7 +44,7 @@ class Janitor:
         """Clean up some days from now."""
         now = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
         return clean_branches(
-            self.lake,
+            self.catalog,
             self.settings,
             self.instance,
             older_than=AGE,
@@ -66,35 +66,35 @@ def names(lake: BranchingCatalog) -> set[str]:
 def test_the_branch_of_a_run_that_ended_long_ago_goes(janitor: Janitor, status: dg.DagsterRunStatus) -> None:
     run_id = janitor.run(status)
     branch = f"run-{run_id[:8]}"
-    put(janitor.lake, branch, "raw.a", numbers(1, 1))
+    put(janitor.catalog, branch, "raw.a", numbers(1, 1))
     assert list(janitor.clean(days=6).left) == [branch]
     assert "its run ended" in janitor.clean().removed[branch]
-    assert names(janitor.lake) == {MAIN}
+    assert names(janitor.catalog) == {MAIN}
 
 
 @pytest.mark.parametrize("status", [Status.STARTED, Status.STARTING, Status.NOT_STARTED, Status.CANCELING])
 def test_the_branch_of_a_run_that_goes_on_stays_however_old(janitor: Janitor, status: dg.DagsterRunStatus) -> None:
     run_id = janitor.run(status)
-    janitor.lake.create(f"run-{run_id[:8]}")
+    janitor.catalog.create(f"run-{run_id[:8]}")
     cleaning = janitor.clean(days=400)
     assert (cleaning.removed, status.value in cleaning.left[f"run-{run_id[:8]}"]) == ({}, True)
 
 
 def test_a_run_is_found_by_the_tag_that_names_its_branch(janitor: Janitor) -> None:
-    janitor.lake.create("run-00000000")
+    janitor.catalog.create("run-00000000")
     run_id = janitor.run(Status.STARTED, branch="run-00000000")
     assert run_id in janitor.clean(days=400).left["run-00000000"]
 
 
 def test_a_reexecution_that_goes_on_keeps_the_branch_of_the_first_run(janitor: Janitor) -> None:
     root = janitor.run(Status.FAILURE)
-    janitor.lake.create(f"run-{root[:8]}")
+    janitor.catalog.create(f"run-{root[:8]}")
     again = janitor.run(Status.STARTED, root=root)
     assert again in janitor.clean(days=400).left[f"run-{root[:8]}"]
 
 
 def test_the_branch_of_a_backfill_goes_when_backfill_and_runs_have_ended(janitor: Janitor) -> None:
-    janitor.lake.create("run-abcdefgh")
+    janitor.catalog.create("run-abcdefgh")
     backfill = PartitionBackfill(
         backfill_id="abcdefgh",
         status=BulkActionStatus.REQUESTED,
@@ -113,33 +113,33 @@ def test_the_branch_of_a_backfill_goes_when_backfill_and_runs_have_ended(janitor
 
 def test_a_branch_whose_run_nobody_knows_stays_four_times_as_long(janitor: Janitor) -> None:
     """Its run may go on elsewhere, on a machine with a Dagster of its own."""
-    janitor.lake.create("run-0123abcd")
+    janitor.catalog.create("run-0123abcd")
     assert "not known" in janitor.clean(days=27).left["run-0123abcd"]
     assert list(janitor.clean(days=29).removed) == ["run-0123abcd"]
 
 
 def test_main_tags_and_branches_of_people_stay(janitor: Janitor) -> None:
-    promoted(janitor.lake, "raw.a", numbers(1, 1))
+    promoted(janitor.catalog, "raw.a", numbers(1, 1))
     for name in ("dev", "fix-july", "run-july", "running"):
-        janitor.lake.create(name)
-    janitor.lake.tag("run-1a2b3c4d")
+        janitor.catalog.create(name)
+    janitor.catalog.tag("run-1a2b3c4d")
     cleaning = janitor.clean(days=4000)
     assert (cleaning.removed, cleaning.left) == ({}, {"run-july": "somebody made it"})
-    assert names(janitor.lake) == {MAIN, "dev", "fix-july", "run-july", "run-1a2b3c4d", "running"}
+    assert names(janitor.catalog) == {MAIN, "dev", "fix-july", "run-july", "run-1a2b3c4d", "running"}
 
 
 def test_a_dry_run_drops_nothing_and_says_what_would_be(janitor: Janitor) -> None:
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
-    janitor.lake.create(branch)
+    janitor.catalog.create(branch)
     dry = janitor.clean(dry_run=True)
-    assert branch in names(janitor.lake)
+    assert branch in names(janitor.catalog)
     assert janitor.clean().removed == dry.removed
 
 
 def test_the_age_is_that_of_the_last_write(janitor: Janitor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A branch may be old and still be worked on."""
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
-    put(janitor.lake, branch, "raw.a", numbers(1, 1))
+    put(janitor.catalog, branch, "raw.a", numbers(1, 1))
     late = dt.datetime.now(dt.UTC) + dt.timedelta(days=7)
     monkeypatch.setattr("cascade_maintain.branches._writes", lambda lake, branch: [late])
     assert "24 hours ago" in janitor.clean().left[branch]
@@ -150,7 +150,7 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
 ) -> None:
     """An engine that does not answer keeps nobody from dropping branches."""
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
-    janitor.lake.create(branch)
+    janitor.catalog.create(branch)
     with monkeypatch.context() as patch:
         patch.setattr("cascade_maintain.branches.drop_leftovers", lambda lake: ["catalog run_1"])
         assert janitor.clean(dry_run=True).leftovers == []
@@ -208,13 +208,13 @@ def test_the_job_does_both(janitor: Janitor) -> None:
         "cascade_maintenance_schedule",
         dg.DefaultScheduleStatus.STOPPED,
     )
-    promoted(janitor.lake, "raw.a", numbers(1, 1))
+    promoted(janitor.catalog, "raw.a", numbers(1, 1))
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
-    put(janitor.lake, branch, "raw.b", numbers(1, 1))
+    put(janitor.catalog, branch, "raw.b", numbers(1, 1))
     lakehouse = Lakehouse(janitor.settings, "dev")
-    lakehouse.__dict__["lake"] = janitor.lake
+    lakehouse.__dict__["catalog"] = janitor.catalog
     job = dg.Definitions(jobs=[schedule.job], resources={"lakehouse": lakehouse}).resolve_job_def("cascade_maintenance")
     ages = {"ops": {"maintain": {"config": {"branches": "0d", "files": "0d", "history": "0d"}}}}
     assert job.execute_in_process(instance=janitor.instance, run_config=ages).success
-    assert names(janitor.lake) == {MAIN}
-    assert ids(janitor.lake, MAIN, "raw.a") == [1]
+    assert names(janitor.catalog) == {MAIN}
+    assert ids(janitor.catalog, MAIN, "raw.a") == [1]

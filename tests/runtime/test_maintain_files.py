@@ -11,7 +11,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.statistics import StatisticsFile
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.catalog.files import sign_warehouse
+from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
 from cascade_maintain import parse_age
 from cascade_maintain.files import Collection, collect_files
@@ -91,7 +91,7 @@ def live(lake: BranchingCatalog, seed: int) -> None:
         elif act == "delete":
             lake.delete(name)
         elif act == "drop" and (tables := sorted(lake.pointers(name))):
-            lake.catalog(name).drop_table(chance.choice(tables))
+            lake.open(name).drop_table(chance.choice(tables))
         elif act == "tag":
             number += 1
             lake.tag(f"t{number}", chance.choice([MAIN, *branches]))
@@ -172,7 +172,7 @@ def test_an_empty_lake_has_no_garbage(lake: BranchingCatalog) -> None:
 def test_statistics_that_a_snapshot_names_stay(lake: BranchingCatalog) -> None:
     """Trino writes them."""
     put(lake, "fix", "raw.a", numbers(1, 1))
-    table = lake.catalog("fix").load_table("raw.a")
+    table = lake.open("fix").load_table("raw.a")
     head = table.current_snapshot()
     assert head is not None
     paths = [f"{table.location()}/metadata/{name}.stats" for name in ("named", "forgotten")]
@@ -201,7 +201,7 @@ def replaced(lake: BranchingCatalog) -> None:
     """Let `main` forget its first rows: the table is dropped and made anew."""
     promoted(lake, "raw.a", numbers(1, 2))
     lake.create("again")
-    lake.catalog("again").drop_table("raw.a")
+    lake.open("again").drop_table("raw.a")
     lake.merge("again")
     promoted(lake, "raw.a", numbers(7, 7))
 
@@ -381,7 +381,7 @@ def refused(lake: BranchingCatalog, *words: str) -> None:
 
 def test_an_unreadable_manifest_stops_everything_and_is_named(lake: BranchingCatalog) -> None:
     abandoned(lake)
-    table = lake.catalog(MAIN).load_table("raw.a")
+    table = lake.open(MAIN).load_table("raw.a")
     head = table.current_snapshot()
     assert head is not None
     (manifest,) = head.manifests(table.io)
@@ -392,7 +392,7 @@ def test_an_unreadable_manifest_stops_everything_and_is_named(lake: BranchingCat
 
 def test_missing_metadata_stops_everything_and_is_named(lake: BranchingCatalog) -> None:
     abandoned(lake)
-    table = lake.catalog(MAIN).load_table("raw.a")
+    table = lake.open(MAIN).load_table("raw.a")
     table.io.delete(table.metadata_location)
     refused(lake, table.metadata_location, "not there")
 
@@ -408,7 +408,7 @@ def test_a_table_outside_the_warehouse_stops_everything_and_is_named(
     outside = other.pointers("fix")["raw.x"]
     lake.create("fix")
     try:
-        lake.catalog("fix").register_table("raw.x", outside)
+        lake.open("fix").register_table("raw.x", outside)
     except OSError:
         pytest.fail("the lake cannot read a local file")
     refused(lake, outside, "outside the warehouse")
@@ -418,8 +418,8 @@ def test_a_table_outside_the_warehouse_stops_everything_and_is_named(
 
 def test_a_missing_data_file_is_reported_and_does_not_stop_the_rest(lake: BranchingCatalog) -> None:
     abandoned(lake)
-    (file,) = lake.catalog(MAIN).load_table("raw.a").scan().plan_files()
-    lake.catalog(MAIN).load_table("raw.a").io.delete(file.file.file_path)
+    (file,) = lake.open(MAIN).load_table("raw.a").scan().plan_files()
+    lake.open(MAIN).load_table("raw.a").io.delete(file.file.file_path)
     done = collect(lake)
     assert done.missing == [open_warehouse(lake).relative(file.file.file_path)]
     assert done.removed

@@ -28,11 +28,11 @@ Rows = list[tuple[Any, ...]]
 class Target:
     """A lakehouse, and where its marts go."""
 
-    lake: BranchingCatalog
+    catalog: BranchingCatalog
     settings: Settings
 
     def publish(self) -> dict[str, int]:
-        return publish_marts(self.lake, self.settings)
+        return publish_marts(self.catalog, self.settings)
 
     def rows(self, sql: str) -> Rows:
         """Return what any reader gets."""
@@ -74,21 +74,21 @@ def target(lake: BranchingCatalog, lake_kind: str, request: pytest.FixtureReques
 
 @pytest.fixture
 def published(target: Target) -> Target:
-    promoted(target.lake, "raw.a", numbers(1, 9))
-    promoted(target.lake, "marts.m", numbers(1, 2))
+    promoted(target.catalog, "raw.a", numbers(1, 9))
+    promoted(target.catalog, "marts.m", numbers(1, 2))
     assert target.publish() == {"marts.m": 2}
     return target
 
 
 def test_marts_of_main_and_nothing_else_are_published(published: Target) -> None:
-    put(published.lake, "dev", "marts.unpromoted", numbers(1, 1))
+    put(published.catalog, "dev", "marts.unpromoted", numbers(1, 1))
     published.publish()
     assert published.tables() == ["cascade.published", "marts.m"]
     assert published.rows("SELECT id FROM marts.m ORDER BY id") == [(1,), (2,)]
 
 
 def test_it_says_which_snapshots_are_published_and_when(published: Target) -> None:
-    snapshot = published.lake.load("marts.m", published.lake.pointers(MAIN)["marts.m"]).current_snapshot()
+    snapshot = published.catalog.load("marts.m", published.catalog.pointers(MAIN)["marts.m"]).current_snapshot()
     assert snapshot
     ((name, snapshot_id, at),) = published.rows("SELECT table_name, snapshot_id, published_at FROM cascade.published")
     assert (name, snapshot_id) == ("marts.m", snapshot.snapshot_id)
@@ -98,39 +98,39 @@ def test_it_says_which_snapshots_are_published_and_when(published: Target) -> No
 def test_what_has_not_changed_is_not_written_again(published: Target) -> None:
     sql = "SELECT published_at FROM cascade.published"
     before = published.rows(sql)
-    promoted(published.lake, "raw.a", numbers(10, 10))
+    promoted(published.catalog, "raw.a", numbers(10, 10))
     assert published.publish() == {}
     assert published.rows(sql) == before
 
 
 def test_new_rows_are_published(published: Target) -> None:
-    promoted(published.lake, "marts.m", numbers(3, 3))
+    promoted(published.catalog, "marts.m", numbers(3, 3))
     assert published.publish() == {"marts.m": 3}
     assert published.rows("SELECT id FROM marts.m ORDER BY id") == [(1,), (2,), (3,)]
 
 
 def test_a_mart_that_was_dropped_or_restored_away_is_no_longer_published(published: Target) -> None:
-    published.lake.restore(0)
+    published.catalog.restore(0)
     assert published.publish() == {}
     assert published.tables() == ["cascade.published"]
     assert published.rows("SELECT * FROM cascade.published") == []
 
 
 def test_columns_come_go_and_change_their_type(published: Target) -> None:
-    promoted(published.lake, "marts.m", [{"id": "one", "name": "x"}], mode="replace", exact=True)
+    promoted(published.catalog, "marts.m", [{"id": "one", "name": "x"}], mode="replace", exact=True)
     assert published.publish() == {"marts.m": 1}
     assert published.rows("SELECT * FROM marts.m") == [("one", "x")]
-    promoted(published.lake, "marts.m", [{"name": "y"}], mode="replace", exact=True)
+    promoted(published.catalog, "marts.m", [{"name": "y"}], mode="replace", exact=True)
     assert published.publish() == {"marts.m": 1}
     assert published.columns() == ["name"]
 
 
 def test_a_column_that_came_without_rows_is_published(published: Target) -> None:
     """It makes no snapshot."""
-    published.lake.ensure("setup")
-    with published.lake.catalog("setup").load_table("marts.m").update_schema() as update:
+    published.catalog.ensure("setup")
+    with published.catalog.open("setup").load_table("marts.m").update_schema() as update:
         update.add_column("name", StringType())
-    published.lake.merge("setup", MAIN)
+    published.catalog.merge("setup", MAIN)
     assert published.publish() == {"marts.m": 2}
     assert published.rows("SELECT id, name FROM marts.m ORDER BY id") == [(1, None), (2, None)]
 
@@ -141,7 +141,7 @@ def test_a_lakehouse_without_marts_publishes_none(target: Target) -> None:
 
 
 def test_a_mart_without_rows_is_published(target: Target) -> None:
-    promoted(target.lake, "marts.m", pa.table({"id": pa.array([], pa.int64())}))
+    promoted(target.catalog, "marts.m", pa.table({"id": pa.array([], pa.int64())}))
     assert target.publish() == {"marts.m": 0}
     assert target.rows("SELECT id FROM marts.m") == []
 
@@ -167,7 +167,7 @@ VALUES = {
 
 
 def test_every_value_arrives_as_it_is(target: Target) -> None:
-    promoted(target.lake, "marts.m", pa.table(VALUES))
+    promoted(target.catalog, "marts.m", pa.table(VALUES))
     target.publish()
     got, nulls = target.rows(f"SELECT {', '.join(VALUES)} FROM marts.m ORDER BY truth")
     expected = [column.to_pylist()[0] for column in VALUES.values()]
@@ -199,7 +199,7 @@ NESTED = {
 
 def test_nested_values_arrive_as_they_are_and_null_stays_null(target: Target) -> None:
     rows = pa.table(NESTED)
-    promoted(target.lake, "marts.m", rows)
+    promoted(target.catalog, "marts.m", rows)
     target.publish()
     got = target.rows(f"SELECT {', '.join(NESTED)} FROM marts.m ORDER BY id")
     expected = rows.to_pylist(maps_as_pydicts="strict")
@@ -207,19 +207,19 @@ def test_nested_values_arrive_as_they_are_and_null_stays_null(target: Target) ->
 
 
 def test_rows_that_another_engine_has_marked_as_deleted_are_not_published(target: Target) -> None:
-    promoted(target.lake, "marts.m", numbers(1, 4))
-    if target.lake.settings.engine == "lakehouse":
-        target.lake.create("fix")
-        from cascade_lakehouse.trino import environment, server_of
+    promoted(target.catalog, "marts.m", numbers(1, 4))
+    if target.catalog.settings.engine == "trino":
+        target.catalog.create("fix")
+        from cascade_servers.trino import environment, server_of
 
-        catalog = environment(target.lake, "fix", ["marts"])["CASCADE_TRINO_CATALOG"]
-        server_of(target.lake.settings).read("DELETE FROM marts.m WHERE id = 2", catalog=catalog)
+        catalog = environment(target.catalog, "fix", ["marts"])["CASCADE_TRINO_CATALOG"]
+        server_of(target.catalog.settings).read("DELETE FROM marts.m WHERE id = 2", catalog=catalog)
     else:
-        target.lake.create("fix")
-        table = target.lake.catalog("fix").load_table("marts.m")
+        target.catalog.create("fix")
+        table = target.catalog.open("fix").load_table("marts.m")
         ((path,),) = [(task.file.file_path,) for task in table.scan().plan_files()]
         mark_deleted(table, [(path, 1)])
-    target.lake.merge("fix", MAIN)
+    target.catalog.merge("fix", MAIN)
     target.publish()
     assert target.rows("SELECT id FROM marts.m ORDER BY id") == [(1,), (3,), (4,)]
 
@@ -249,7 +249,7 @@ def file(lake_kind: str, published: Target) -> Target:
 def test_a_reader_keeps_the_file_it_opened_while_a_new_one_takes_its_place(file: Target) -> None:
     with file.settings.marts_path.open("rb") as reader:
         before = reader.read()
-        promoted(file.lake, "marts.m", numbers(3, 3))
+        promoted(file.catalog, "marts.m", numbers(3, 3))
         assert file.publish() == {"marts.m": 3}
         reader.seek(0)
         assert reader.read() == before

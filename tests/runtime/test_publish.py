@@ -9,7 +9,8 @@ from lake_support import ids, numbers, promoted, put, settings_in
 
 from cascade.catalog import MAIN, LogEntry
 from cascade.errors import PromotionConflictError, PromotionRefusedError
-from cascade.lakehouse import BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_TAG, SNAPSHOT_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing, promote_branch
 
 pytestmark = pytest.mark.on_servers("nessie")
@@ -23,7 +24,7 @@ class Gate:
 
     def __init__(self, folder: Path) -> None:
         self.settings = settings_in(folder)
-        self.lake = Lakehouse(self.settings, "dev").lake
+        self.catalog = Lakehouse(self.settings, "dev").catalog
         self._files = folder / "dagster"
         self._files.mkdir()
         self.instance = dg.DagsterInstance.ephemeral(tempdir=str(self._files))
@@ -42,14 +43,14 @@ class Gate:
         )
 
     def promote(self, branch: str = "dev", guards: Guards = GUARDS) -> LogEntry | None:
-        return promote_branch(self.lake, self.settings, branch, self.instance, guards)
+        return promote_branch(self.catalog, self.settings, branch, self.instance, guards)
 
     def refused(self, branch: str = "dev", guards: Guards = GUARDS) -> str:
         """Promote, which must be refused with `main` as it was, and return why."""
-        before = self.lake.pointers(MAIN)
+        before = self.catalog.pointers(MAIN)
         with pytest.raises(PromotionRefusedError) as caught:
             self.promote(branch, guards)
-        assert self.lake.pointers(MAIN) == before
+        assert self.catalog.pointers(MAIN) == before
         return str(caught.value)
 
 
@@ -63,7 +64,7 @@ def rows(number: int, *, tell: bool = True) -> dg.AssetsDefinition:
 
     @dg.asset(key=TABLE)
     def write_rows(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Any:
-        found = put(lakehouse.lake, lakehouse.branch, "raw.a", numbers(number, number))
+        found = put(lakehouse.catalog, lakehouse.branch, "raw.a", numbers(number, number))
         return dg.MaterializeResult(metadata={SNAPSHOT_METADATA: str(found.snapshot_id)} if tell else {})
 
     definition: dg.AssetsDefinition = write_rows
@@ -88,7 +89,7 @@ def test_a_branch_whose_checks_passed_is_promoted(gate: Gate, tell: bool) -> Non
     gate.run(rows(1, tell=tell), check(True))
     entry = gate.promote()
     assert entry is not None
-    assert ids(gate.lake, MAIN, "raw.a") == [1]
+    assert ids(gate.catalog, MAIN, "raw.a") == [1]
 
 
 @pytest.mark.parametrize("tell", [True, False], ids=["says_its_snapshot", "plain"])
@@ -97,7 +98,7 @@ def test_a_failed_check_refuses_by_name_and_says_what_to_do(gate: Gate, tell: bo
     said = gate.refused()
     assert f"raw.a: check `good` failed on snapshot {Lakehouse(gate.settings, 'dev').head('raw.a')}" in said
     assert "cascade query … --branch dev" in said
-    assert ids(gate.lake, "dev", "raw.a") == [1]
+    assert ids(gate.catalog, "dev", "raw.a") == [1]
 
 
 def test_a_check_that_has_not_run_refuses(gate: Gate) -> None:
@@ -114,7 +115,7 @@ def test_a_check_of_an_older_snapshot_proves_nothing(gate: Gate, tell: bool) -> 
 
 def test_a_write_outside_of_dagster_is_not_covered_by_the_check_before_it(gate: Gate) -> None:
     gate.run(rows(1), check(True))
-    put(gate.lake, "dev", "raw.a", numbers(2, 2))
+    put(gate.catalog, "dev", "raw.a", numbers(2, 2))
     assert "has not run on snapshot" in gate.refused()
 
 
@@ -143,7 +144,7 @@ def test_a_check_that_was_only_planned_has_not_run(gate: Gate) -> None:
 
     @dg.asset(key=TABLE, check_specs=[dg.AssetCheckSpec("good", asset=TABLE, blocking=True)])
     def breaks(lakehouse: dg.ResourceParam[Lakehouse]):  # type: ignore[no-untyped-def]  # Dagster reads it
-        put(lakehouse.lake, lakehouse.branch, "raw.a", numbers(1, 1))
+        put(lakehouse.catalog, lakehouse.branch, "raw.a", numbers(1, 1))
         raise RuntimeError("after the write")
 
     assert not gate.run(breaks).success
@@ -161,15 +162,15 @@ def test_a_check_that_is_not_asked_for_does_not_block(gate: Gate) -> None:
 
 
 def test_only_checks_of_changed_tables_are_asked(gate: Gate) -> None:
-    promoted(gate.lake, "raw.a", numbers(1, 1))
-    put(gate.lake, "dev", "raw.b", numbers(1, 1))
+    promoted(gate.catalog, "raw.a", numbers(1, 1))
+    put(gate.catalog, "dev", "raw.b", numbers(1, 1))
     assert gate.promote() is not None
 
 
 def test_a_dropped_table_has_nothing_to_check(gate: Gate) -> None:
-    promoted(gate.lake, "raw.a", numbers(1, 1))
-    gate.lake.create("dev")
-    gate.lake.catalog("dev").drop_table("raw.a")
+    promoted(gate.catalog, "raw.a", numbers(1, 1))
+    gate.catalog.create("dev")
+    gate.catalog.open("dev").drop_table("raw.a")
     assert gate.promote() is not None
 
 
@@ -182,7 +183,7 @@ def test_a_broken_file_refuses_and_is_named(gate: Gate) -> None:
 
 def test_all_reasons_are_named_together(gate: Gate) -> None:
     other = dg.AssetKey(["raw", "b"])
-    put(gate.lake, "dev", "raw.b", numbers(1, 1))
+    put(gate.catalog, "dev", "raw.b", numbers(1, 1))
     gate.run(rows(1), check(False))
     guards = Guards({**GUARDS.blocking, other: [dg.AssetCheckKey(other, "fine")]}, broken=["x.py:1: y"])
     said = gate.refused(guards=guards)
@@ -203,25 +204,25 @@ def test_more_evaluations_than_a_page_are_looked_through(gate: Gate) -> None:
 def test_the_branch_of_a_run_ends_with_its_promotion(gate: Gate, branch: str, remains: bool) -> None:
     gate.run(rows(1), check(True), branch=branch)
     gate.promote(branch)
-    assert any(b.name == branch for b in gate.lake.branches()) is remains
+    assert any(b.name == branch for b in gate.catalog.branches()) is remains
 
 
 def test_a_refused_branch_stays_for_inspection(gate: Gate) -> None:
     gate.run(rows(1), check(False), branch="run-1a2b3c4d")
     gate.refused("run-1a2b3c4d")
-    assert ids(gate.lake, "run-1a2b3c4d", "raw.a") == [1]
+    assert ids(gate.catalog, "run-1a2b3c4d", "raw.a") == [1]
 
 
 @pytest.mark.parametrize("branch", ["dev", "run-1a2b3c4d", "nope"])
 def test_nothing_to_promote_is_no_error(gate: Gate, branch: str) -> None:
     if branch != "nope":
-        gate.lake.create(branch)
+        gate.catalog.create(branch)
     assert gate.promote(branch) is None
 
 
 def test_a_conflict_is_not_overcome_by_passed_checks(gate: Gate) -> None:
     gate.run(rows(1), check(True))
-    promoted(gate.lake, "raw.a", numbers(7, 7))
+    promoted(gate.catalog, "raw.a", numbers(7, 7))
     with pytest.raises(PromotionConflictError, match=r"raw\.a"):
         gate.promote()
 
@@ -230,12 +231,12 @@ def test_a_conflict_is_not_overcome_by_passed_checks(gate: Gate) -> None:
 
 
 def test_selecting_the_promotion_promotes_and_publishes(gate: Gate) -> None:
-    put(gate.lake, "run-1a2b3c4d", "marts.m", numbers(1, 2))
+    put(gate.catalog, "run-1a2b3c4d", "marts.m", numbers(1, 2))
     assets = build_publishing([TABLE], GUARDS)
     result = gate.run(rows(1), check(True), *assets, branch="run-1a2b3c4d")
     assert result.success
     assert [a.key for a in assets] == [PROMOTE_KEY, PUBLISH_KEY]
-    assert set(gate.lake.pointers(MAIN)) == {"marts.m", "raw.a"}
+    assert set(gate.catalog.pointers(MAIN)) == {"marts.m", "raw.a"}
     (tables,) = [m.metadata["tables"].value for m in result.asset_materializations_for_node("cascade__promote")]
     assert tables == ["marts.m", "raw.a"]
     (location,) = [m.metadata["location"].value for m in result.asset_materializations_for_node("cascade__publish")]
@@ -246,11 +247,11 @@ def test_selecting_the_promotion_promotes_and_publishes(gate: Gate) -> None:
 def test_a_failed_blocking_check_stops_promotion_and_publishing(gate: Gate) -> None:
     result = gate.run(rows(1), check(False), *build_publishing([TABLE], GUARDS))
     assert not result.success
-    assert (gate.lake.pointers(MAIN), gate.settings.marts_path.exists()) == ({}, False)
+    assert (gate.catalog.pointers(MAIN), gate.settings.marts_path.exists()) == ({}, False)
 
 
 def test_a_refused_promotion_is_a_failure_that_is_not_repeated(gate: Gate) -> None:
-    put(gate.lake, "dev", "raw.a", numbers(1, 1))
+    put(gate.catalog, "dev", "raw.a", numbers(1, 1))
     result = gate.run(*build_publishing([], GUARDS))
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "has not run on snapshot" in str(failure.step_failure_data.user_failure_data)

@@ -15,7 +15,8 @@ from quality_support import WEATHER, run_check, run_checks, values_of, write_row
 
 from cascade.config import Settings
 from cascade.errors import ServiceError
-from cascade.lakehouse import BRANCH_METADATA, SNAPSHOT_METADATA, Lakehouse
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_METADATA, SNAPSHOT_METADATA
 from cascade.quality import (
     Check,
     cascade_quality,

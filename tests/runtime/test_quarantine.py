@@ -298,7 +298,7 @@ def test_rows_and_what_was_set_aside_are_committed_together_or_not_at_all(lake: 
     """A row that turns bad must not be both loaded and set aside, whatever happens to the commit."""
     rows = [row(1, -1), row(2, 2)]
     lake.succeed(sizes(rows, unique_key="id"))
-    before = lake.lakehouse.lake.pointers("test")
+    before = lake.lakehouse.catalog.pointers("test")
     rows[:] = [row(2, -2), row(3, 3)]
 
     @cascade_ingestion(
@@ -312,13 +312,13 @@ def test_rows_and_what_was_set_aside_are_committed_together_or_not_at_all(lake: 
     def fetch() -> Any:
         yield from rows
         # Another process changes a column of the quarantine table in a way that this load cannot follow.
-        table = lake.lakehouse.lake.catalog("test").load_table("quarantine.raw__t")
+        table = lake.lakehouse.catalog.open("test").load_table("quarantine.raw__t")
         with table.update_schema(allow_incompatible_changes=True) as update:
             update.delete_column("run")
             update.add_column("run", LongType())
 
     assert "cannot become" in lake.fail(fetch)
-    assert lake.lakehouse.lake.pointers("test")["raw.t"] == before["raw.t"]
+    assert lake.lakehouse.catalog.pointers("test")["raw.t"] == before["raw.t"]
     assert [r["key"] for r in lake.rows("quarantine.raw__t")] == ["[1]"]
 
 

@@ -1,4 +1,4 @@
-"""The promises of `cascade.transform`: one real dbt project, every model an Iceberg table on the run's branch.
+"""The promises of `cascade_dbt`: one real dbt project, every model an Iceberg table on the run's branch.
 
 Each dbt process costs seconds: the models run three times for the whole module, and every test looks at what that left.
 On servers dbt runs on Trino.
@@ -23,10 +23,10 @@ from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.framework.progress import error_text
-from cascade.lakehouse import BRANCH_METADATA, BRANCH_TAG, SNAPSHOT_METADATA, Lakehouse
-from cascade.transform import FULL_REFRESH_TAG
-from cascade.transform.assets import build_dbt_assets
-from cascade.transform.parse import dbt_environment, parse_project, start_parsing
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_METADATA, BRANCH_TAG, FULL_REFRESH_TAG, SNAPSHOT_METADATA
+from cascade_dbt.assets import build_dbt_assets
+from cascade_dbt.project import dbt_environment, parse_project, start_parsing
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
@@ -114,7 +114,7 @@ class Shop:
         return len(self.lakehouse.table(table).snapshots())
 
     def rows(self, table: str) -> Rows:
-        return read(self.lakehouse.lake, "fix", table)
+        return read(self.lakehouse.catalog, "fix", table)
 
     def checks(self, run: int) -> dict[str, bool]:
         return {e.check_name: e.passed for e in self.results[run].get_asset_check_evaluations()}
@@ -143,7 +143,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     (folder / "dagster").mkdir()
     instance = dg.DagsterInstance.ephemeral(tempdir=str(folder / "dagster"))
     found = Shop(settings, Lakehouse(settings, "fix"), instance)
-    lake = found.lakehouse.lake
+    lake = found.lakehouse.catalog
     put(lake, "fix", "raw.events", events(1, 2))
     found.run()
     put(lake, "fix", "raw.events", events(2, 3, 30, name="new", extra=7), "merge", key=["id"])
@@ -152,7 +152,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def test_models_and_seeds_are_tables_of_the_run_s_branch(shop: Shop) -> None:
-    lake = shop.lakehouse.lake
+    lake = shop.lakehouse.catalog
     assert set(lake.pointers("fix")) == {"raw.events", "raw.labels", *(f"silver.{name}" for name in MODELS)}
     assert lake.pointers(MAIN) == {}
 
@@ -231,7 +231,7 @@ def test_on_schema_change_decides_over_new_columns(shop: Shop) -> None:
 
 def test_a_run_with_the_tag_makes_tables_of_incremental_models_anew(shop: Shop) -> None:
     """It is what `cascade run --full-refresh` sets, and what somebody sets in Dagster's UI."""
-    shop.lakehouse.lake.create("again", "fix")
+    shop.lakehouse.catalog.create("again", "fix")
     again = Lakehouse(shop.settings, "again")
     shop.run(again, "silver.syncing", **{FULL_REFRESH_TAG: "true"})
     assert shop.results[-1].success
@@ -249,7 +249,7 @@ def test_a_model_that_forbids_changed_columns_fails_and_keeps_its_rows(shop: Sho
     ["'12:00:00+05'::TIMETZ", "'101'::BIT", "1::VARIANT", "['101'::BIT]", "{'a': MAP {1: '12:00:00+05'::TIMETZ}}"],
 )
 def test_a_column_that_arrow_would_change_is_refused(value: str) -> None:
-    from cascade.transform.duckdb_plugin import arrow_rows
+    from cascade_dbt.duckdb_plugin import arrow_rows
 
     with pytest.raises(TransformError, match=r"no type for these columns: `t` \("):
         arrow_rows(duckdb.sql(f"SELECT 1 AS id, {value} AS t"), "silver.t")

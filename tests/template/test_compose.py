@@ -55,7 +55,7 @@ NETWORKS = {
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"engine": "lakehouse", "project_name": "Weather_Hub-2", "ci": "none"}],
+    params=[{}, {"engine": "trino", "project_name": "Weather_Hub-2", "ci": "none"}],
     ids=["default answers", "other answers"],
 )
 def project(request: pytest.FixtureRequest, generate: Callable[..., Path], run: Run) -> Path:
@@ -295,7 +295,7 @@ def own(project: Path, tmp_path: Path, run: Run) -> Path:
 
 # What a container has in its own place, or finds elsewhere than this machine does.
 _OF_CONTAINERS = {
-    "engine": "lakehouse",
+    "engine": "trino",
     "nessie_url": "http://nessie:19120/api/v2",
     "trino_url": "http://trino:8080",
     "s3_endpoint": "http://s3:7070",

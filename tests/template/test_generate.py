@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from generated import BIN, REPOSITORY
+from generated import BIN, EXTENSIONS, REPOSITORY
 from projects import Run, commit_all, tree
 
 DEFAULT: dict[str, str] = {}
@@ -24,7 +24,7 @@ OTHER = {
     "project_name": "Weather_Hub-2",
     "description": 'Wetter für "alle": \\o/, it\'s {{ free }}',
     "author_name": "Zoë O'Neil & Söhne",
-    "engine": "lakehouse",
+    "engine": "trino",
     "ci": "none",
 }
 EXPECTED = {
@@ -149,8 +149,7 @@ def test_the_project_passes_its_own_linter(project: Path, run: Run) -> None:
 def test_the_runtime_is_that_of_the_checkout(project: Path) -> None:
     """A local template without a release tag pins the folder beside it."""
     manifest = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
-    names = ("lakehouse", "maintain")
-    pins = {f"cascade-{name} @ file://{REPOSITORY}/extensions/{name}" for name in names}
+    pins = {f"cascade-{name} @ file://{REPOSITORY}/extensions/{name}" for name in EXTENSIONS}
     pins.add(f"cascade-runtime @ file://{REPOSITORY}/runtime")
     assert pins <= set(manifest["project"]["dependencies"])
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
-from generated import BIN, LIMIT_SECONDS
+from generated import BIN, EXTENSIONS, LIMIT_SECONDS
 from projects import Run
 
 from cascade.config import load_settings
@@ -29,8 +29,8 @@ from cascade.framework.launch import open_instance
 
 # What the build does beside our own packages is `uv sync`, which other tests do; these are enough here.
 SYNC = "uv sync --locked --no-dev --no-install-project"
-OURS = ("cascade", "cascade_lakehouse", "cascade_maintain")
-ONLY_OURS = " --only-install-package ".join([SYNC, "cascade-runtime", "cascade-lakehouse", "cascade-maintain"])
+OURS = ("cascade", *(f"cascade_{name}" for name in EXTENSIONS))
+ONLY_OURS = " --only-install-package ".join([SYNC, "cascade-runtime", *(f"cascade-{name}" for name in EXTENSIONS)])
 
 
 #: A run of a code server that was killed before ours starts.

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from generated import BIN
+from generated import BIN, EXTENSIONS
 from projects import Run, commit_all
 
 
@@ -16,7 +16,7 @@ def pin(project: Path) -> str:
     manifest = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
     runtime, *extensions = (line for line in manifest["project"]["dependencies"] if line.startswith("cascade-"))
     at = runtime.removeprefix("cascade-runtime @ ").removesuffix("runtime")
-    assert extensions == [f"cascade-{name} @ {at}extensions/{name}" for name in ("lakehouse", "maintain")]
+    assert extensions == [f"cascade-{name} @ {at}extensions/{name}" for name in EXTENSIONS]
     return str(runtime)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from generated import share_bytecode
+from generated import EXTENSIONS, share_bytecode
 from projects import Run, commit_all
 
 TABLES = {
@@ -136,8 +136,6 @@ def test_plain_pip_installs_it(generate: Callable[..., Path], run: Run, tmp_path
     python = tmp_path / "venv/bin/python"
     install = (python, "-m", "pip", "install", "--quiet", "--no-deps")
     run(*install, project, *manifest["project"]["dependencies"], cwd=tmp_path)
-    assert (
-        "Requires: cascade-lakehouse, cascade-maintain, cascade-runtime"
-        in run(python, "-m", "pip", "show", "my-project", cwd=tmp_path).stdout
-    )
+    required = ", ".join(sorted([*(f"cascade-{name}" for name in EXTENSIONS), "cascade-runtime"]))
+    assert f"Requires: {required}" in run(python, "-m", "pip", "show", "my-project", cwd=tmp_path).stdout
     run(python, "-c", "import importlib.metadata as m; m.version('cascade-runtime')", cwd=tmp_path)

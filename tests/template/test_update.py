@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from generated import BIN, share_bytecode
+from generated import BIN, EXTENSIONS, share_bytecode
 from projects import Run, commit_all, tree
 
 WORKFLOW = "workflows/ingestion/weather.py"
@@ -56,9 +56,9 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     _replace(template / MODEL, "group by", "-- A later release explains more.\ngroup by")
     (template / "tests/test_later.py").write_text('"""A later seed."""\n')
     (template / "LATER.md").write_text("A later file of the framework.\n")
-    for package in ("runtime", "extensions/lakehouse", "extensions/maintain"):
+    for package in ("runtime", *(f"extensions/{name}" for name in EXTENSIONS)):
         manifest = place / package / "pyproject.toml"
-        versions = r'(^version = "|"cascade-runtime==).*?"'
+        versions = r'(^version = "|"cascade-\w+==).*?"'
         manifest.write_text(re.sub(versions, r'\g<1>0.2.0"', manifest.read_text("utf-8"), flags=re.MULTILINE))
     commit_all(run, place, "second release")
     run("git", "tag", "v0.2.0", cwd=place)
@@ -113,8 +113,10 @@ def test_the_framework_moved(updated: Path, releases: Path) -> None:
     manifest = tomllib.loads((updated / "pyproject.toml").read_text("utf-8"))
     assert manifest["project"]["dependencies"] == [
         f"cascade-runtime @ git+file://localhost{releases}@v0.2.0#subdirectory=runtime",
-        f"cascade-lakehouse @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/lakehouse",
-        f"cascade-maintain @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/maintain",
+        *(
+            f"cascade-{name} @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/{name}"
+            for name in EXTENSIONS
+        ),
         "anyio>=4",
         "humanize>=4",
     ]

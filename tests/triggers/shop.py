@@ -89,7 +89,7 @@ class Shop(Project):
     def clean(self) -> None:
         """Drop all branches and everything that makes a workflow fail; `main` stays as it is."""
         for branch in self.branches() - {MAIN}:
-            self.lake.delete(branch)
+            self.catalog.delete(branch)
         for name in ("hold", "broken"):
             (self.root / "data" / name).unlink(missing_ok=True)
         (self.root / "workflows/ingestion/torn.py").unlink(missing_ok=True)
@@ -127,11 +127,11 @@ class Shop(Project):
         return file
 
     def branches(self) -> set[str]:
-        return {branch.name for branch in self.lake.branches()}
+        return {branch.name for branch in self.catalog.branches()}
 
     def log(self) -> list[LogEntry]:
         """The promotions so far, newest first."""
-        found: list[LogEntry] = self.lake.log(MAIN)
+        found: list[LogEntry] = self.catalog.log(MAIN)
         return found
 
     def customers(self, branch: str = MAIN) -> set[int]:
@@ -140,14 +140,14 @@ class Shop(Project):
 
     def order_days(self, branch: str = MAIN) -> set[str]:
         """The days of which a branch holds orders."""
-        lake = self.lake
+        lake = self.catalog
         if "raw.orders" not in lake.pointers(branch):
             return set()
         rows = query(lake, branch, "select distinct strftime(day, '%Y-%m-%d') as day from raw.orders").to_pylist()
         return {row["day"] for row in rows}
 
     def _ids(self, table: str, branch: str) -> set[int]:
-        lake = self.lake
+        lake = self.catalog
         if table not in lake.pointers(branch):
             return set()
         return {row["id"] for row in query(lake, branch, f"select id from {table}").to_pylist()}

@@ -161,11 +161,11 @@ def test_a_run_repeated_from_its_failure_promotes_the_branch_of_the_first(
 
 
 def test_a_failing_blocking_check_leaves_main_and_keeps_the_branch(shop: Shop) -> None:
-    before, state = shop.log(), shop.lake.pointers("main")
+    before, state = shop.log(), shop.catalog.pointers("main")
     key = shop.new_customer(name=None)
     done = shop.cascade("run", "--select", "raw/customers")
     assert done.returncode == 1
-    assert (shop.log(), shop.lake.pointers("main")) == (before, state)
+    assert (shop.log(), shop.catalog.pointers("main")) == (before, state)
     (branch,) = shop.branches() - {"main"}
     assert key in shop.customers(branch)
     said = done.stdout + done.stderr

@@ -110,9 +110,9 @@ class Settings(BaseSettings):
     )
 
     project_dir: Path = Field(description="The project's root folder; found, not set.")
-    engine: Literal["embedded", "lakehouse"] = Field(
+    engine: Literal["embedded", "trino"] = Field(
         default="embedded",
-        description="What runs the project: `embedded`, DuckDB in this process; `lakehouse`, Nessie, Trino and S3.",
+        description="What runs the project: `embedded`, DuckDB in this process; `trino`, Nessie, Trino and S3.",
     )
     branch: str = Field(default="dev", description="The branch that materializations outside a pipeline run write to.")
     data_dir: Path = Field(
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     warehouse: str = Field(
         default="",
         description="Storage root of the tables' files: a folder, or s3://bucket/prefix; "
-        "by default `warehouse` in data_dir, and s3://warehouse on the engine lakehouse.",
+        "by default `warehouse` in data_dir, and s3://warehouse on the engine trino.",
     )
     catalog_url: SecretStr | None = Field(
         default=None,
@@ -212,8 +212,8 @@ class Settings(BaseSettings):
             problems.append("`nessie_token_url`, `nessie_client_id` and `nessie_client_secret` belong together")
         if self.nessie_token and any(oauth):
             problems.append("`nessie_token` and `nessie_client_id` are two ways to log in; choose one")
-        if self.engine == "lakehouse" and not self.warehouse_location.startswith("s3://"):
-            problems.append("`warehouse` must be s3://… on the engine lakehouse, which several machines share")
+        if self.engine == "trino" and not self.warehouse_location.startswith("s3://"):
+            problems.append("`warehouse` must be s3://… on the engine trino, which several machines share")
         if self.ca_path and not self.ca_path.is_file():
             problems.append(f"`ca_file`: there is no file {self.ca_path}")
         if problems:
@@ -227,7 +227,7 @@ class Settings(BaseSettings):
             return self.warehouse.rstrip("/")
         if self.warehouse:
             return str(self._absolute(Path(self.warehouse)))
-        return "s3://warehouse" if self.engine == "lakehouse" else str(self.data_path / "warehouse")
+        return "s3://warehouse" if self.engine == "trino" else str(self.data_path / "warehouse")
 
     @cached_property
     def data_path(self) -> Path:

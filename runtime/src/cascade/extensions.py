@@ -16,7 +16,7 @@ def find_extension(group: str, name: str) -> Any:
     | group | name | what it is |
     |---|---|---|
     | `cascade.catalogs` | an engine | subclass of `cascade.catalog.BranchingCatalog`, made from `Settings` |
-    | `cascade.engines` | an engine | module: what `cascade.engine.duckdb` has, `dbt_target(settings)`, `DBT_MACROS` |
+    | `cascade.engines` | an engine | module: what `cascade.engine.embedded` has, `dbt_target(settings)`, `DBT_MACROS` |
     | `cascade.portability` | an engine | module with `check_project` and `check_statement`: its SQL beside DuckDB's |
     | `cascade.databases` | URL scheme | subclass of `cascade.catalog.database.Database`, made from a secret URL |
     | `cascade.marts` | URL scheme | function that publishes: see `cascade.publish.marts` |
@@ -69,7 +69,7 @@ def load_extension(group: str, name: str, setting: str) -> Any:
         raise ConfigurationError(
             f"No installed package brings `{name}` for {group}.",
             where=f"setting `{setting}`",
-            fix="add cascade-lakehouse to the dependencies in pyproject.toml, from where cascade-runtime comes "
+            fix="add cascade-servers to the dependencies in pyproject.toml, from where cascade-runtime comes "
             f"and of its version, then `uv sync`; or change `{setting}`.",
         )
     return found

@@ -10,6 +10,7 @@ from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_c
 from cascade.config import Settings
 from cascade.engine import query as run_query
 from cascade.errors import BranchNotFoundError
+from cascade.names import BRANCH_TAG
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,25 +18,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-__all__ = [
-    "BRANCH_METADATA",
-    "BRANCH_TAG",
-    "MISSING_ONLY_TAG",
-    "SNAPSHOT_METADATA",
-    "Lakehouse",
-    "branch_of_run",
-    "is_run_branch",
-]
-
-#: Run tag that names the branch a run writes to.
-BRANCH_TAG = "cascade/branch"
-
-#: Metadata of materializations and checks: the snapshot they speak of, and the branch it was read from.
-SNAPSHOT_METADATA = "cascade/snapshot_id"
-BRANCH_METADATA = "cascade/branch"
-
-#: Run tag: partitions that the branch holds already are left alone.
-MISSING_ONLY_TAG = "cascade/missing_only"
+__all__ = ["Lakehouse", "branch_of_run", "is_run_branch"]
 
 _BACKFILL_TAG = "dagster/backfill"
 _RUN_PREFIX = "run-"
@@ -84,7 +67,7 @@ class Lakehouse:
         self._made = made and branch != MAIN
 
     @cached_property
-    def lake(self) -> BranchingCatalog:
+    def catalog(self) -> BranchingCatalog:
         """The catalog with all branches."""
         return open_catalog(self.settings)
 
@@ -95,7 +78,7 @@ class Lakehouse:
         Raises:
             BranchNotFoundError: The branch was dropped while it was written to.
         """
-        return self.branch if self.require_branch() or self.lake.exists(self.branch) else MAIN
+        return self.branch if self.require_branch() or self.catalog.exists(self.branch) else MAIN
 
     def ensure_branch(self) -> str:
         """Make the branch unless it exists, and return its name. Call it before writing.
@@ -104,7 +87,7 @@ class Lakehouse:
             BranchNotFoundError: The branch was dropped while it was written to.
         """
         if self.branch != MAIN and not self.require_branch():
-            self.lake.ensure(self.branch)
+            self.catalog.ensure(self.branch)
             self._made = True
         return self.branch
 
@@ -114,7 +97,7 @@ class Lakehouse:
         Raises:
             BranchNotFoundError: The branch was dropped meanwhile.
         """
-        if self._made and not self.lake.exists(self.branch):
+        if self._made and not self.catalog.exists(self.branch):
             raise BranchNotFoundError(
                 f"Branch `{self.branch}` was deleted while this run was writing to it; what it had written is gone.",
                 where=f"branch {self.branch}",
@@ -128,7 +111,7 @@ class Lakehouse:
 
     def tables(self) -> list[str]:
         """Return the names `namespace.table` of all tables."""
-        return sorted(self.lake.pointers(self.ref))
+        return sorted(self.catalog.pointers(self.ref))
 
     def table(self, name: str) -> Table:
         """Open a table; for commits call `ensure_branch` first, without a branch it is the one of `main`.
@@ -139,7 +122,7 @@ class Lakehouse:
         Raises:
             pyiceberg.exceptions.NoSuchTableError: There is no such table.
         """
-        return self.lake.catalog(self.ref).load_table(name)
+        return self.catalog.open(self.ref).load_table(name)
 
     def head(self, name: str) -> int | None:
         """Return the id of a table's newest snapshot; `None` without the table or without a snapshot."""
@@ -154,11 +137,11 @@ class Lakehouse:
         return row_count(snapshot) if snapshot else None
 
     def _snapshot(self, name: str) -> Snapshot | None:
-        pointers = self.lake.pointers(self.ref)
-        return self.lake.load(name, pointers[name]).current_snapshot() if name in pointers else None
+        pointers = self.catalog.pointers(self.ref)
+        return self.catalog.load(name, pointers[name]).current_snapshot() if name in pointers else None
 
     def query(
         self, sql: str, *, at: int | dt.datetime | None = None, parameters: list[object] | None = None
     ) -> pa.Table:
         """Run one SELECT on the branch and return its rows; see `cascade.engine.query`."""
-        return run_query(self.lake, self.ref, sql, at=at, parameters=parameters)
+        return run_query(self.catalog, self.ref, sql, at=at, parameters=parameters)

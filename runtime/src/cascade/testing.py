@@ -10,7 +10,8 @@ import dagster as dg
 
 from cascade.config import Settings, export_dotenv, find_project_dir
 from cascade.framework.progress import failure_text
-from cascade.lakehouse import BRANCH_TAG, Lakehouse
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_TAG
 
 if TYPE_CHECKING:
     import pyarrow as pa

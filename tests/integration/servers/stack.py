@@ -62,7 +62,7 @@ class Stack:
             "CASCADE_NESSIE_URL": f"http://127.0.0.1:{ports['nessie']}/api/v2",
         }
         self.environment = {
-            "CASCADE_ENGINE": "lakehouse",
+            "CASCADE_ENGINE": "trino",
             **lake,
             "CASCADE_TRINO_URL": f"http://127.0.0.1:{ports['trino']}",
             "CASCADE_CATALOG_URL": role("catalog", "cascade"),

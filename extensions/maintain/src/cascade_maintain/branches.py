@@ -16,7 +16,8 @@ from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, drop_leftovers
 from cascade.errors import BranchNotFoundError, CascadeError, count
-from cascade.lakehouse import BRANCH_TAG, branch_of_run, is_run_branch
+from cascade.lakehouse import branch_of_run, is_run_branch
+from cascade.names import BRANCH_TAG
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -54,7 +55,7 @@ class Cleaning:
 
 
 def clean_branches(
-    lake: BranchingCatalog,
+    catalog: BranchingCatalog,
     settings: Settings,
     instance: DagsterInstance,
     *,
@@ -68,7 +69,7 @@ def clean_branches(
     know, because its history was deleted or another machine ran it, stays four times as long.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         settings: The project's settings.
         instance: Where Dagster keeps its runs.
         older_than: How long ago the last thing must have happened.
@@ -78,13 +79,13 @@ def clean_branches(
     cleaning = Cleaning()
     now = now or dt.datetime.now(dt.UTC)
     runs = _Runs(instance, settings)
-    for branch in lake.branches():
+    for branch in catalog.branches():
         if branch.kind != "branch" or not is_run_branch(branch.name):
             continue
-        reason, stays = _judge(lake, branch, runs, now, older_than)
+        reason, stays = _judge(catalog, branch, runs, now, older_than)
         if not stays and not dry_run:
             try:
-                delete_branch(lake, branch.name)
+                delete_branch(catalog, branch.name)
             except BranchNotFoundError:
                 continue  # its promotion dropped it at this moment
             except CascadeError as error:
@@ -97,7 +98,7 @@ def clean_branches(
             _discard(path)
     if not dry_run:
         try:
-            cleaning.leftovers += drop_leftovers(lake)
+            cleaning.leftovers += drop_leftovers(catalog)
         except CascadeError as error:
             cleaning.problems.append(error.what)
     return cleaning
@@ -160,7 +161,7 @@ class _Runs:
 
 
 def _judge(
-    lake: BranchingCatalog, branch: Branch, runs: _Runs, now: dt.datetime, older_than: dt.timedelta
+    catalog: BranchingCatalog, branch: Branch, runs: _Runs, now: dt.datetime, older_than: dt.timedelta
 ) -> tuple[str, bool]:
     """Return why a branch goes or stays, and whether it stays."""
     if now - branch.created_at < older_than:
@@ -170,7 +171,7 @@ def _judge(
         return f"run {alive[0].run_id} has not ended ({alive[0].status.value})", True
     if runs.backfill_goes_on(branch.name):
         return "its backfill has not ended", True
-    idle = now - max([branch.created_at, *_ends(records), *_writes(lake, branch)])
+    idle = now - max([branch.created_at, *_ends(records), *_writes(catalog, branch)])
     return _judge_idle(branch.name, bool(records), idle, older_than)
 
 
@@ -193,12 +194,12 @@ def _ends(records: list[RunRecord]) -> Iterator[dt.datetime]:
             yield dt.datetime.fromtimestamp(record.end_time, dt.UTC)
 
 
-def _writes(lake: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
+def _writes(catalog: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
     """Return when the tables that a branch changed were written."""
     with contextlib.suppress(BranchNotFoundError):
-        for change in lake.changes(branch.name):
+        for change in catalog.changes(branch.name):
             if change.after is not None:
-                written = lake.load(change.table, change.after).metadata.last_updated_ms
+                written = catalog.load(change.table, change.after).metadata.last_updated_ms
                 yield dt.datetime.fromtimestamp(written / 1000, dt.UTC)
 
 

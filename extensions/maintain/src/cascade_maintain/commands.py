@@ -46,16 +46,16 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
     age = parse_age(older_than)
     settings = load_settings()
-    lake = open_catalog(settings)
+    catalog = open_catalog(settings)
     with progress("cascade maintain branches") as tell:
         tell("loading", "runs")
         from cascade.framework.launch import close_killed_runs, open_instance
 
         with open_instance(settings) as instance:
             if not dry_run:
-                with contextlib.suppress(LeaseHeldError), lake.lease(MAIN, "`cascade maintain branches`"):
+                with contextlib.suppress(LeaseHeldError), catalog.lease(MAIN, "`cascade maintain branches`"):
                     close_killed_runs(instance)
-            done = clean_branches(lake, settings, instance, older_than=age, dry_run=dry_run)
+            done = clean_branches(catalog, settings, instance, older_than=age, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **vars(done)})
     else:
@@ -98,7 +98,7 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
 
     age, history = parse_age(older_than), parse_age(keep_history)
     settings = load_settings()
-    lake = open_catalog(settings)
+    catalog = open_catalog(settings)
     with progress("cascade maintain files") as tell:
         tell("loading", "runs")
         from cascade.framework.launch import open_instance
@@ -106,7 +106,7 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
         with open_instance(settings) as instance:
             unfinished = unfinished_since(instance)
         done = collect_files(
-            lake, older_than=age, keep_history=history, unfinished_since=unfinished, dry_run=dry_run, tell=tell
+            catalog, older_than=age, keep_history=history, unfinished_since=unfinished, dry_run=dry_run, tell=tell
         )
     size = sum(file.size for file in done.removed)
     if as_json:
@@ -153,9 +153,9 @@ def verify(as_json: bool) -> None:
     from cascade.config import load_settings
     from cascade_maintain.verify import verify_files
 
-    lake = open_catalog(load_settings())
+    catalog = open_catalog(load_settings())
     with progress("cascade maintain verify") as tell:
-        done = verify_files(lake, tell=tell)
+        done = verify_files(catalog, tell=tell)
     if as_json:
         print_json(vars(done))
     else:

@@ -41,7 +41,7 @@ class Collection:
 
 
 def collect_files(
-    lake: BranchingCatalog,
+    catalog: BranchingCatalog,
     *,
     older_than: dt.timedelta,
     keep_history: dt.timedelta,
@@ -56,7 +56,7 @@ def collect_files(
     than the cutoff, what they build on is needed.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         older_than: How old a file must be. Longer than the longest run.
         keep_history: How long entries of the log can be restored; at least `older_than`.
         unfinished_since: When the oldest run began that may still be writing; its files stay.
@@ -67,15 +67,15 @@ def collect_files(
         CatalogError: A file that a branch needs cannot be read, a table lives outside the warehouse, or another
             catalog keeps files there. Nothing was removed.
     """
-    warehouse = open_warehouse(lake)
-    now = warehouse.sign_in(lake.branches()[0].created_at)
+    warehouse = open_warehouse(catalog)
+    now = warehouse.sign_in(catalog.branches()[0].created_at)
     cutoff = now - older_than
     if unfinished_since:
         # Storages that keep whole seconds say of a file that the run has just written that it is as old as the run.
         cutoff = min(cutoff, unfinished_since - dt.timedelta(seconds=1))
     found = Collection(cutoff=cutoff, since=min(now - keep_history, cutoff))
     marks = Marks(warehouse)
-    _mark(lake, marks, found.since)
+    _mark(catalog, marks, found.since)
     tell("marked", f"{len(marks.paths):,} needed files")
     candidates = _candidates(warehouse, marks, found)
     tell("listed", f"{count(len(candidates), 'file')} that nothing needs")
@@ -84,8 +84,8 @@ def collect_files(
         found.removed = states + others
         return found
     # An old state is restored before its metadata goes, and is marked; or afterwards, and is refused.
-    with lake.history_lock():
-        _mark(lake, marks, found.since)
+    with catalog.history_lock():
+        _mark(catalog, marks, found.since)
         states, others = _garbage(candidates, marks)
         _remove(warehouse, states, found, tell)
     # Whatever happens now: a state whose metadata is there is whole.
@@ -95,9 +95,9 @@ def collect_files(
     return found
 
 
-def _mark(lake: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
+def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
     """Mark what the lake needs now; refuse to go on where that cannot be told."""
-    needed = lake.locations(since)
+    needed = catalog.locations(since)
     marks.add(needed.standing)
     marks.add(needed.history, lenient=True)
     if marks.problems:

@@ -40,11 +40,11 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
     )
     def maintain(context: dg.OpExecutionContext, config: Ages) -> None:
         lakehouse: Lakehouse = context.resources.lakehouse
-        cleaned = clean_branches(lakehouse.lake, settings, context.instance, older_than=parse_age(config.branches))
+        cleaned = clean_branches(lakehouse.catalog, settings, context.instance, older_than=parse_age(config.branches))
         for name, why in cleaned.removed.items():
             context.log.info(f"Dropped branch {name}: {why}")
         done = collect_files(
-            lakehouse.lake,
+            lakehouse.catalog,
             older_than=parse_age(config.files),
             keep_history=parse_age(config.history),
             unfinished_since=unfinished_since(context.instance, but=context.run_id),

@@ -38,21 +38,21 @@ class Verification:
     damaged: list[dict[str, str]] = field(default_factory=list)
 
 
-def verify_files(lake: BranchingCatalog, *, tell: Callable[[str, str], None] = lambda *_: None) -> Verification:
+def verify_files(catalog: BranchingCatalog, *, tell: Callable[[str, str], None] = lambda *_: None) -> Verification:
     """Read the data files of every table as each branch and tag has it now.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         tell: Called with what goes on, a word and its object.
     """
     tell("loading", "tables")
     live: dict[str, tuple[str, FileIO, DataFile]] = {}
     states: set[tuple[str, str]] = set()
-    for reference in lake.branches():
+    for reference in catalog.branches():
         with contextlib.suppress(BranchNotFoundError):  # dropped meanwhile
-            states.update(lake.pointers(reference.name).items())
+            states.update(catalog.pointers(reference.name).items())
     for name, location in sorted(states):
-        table = lake.load(name, location)
+        table = catalog.load(name, location)
         for task in table.scan().plan_files():
             for file in (task.file, *task.delete_files):
                 live[file.file_path] = name, table.io, file

@@ -18,7 +18,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.catalog.files import NOTES, sign_warehouse
+from cascade.catalog.storage import NOTES, sign_warehouse
 from cascade.errors import CatalogError
 
 __all__ = ["StoredFile", "Warehouse", "in_threads", "open_warehouse"]
@@ -55,11 +55,11 @@ def in_threads(work: Callable[[_T], _R], items: Iterable[_T], *, threads: int = 
             yield from zip(batch, pool.map(work, batch), strict=True)
 
 
-def open_warehouse(lake: BranchingCatalog) -> Warehouse:
+def open_warehouse(catalog: BranchingCatalog) -> Warehouse:
     """Open the storage root of a catalog's tables."""
-    catalog = lake.catalog(MAIN)
-    place = catalog.properties["warehouse"]
-    io = catalog._load_file_io(location=place)
+    reference = catalog.open(MAIN)
+    place = reference.properties["warehouse"]
+    io = reference._load_file_io(location=place)
     assert isinstance(io, PyArrowFileIO)
     return (_Bucket if place.startswith("s3://") else _Folder)(place, io)
 

@@ -25,8 +25,8 @@ from cascade.catalog import (
     compare,
 )
 from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, Database, SqliteDatabase
-from cascade.catalog.files import sign_warehouse, warehouse_properties
 from cascade.catalog.reference import SqlReference
+from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
 from cascade.extensions import load_extension
@@ -64,7 +64,7 @@ class EmbeddedCatalog(BranchingCatalog):
             SCHEMA.create_all(self._database.engine)
             self._write(self._found)
 
-    def catalog(self, ref: str) -> Catalog:
+    def open(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
         return SqlReference(

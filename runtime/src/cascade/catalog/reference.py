@@ -19,7 +19,7 @@ from pyiceberg.typedef import Identifier
 
 from cascade.catalog import TableChange, check_table_name
 from cascade.catalog.database import TABLES, Database
-from cascade.catalog.files import storage_errors
+from cascade.catalog.storage import storage_errors
 from cascade.errors import CatalogError
 
 __all__ = ["ReferenceCatalog", "SqlReference", "StagedCommit", "TableCommit"]

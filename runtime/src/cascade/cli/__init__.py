@@ -19,9 +19,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
     "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
     "maintain": ("cascade_maintain.commands:maintain", "Drop old branches of runs, and files that nothing needs."),
-    "validate": ("cascade.cli.project:validate", "Load everything that users write, and name all problems."),
+    "validate": ("cascade_project.commands:validate", "Load everything that users write, and name all problems."),
     "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
-    "services": ("cascade_lakehouse.commands:services", "Prepare the servers of compose.yaml."),
+    "services": ("cascade_servers.commands:services", "Prepare the servers of compose.yaml."),
     "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
 }
 

@@ -45,8 +45,8 @@ def list_(as_json: bool) -> None:
 @json_option
 def create(name: str, source: str, tag: bool, as_json: bool) -> None:
     """Make branch NAME; no data is copied."""
-    lake = _lake()
-    (lake.tag if tag else lake.create)(name, source)
+    catalog = _lake()
+    (catalog.tag if tag else catalog.create)(name, source)
     kind = "tag" if tag else "branch"
     answer(as_json, {"name": name, "kind": kind, "source": source}, f"Made {kind} {name} from {source}.")
 
@@ -72,8 +72,8 @@ def diff(name: str, other: str | None, as_json: bool) -> None:
     Without OTHER, these are the tables that a promotion would move: what `main` did since NAME was created is left
     out.
     """
-    lake = _lake()
-    rows = [_change(lake, change) for change in (lake.diff(other, name) if other else lake.changes(name))]
+    catalog = _lake()
+    rows = [_change(catalog, change) for change in (catalog.diff(other, name) if other else catalog.changes(name))]
     if as_json:
         print_json(rows)
     elif not rows and other:
@@ -95,8 +95,8 @@ def promote(name: str, as_json: bool) -> None:
     if name == MAIN:
         raise UsageError("`main` is what branches are promoted to.", fix="name one; `cascade branch list` shows them.")
     settings = load_settings()
-    lake = open_catalog(settings)
-    lake.changes(name)  # an unknown name is refused before anything is loaded
+    catalog = open_catalog(settings)
+    catalog.changes(name)  # an unknown name is refused before anything is loaded
     with progress("cascade branch promote") as tell:
         tell("loading", "workflows and models")
         from cascade.framework.definitions import build_definitions, guards_of
@@ -107,9 +107,9 @@ def promote(name: str, as_json: bool) -> None:
 
         def merge() -> LogEntry | None:
             with open_instance(settings) as instance:
-                return promote_branch(lake, settings, name, instance, guards)
+                return promote_branch(catalog, settings, name, instance, guards)
 
-        entry, published = _move_main(lake, settings, "`cascade branch promote`", merge)
+        entry, published = _move_main(catalog, settings, "`cascade branch promote`", merge)
     tables = [change.table for change in entry.changes] if entry else []
     text = f"Branch {name} holds nothing new; main is unchanged."
     if entry is not None:
@@ -151,8 +151,8 @@ def restore(entry: int, as_json: bool) -> None:
     itself.
     """
     settings = load_settings()
-    lake = open_catalog(settings)
-    done, published = _move_main(lake, settings, "`cascade branch restore`", lambda: lake.restore(entry))
+    catalog = open_catalog(settings)
+    done, published = _move_main(catalog, settings, "`cascade branch restore`", lambda: catalog.restore(entry))
     tables = [change.table for change in done.changes] if done else []
     text = "main stands there already."
     if done:
@@ -162,15 +162,15 @@ def restore(entry: int, as_json: bool) -> None:
 
 
 def _move_main(
-    lake: BranchingCatalog, settings: Settings, command: str, move: Callable[[], LogEntry | None]
+    catalog: BranchingCatalog, settings: Settings, command: str, move: Callable[[], LogEntry | None]
 ) -> tuple[LogEntry | None, dict[str, int]]:
     """Move `main`, then publish its marts: readers of reports must not see what `main` no longer holds."""
     from cascade.publish.marts import publish_marts
 
-    with lake.lease(MAIN, command):
+    with catalog.lease(MAIN, command):
         entry = move()
         try:
-            return entry, publish_marts(lake, settings)
+            return entry, publish_marts(catalog, settings)
         except CascadeError as error:
             state = f"has moved (entry {entry.id} of the log)" if entry else "is unchanged"
             raise type(error)(
@@ -188,11 +188,11 @@ def _lake() -> BranchingCatalog:
     return open_catalog(load_settings())
 
 
-def _change(lake: BranchingCatalog, change: TableChange) -> dict[str, Any]:
+def _change(catalog: BranchingCatalog, change: TableChange) -> dict[str, Any]:
     from cascade.iceberg.read import row_count
 
     states = (change.before, change.after)
-    heads = [lake.load(change.table, state).current_snapshot() if state else None for state in states]
+    heads = [catalog.load(change.table, state).current_snapshot() if state else None for state in states]
     rows = [row_count(head) if head else None for head in heads]
     snapshots = [head.snapshot_id if head else None for head in heads]
     return {

@@ -32,8 +32,8 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
     from cascade.engine import parse_at
     from cascade.engine import query as run_query
 
-    lake = open_catalog(load_settings())
-    rows = run_query(lake, branch, sql, at=parse_at(at) if at else None)
+    catalog = open_catalog(load_settings())
+    rows = run_query(catalog, branch, sql, at=parse_at(at) if at else None)
     if as_json:
         print_json(_without_nan(rows.to_pylist()))
         return

@@ -1,11 +1,11 @@
 """Assemble one Dagster `Definitions`: workflows, dbt models, promotion, schedules and the lakehouse resource."""
 
+import contextlib
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
@@ -17,13 +17,14 @@ from cascade.extensions import extension_names, find_extension
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
 from cascade.iceberg.schema import alike
-from cascade.lakehouse import BRANCH_TAG, Lakehouse, branch_of_run, is_run_branch
+from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
+from cascade.names import BRANCH_TAG
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
-from cascade.transform.parse import start_parsing
 
 __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
 _SCHEDULES = "cascade.schedules"
+_ASSETS = "cascade.assets"
 # Metadata of the definitions.
 _PROBLEMS = "cascade/problems"
 
@@ -69,15 +70,19 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """
     problems = Problems()
     # dbt works while the workflows are imported.
-    with start_parsing(settings) as manifest, use_settings(settings):
+    with contextlib.ExitStack() as started, use_settings(settings):
+        waiting = {
+            name: started.enter_context(find_extension(_ASSETS, name)(settings)) for name in extension_names(_ASSETS)
+        }
         found = discover(settings.workflows_path)
         problems.broken.extend(found.broken)
         problems.warnings.extend(found.ignored)
-        try:
-            # dbt's come first: what contradicts one of them costs itself, and not all models.
-            found.items[:0] = [Item(str(settings.dbt_dir), "assets", "dbt", a) for a in _dbt_assets(settings, manifest)]
-        except TransformError as error:
-            problems.broken.append(f"{settings.dbt_dir}: {error.what.rstrip('.')}; {error.fix}")
+        for name, assets in waiting.items():
+            try:
+                # They come first: what contradicts one of them costs itself, and not all models.
+                found.items[:0] = [Item(str(settings.dbt_dir), "assets", name, a) for a in assets()]
+            except TransformError as error:
+                problems.broken.append(f"{settings.dbt_dir}: {error.what.rstrip('.')}; {error.fix}")
     found.items.extend(_packages(settings, problems))
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:
@@ -204,17 +209,6 @@ def _hint(cause: str) -> str:
     if '["lakehouse"]' in cause:
         cause += " Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`."
     return cause
-
-
-def _dbt_assets(settings: Settings, manifest: Callable[[], Path | None]) -> list[dg.AssetsDefinition]:
-    if not (settings.dbt_path / "dbt_project.yml").is_file():
-        return []
-    # dagster-dbt imports all of dbt, three seconds that a project without models need not pay.
-    from cascade.transform.assets import build_dbt_assets
-
-    parsed = manifest()
-    assets = build_dbt_assets(settings, parsed) if parsed else None
-    return [assets] if assets else []
 
 
 def _before_promotion(upstream: dict[dg.AssetKey, set[dg.AssetKey]]) -> list[dg.AssetKey]:

@@ -25,9 +25,9 @@ from cascade.errors import ConfigurationError, DefinitionError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.progress import Listener, Outcome, Watcher, error_text
 from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
-from cascade.lakehouse import BRANCH_TAG, Lakehouse
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_TAG, FULL_REFRESH_TAG
 from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
-from cascade.transform import FULL_REFRESH_TAG
 
 __all__ = ["close_killed_runs", "materialize", "open_instance", "run_pipeline"]
 
@@ -99,12 +99,16 @@ def run_pipeline(
     lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
     outcome = Outcome(branch=lakehouse.branch)
     tags = {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run", **_refresh(full_refresh)}
-    with _stopped(outcome, settings), lakehouse.lake.lease(MAIN, "`cascade run`"), open_instance(settings) as instance:
+    with (
+        _stopped(outcome, settings),
+        lakehouse.catalog.lease(MAIN, "`cascade run`"),
+        open_instance(settings) as instance,
+    ):
         close_killed_runs(instance)
         with _stopped(outcome, settings):
             _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, run_id, tags, outcome)
         outcome.branch_kept = None
-        log = lakehouse.lake.log(MAIN, limit=1)
+        log = lakehouse.catalog.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
             outcome.promotion = log[0]
         outcome.branch_kept = _keep_if_written(lakehouse)
@@ -203,9 +207,9 @@ def _keep_if_written(lakehouse: Lakehouse) -> bool:
     """Drop the run's branch when nothing was written on it; say whether there is one to look at."""
     if lakehouse.ref != lakehouse.branch:
         return False
-    if lakehouse.lake.changes(lakehouse.branch):
+    if lakehouse.catalog.changes(lakehouse.branch):
         return True
-    delete_branch(lakehouse.lake, lakehouse.branch)
+    delete_branch(lakehouse.catalog, lakehouse.branch)
     return False
 
 

@@ -14,7 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from cascade.catalog import LogEntry
 from cascade.errors import count
-from cascade.lakehouse import SNAPSHOT_METADATA
+from cascade.names import SNAPSHOT_METADATA
 
 __all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
 

@@ -14,7 +14,8 @@ from dagster._core.storage import tags as dagster_tags
 
 from cascade.errors import UsageError
 from cascade.ingestion import TABLE_METADATA
-from cascade.lakehouse import MISSING_ONLY_TAG, Lakehouse
+from cascade.lakehouse import Lakehouse
+from cascade.names import MISSING_ONLY_TAG
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
@@ -145,7 +146,7 @@ def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse) -> set
 
     if TABLE_METADATA not in asset.metadata:
         return set(instance.get_materialized_partitions(asset.key))
-    return loaded_partitions(lakehouse.lake, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)
+    return loaded_partitions(lakehouse.catalog, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)
 
 
 def _parse_range(text: str, all_keys: list[str], keys: list[dg.AssetKey], alike: list[dg.AssetKey]) -> tuple[str, str]:

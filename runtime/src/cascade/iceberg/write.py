@@ -25,14 +25,14 @@ from pyiceberg.table.update import AssertCreate
 from pyiceberg.types import DoubleType, FloatType
 
 from cascade.catalog import BranchingCatalog, check_table_name
-from cascade.catalog.files import storage_errors
+from cascade.catalog.storage import storage_errors
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
-from cascade.iceberg.files import Staged, discard, writing
-from cascade.iceberg.filters import Where, between
 from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
+from cascade.iceberg.rows import Where, between
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
+from cascade.iceberg.staging import Staged, discard, writing
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,17 +69,17 @@ class WriteResult:
 
 
 def write(
-    lake: BranchingCatalog, branch: str, table: str, batches: Iterable[pa.Table], *, schema: Schema, **options: Any
+    catalog: BranchingCatalog, branch: str, table: str, batches: Iterable[pa.Table], *, schema: Schema, **options: Any
 ) -> WriteResult:
     """Stage batches and commit them as one snapshot; arguments and errors as for `stage`."""
-    with stage(lake, branch, table, batches, schema=schema, **options) as staged:
+    with stage(catalog, branch, table, batches, schema=schema, **options) as staged:
         (result,) = commit([staged])
     return result
 
 
 @contextlib.contextmanager
 def stage(
-    lake: BranchingCatalog,
+    catalog: BranchingCatalog,
     branch: str,
     table: str,
     batches: Iterable[pa.Table],
@@ -103,7 +103,7 @@ def stage(
     What is not committed is deleted at the end.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         branch: The branch to write.
         table: `namespace.table`; created on the first write, in the same commit.
         batches: Arrow tables; columns they lack are null, columns that the table lacks are added.
@@ -127,8 +127,8 @@ def stage(
         SchemaMismatchError: Rows and table do not fit.
         ContractError: Values that must be unique are not.
     """
-    with storage_errors(lake.settings.warehouse_location), contextlib.ExitStack() as undo:
-        begin = partial(_begin, lake, branch, table, spec=spec, exact=exact, drop=drop)
+    with storage_errors(catalog.settings.warehouse_location), contextlib.ExitStack() as undo:
+        begin = partial(_begin, catalog, branch, table, spec=spec, exact=exact, drop=drop)
         single = key if deduplicate else ()
         fetched = _stage(begin, table, batches, schema, in_order=bool(single) and order_by is None)
         undo.callback(discard, fetched)
@@ -137,7 +137,7 @@ def stage(
             undo.callback(discard, staged)
             _require_unique(connection, staged, unique)
             yield Staging(
-                lake=lake,
+                catalog=catalog,
                 branch=branch,
                 files=staged,
                 duplicates=fetched.rows - staged.rows,
@@ -154,14 +154,14 @@ class Staging:
     """Rows of one table that are staged and not committed yet.
 
     Attributes:
-        lake: The catalog.
+        catalog: The catalog.
         branch: The branch to write.
         files: The staged files.
         duplicates: Rows left out because another one has the same key.
         undo: What deletes the files.
     """
 
-    lake: BranchingCatalog
+    catalog: BranchingCatalog
     branch: str
     files: Staged
     duplicates: int
@@ -212,15 +212,15 @@ def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
         SchemaMismatchError: Another run changed a table's columns.
         CommitFailedException: Other processes kept writing the tables.
     """
-    lake, branch = stagings[0].lake, stagings[0].branch
+    catalog, branch = stagings[0].catalog, stagings[0].branch
     for attempt in itertools.count(1):
         with contextlib.ExitStack() as locks:
             # Planned and committed under one lock: writers of one table take turns instead of losing a race.
             for table in sorted(staging.table for staging in stagings):
-                locks.enter_context(lake.table_lock(table))
+                locks.enter_context(catalog.table_lock(table))
             plans = [staging.plan() for staging in stagings]
             try:
-                tables = _commit(lake.catalog(branch), plans, stagings)
+                tables = _commit(catalog.open(branch), plans, stagings)
                 break
             except (CommitFailedException, TableAlreadyExistsError):
                 # The turn was lost: the server that keeps the locks restarted.
@@ -231,12 +231,12 @@ def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
     return [_result(*each) for each in zip(stagings, plans, tables, strict=True)]
 
 
-def _commit(catalog: Any, plans: Sequence[_Plan], stagings: Sequence[Staging]) -> list[Table]:
+def _commit(reference: Any, plans: Sequence[_Plan], stagings: Sequence[Staging]) -> list[Table]:
     """Commit. From here on, staged files are deleted only if the commit was certainly refused."""
     undo = [staging.undo.pop_all() for staging in stagings]
     try:
         # Not by the transactions themselves: PyIceberg would repeat a refused one without planning it anew.
-        committed: list[Table] = catalog.commit_tables(
+        committed: list[Table] = reference.commit_tables(
             [
                 (t._table, (AssertCreate(),) if isinstance(t, CreateTableTransaction) else t._requirements, t._updates)
                 for t, *_ in plans
@@ -384,16 +384,16 @@ def _stage_query(rows: duckdb.DuckDBPyRelation, staged: Staged) -> None:
 
 
 def _begin(
-    lake: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool, drop: bool
+    catalog: BranchingCatalog, branch: str, table: str, *, schema: Schema, spec: PartitionSpec, exact: bool, drop: bool
 ) -> tuple[Transaction, TableMetadata]:
     """Open a transaction in which the table exists and has every column of the schema."""
     check_table_name(table)
-    catalog = lake.catalog(branch)
+    reference = catalog.open(branch)
     try:
-        found = catalog.load_table(table)
+        found = reference.load_table(table)
     except NoSuchTableError:
         require_distinct(table, schema.as_struct())
-        creation = catalog.create_table_transaction(table, schema, partition_spec=spec)
+        creation = reference.create_table_transaction(table, schema, partition_spec=spec)
         return creation, creation.table_metadata
     transaction: Transaction = found.transaction()
     changed = evolve(transaction, table, found.schema(), schema, exact=exact, drop=drop)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cascade.errors import IngestionError
-from cascade.ingestion.runtime import OvertakenError
+from cascade.ingestion.limits import OvertakenError
 from cascade.ingestion.text import snake_case
 
 if TYPE_CHECKING:

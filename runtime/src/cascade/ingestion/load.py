@@ -22,8 +22,8 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import ContractError, IngestionError, count
-from cascade.iceberg.filters import Where, one_of
 from cascade.iceberg.read import quote, text
+from cascade.iceberg.rows import Where, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Replace, Staging, commit, stage
 from cascade.ingestion import quarantine
@@ -134,14 +134,14 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         IngestionError: Rows lie outside the run's partitions, or lack their key.
         SchemaMismatchError: Rows and table do not fit together.
     """
-    branch, lake = lakehouse.ensure_branch(), lakehouse.lake
-    table = table_of(lake, branch, plan.table)
+    branch, catalog = lakehouse.ensure_branch(), lakehouse.catalog
+    table = table_of(catalog, branch, plan.table)
     properties = table.properties if table else {}
     require_known_rows(plan, table)
     held = held_partitions(plan, properties)
     wanted = [key for key in keys if not (missing_only and key in held)]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
-    aside = table_of(lake, branch, quarantine.quarantine_table(plan.table))
+    aside = table_of(catalog, branch, quarantine.quarantine_table(plan.table))
     if plan.write == "append" and not keys and any(_has_loaded(one, run_id) for one in (table, aside) if one):
         # A killed attempt of this run had committed already; appending again would double its rows.
         result.skipped = 1
@@ -166,7 +166,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     replaces_all = plan.write == "replace_partition" and plan.definition is None
     replace = None if plan.write == "merge" or replaces_all else _replaced(plan, wanted)
     data = stage(
-        lake,
+        catalog,
         branch,
         plan.table,
         rows.batches(),
@@ -190,8 +190,8 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         result.seconds["fetch"] = time.monotonic() - started
         stagings = [staged]
         # Asked again: another run may have set rows aside meanwhile that this one replaces.
-        if rows.rejected or table_of(lake, branch, quarantine.quarantine_table(plan.table)):
-            stagings.append(also.enter_context(_stage_rejected(lake, branch, plan, rows, run_id)))
+        if rows.rejected or table_of(catalog, branch, quarantine.quarantine_table(plan.table)):
+            stagings.append(also.enter_context(_stage_rejected(catalog, branch, plan, rows, run_id)))
         written, *_ = commit(stagings)
     if rows.rejected:
         result.quarantine = quarantine.quarantine_table(plan.table)
@@ -384,7 +384,7 @@ def _replaced(plan: LoadPlan, keys: list[str]) -> Replace | None:
 
 
 def _stage_rejected(
-    lake: BranchingCatalog, branch: str, plan: LoadPlan, rows: _Rows, run_id: str
+    catalog: BranchingCatalog, branch: str, plan: LoadPlan, rows: _Rows, run_id: str
 ) -> AbstractContextManager[Staging]:
     """Stage the rows that are set aside; those of earlier runs that this load settles are replaced."""
     if plan.definition is not None:
@@ -394,7 +394,7 @@ def _stage_rejected(
         everything = plan.write == "replace_partition"
         sql = "true" if everything else quarantine.replaced_by_key(rows.rejected, rows.mended, keyed=bool(plan.key))
     return stage(
-        lake,
+        catalog,
         branch,
         quarantine.quarantine_table(plan.table),
         [quarantine.to_arrow(rows.rejected, run_id)],

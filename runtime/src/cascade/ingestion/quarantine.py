@@ -17,8 +17,8 @@ from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError
-from cascade.iceberg.filters import Where
 from cascade.iceberg.read import connect, quote, text, texts, view_sql
+from cascade.iceberg.rows import Where
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column
 from cascade.ingestion.text import json_text, snake_case

@@ -31,10 +31,10 @@ _BY = " by "
 
 
 def loaded_partitions(
-    lake: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
+    catalog: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
 ) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
-    found = table_of(lake, ref, table)
+    found = table_of(catalog, ref, table)
     properties = found.properties if found else {}
     kind = kind_of(definition)
     if properties.get(_KIND_PROPERTY, kind).split(_BY)[0] != kind:
@@ -43,10 +43,10 @@ def loaded_partitions(
     return unpack_keys(definition, packed) if packed else set()
 
 
-def table_of(lake: BranchingCatalog, ref: str, name: str) -> Table | None:
+def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:
     """Return a table of a reference; `None` when it has none of the name."""
-    location = lake.pointers(ref).get(name)
-    return None if location is None else lake.load(name, location)
+    location = catalog.pointers(ref).get(name)
+    return None if location is None else catalog.load(name, location)
 
 
 def held_partitions(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:

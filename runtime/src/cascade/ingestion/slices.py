@@ -17,8 +17,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField
 
 from cascade.errors import IngestionError
-from cascade.iceberg.filters import Where, one_of, within
 from cascade.iceberg.read import duckdb_type, quote, text
+from cascade.iceberg.rows import Where, one_of, within
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.partitions import time_ranges
 

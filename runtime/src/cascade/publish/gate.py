@@ -12,7 +12,8 @@ from cascade.catalog import MAIN, BranchingCatalog, LogEntry
 from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import PromotionRefusedError
-from cascade.lakehouse import SNAPSHOT_METADATA, branch_of_run, is_run_branch
+from cascade.lakehouse import branch_of_run, is_run_branch
+from cascade.names import SNAPSHOT_METADATA
 
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
@@ -36,12 +37,12 @@ class Guards:
 
 
 def promote_branch(
-    lake: BranchingCatalog, settings: Settings, branch: str, instance: dg.DagsterInstance, guards: Guards
+    catalog: BranchingCatalog, settings: Settings, branch: str, instance: dg.DagsterInstance, guards: Guards
 ) -> LogEntry | None:
     """Merge a branch into `main` if the gate lets it; the branch of a run ends with that.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         settings: The project's settings.
         branch: The branch to promote.
         instance: Where Dagster keeps what the checks said.
@@ -54,14 +55,14 @@ def promote_branch(
         PromotionRefusedError: A check has failed or has not run; all of them are named.
         PromotionConflictError: `main` moved in the meantime.
     """
-    if not lake.exists(branch):
+    if not catalog.exists(branch):
         return None  # nothing was ever written on it, or a killed run had promoted it already
-    changes = lake.changes(branch)
+    changes = catalog.changes(branch)
     problems = [f"its checks are unknown, since it cannot be used: {what}" for what in guards.broken if changes]
     for change in changes:
         if change.after is None:
             continue
-        head = lake.load(change.table, change.after).current_snapshot()
+        head = catalog.load(change.table, change.after).current_snapshot()
         for check in guards.blocking.get(dg.AssetKey(change.table.split(".")), ()):
             verdict = _verdict(check, branch, head, instance, settings)
             if not verdict:
@@ -74,9 +75,9 @@ def promote_branch(
             fix=f"look at it with `cascade query … --branch {branch}` and `cascade branch diff {branch}`, "
             "correct the cause, and run again.",
         )
-    entry = lake.merge(branch, MAIN, expected=changes) if changes else None
+    entry = catalog.merge(branch, MAIN, expected=changes) if changes else None
     if is_run_branch(branch):
-        delete_branch(lake, branch)
+        delete_branch(catalog, branch)
     return entry
 
 

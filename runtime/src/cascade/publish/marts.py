@@ -59,14 +59,14 @@ class Mart:
 ReadMarts = Callable[[], Mapping[str, Mart]]
 
 
-def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
+def publish_marts(catalog: BranchingCatalog, settings: Settings) -> dict[str, int]:
     """Copy the marts of `main` to the serving database, all of them at one moment.
 
     Readers see all of the old or all of the new. Table `cascade.published` says which snapshot each mart
     came from. Publishers take turns, and each reads `main` when it is its turn.
 
     Args:
-        lake: The catalog.
+        catalog: The catalog.
         settings: Where marts go: `marts_url`, or a DuckDB file below `data_dir`.
 
     Returns:
@@ -78,9 +78,9 @@ def publish_marts(lake: BranchingCatalog, settings: Settings) -> dict[str, int]:
     """
 
     def read() -> Mapping[str, Mart]:
-        pointers = lake.pointers(MAIN)
+        pointers = catalog.pointers(MAIN)
         return {
-            name: Mart(lake.load(name, at)) for name, at in sorted(pointers.items()) if name.startswith(f"{MARTS}.")
+            name: Mart(catalog.load(name, at)) for name, at in sorted(pointers.items()) if name.startswith(f"{MARTS}.")
         }
 
     if settings.marts_url is not None:

@@ -1,0 +1,186 @@
+"""dbt models become assets: one dbt project, one dbt process per run, every model an Iceberg table."""
+
+import contextlib
+import graphlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from packaging import version
+
+from cascade.config import Settings
+from cascade.engine import branch_environment
+from cascade.errors import TransformError
+from cascade.lakehouse import Lakehouse
+from cascade.names import BRANCH_METADATA, FULL_REFRESH_TAG, SNAPSHOT_METADATA
+from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
+
+__all__ = ["build_dbt_assets"]
+
+_WRITES = re.compile(r"\s*(create|insert|update|delete|merge|copy|drop|alter|truncate)\b", re.IGNORECASE)
+
+
+class _Translator(DagsterDbtTranslator):
+    """Asset keys are `namespace/table`, what the table is called in the lakehouse."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        props = dbt_resource_props
+        if props["resource_type"] == "source":
+            return dg.AssetKey([props["schema"], props.get("identifier") or props["name"]])
+        if props["resource_type"] in ("model", "seed", "snapshot"):
+            return dg.AssetKey([props["schema"], props.get("alias") or props["name"]])
+        return super().get_asset_key(props)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        configured = super().get_group_name(dbt_resource_props)
+        return dbt_resource_props["schema"] if configured in (None, "default") else configured
+
+
+class _Dbt(DbtCliResource):
+    @property
+    def _cli_version(self) -> version.Version:
+        # dagster-dbt starts `dbt --version` to learn it, which costs seconds in every run.
+        return version.parse(metadata.version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Any) -> Any:
+        # It would only serve dagster-dbt's own row counts, which an in-memory database does not
+        # answer, and importing all of dbt into this process costs more than a second.
+        return None
+
+
+def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition | None:
+    """Make assets of the project's dbt models, seeds and tests.
+
+    Args:
+        settings: The project's settings.
+        manifest: What dbt's parser wrote; see `start_parsing`.
+
+    Returns:
+        One definition that holds all of them; `None` when there is nothing to build.
+
+    Raises:
+        TransformError: Models depend on each other in a circle, or there is a snapshot.
+    """
+    parsed = json.loads(manifest.read_text("utf-8"))
+    _require_buildable(settings, parsed)
+    nodes = parsed["nodes"].values()
+    namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
+    if not namespaces:
+        return None
+    dbt = _Dbt(
+        project_dir=str(settings.dbt_path),
+        profiles_dir=str(render_profile(settings)),
+        dbt_executable=dbt_executable(),
+    )
+
+    @dbt_assets(
+        manifest=manifest,
+        name="dbt",
+        dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)),
+    )
+    def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
+        branch = lakehouse.ensure_branch()
+        target = settings.data_path / "dbt" / "runs" / context.run.run_id
+        target.mkdir(parents=True, exist_ok=True)
+        # What the parser remembers saves this process from parsing again.
+        with contextlib.suppress(OSError):
+            shutil.copy(manifest.parent / "partial_parse.msgpack", target)
+        command = ["build", "--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else ["build"]
+        with (
+            dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, namespaces)),
+            _log(context, settings),
+        ):
+            invocation = dbt.cli(command, context=context, target_path=target, raise_on_error=False)
+            for event in invocation.stream():
+                yield _with_evidence(context, event, lakehouse)
+            if (error := invocation.get_error()) is not None:
+                raise TransformError(
+                    _said_by_dbt(str(error)),
+                    where=f"dbt's log is {target / 'dbt.log'}",
+                    fix="correct the model or the test that dbt names.",
+                )
+        # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
+        shutil.rmtree(target, ignore_errors=True)
+
+    return run_dbt
+
+
+def _said_by_dbt(text: str) -> str:
+    """Return what dbt said of its models, without Dagster's words on the command and the trail of macros."""
+    _, found, said = text.partition("Errors parsed from dbt logs:")
+    lines = [line for line in (said if found else text).splitlines() if line.strip() and not line.startswith("  > ")]
+    return "\n".join(lines)
+
+
+def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
+    """Refuse what dbt's parser lets pass and nothing behind it can do."""
+    nodes = parsed["nodes"]
+    files = {key: node["original_file_path"] for key, node in nodes.items()}
+    for key, node in nodes.items():
+        if node["resource_type"] == "snapshot":
+            raise TransformError(
+                f"dbt snapshots are not supported yet: {files[key]}. Iceberg keeps the history of every table; read it "
+                "with `cascade query --at`.",
+                where=str(settings.dbt_path / files[key]),
+                fix="take the snapshot out of the project.",
+            )
+        # What dbt writes itself on DuckDB is in memory, and gone with the process.
+        if settings.engine == "embedded" and node.get("config", {}).get("store_failures_as") in ("table", "view"):
+            raise TransformError(
+                f"Test {node['name']} shall keep the rows that fail (store_failures); nobody would find them again.",
+                where=str(settings.dbt_path / files[key]),
+                fix="take store_failures away; a model can keep such rows, and `cascade query` shows them.",
+            )
+    for operation in (node for node in nodes.values() if node["resource_type"] == "operation"):
+        if settings.engine == "embedded" and _WRITES.match(operation["raw_code"]):
+            raise TransformError(
+                f"A hook of dbt_project.yml writes beside the lakehouse: {operation['raw_code']}.",
+                where=str(settings.dbt_path / "dbt_project.yml"),
+                fix="write the rows with a model.",
+            )
+    try:
+        graph = {key: set(parents) & nodes.keys() for key, parents in parsed["parent_map"].items()}
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle = " -> ".join(files[key] for key in error.args[1])
+        raise TransformError(
+            f"Models depend on each other in a circle: {circle}.",
+            where=str(settings.dbt_path),
+            fix="take one `ref` of the circle away.",
+        ) from None
+
+
+@contextlib.contextmanager
+def _log(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
+    """Keep dbt's log out of a command's output; the UI shows it, where a run has a page of its own."""
+    if context.run.remote_job_origin is not None:
+        yield
+        return
+    with (
+        (settings.data_path / "dbt" / "dbt.log").open("a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+    ):
+        yield
+
+
+def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
+    """Add to an event which snapshot of its table it speaks of: the promotion gate asks for it."""
+    if isinstance(event, dg.Output):
+        key = context.asset_key_for_output(event.output_name)
+        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, key)})
+    if isinstance(event, dg.AssetCheckResult) and event.asset_key is not None:
+        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, event.asset_key)})
+    return event
+
+
+def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
+    table = ".".join(key.path)
+    found: dict[str, Any] = {SNAPSHOT_METADATA: str(lakehouse.head(table)), BRANCH_METADATA: lakehouse.branch}
+    rows = lakehouse.row_count(table)
+    return found if rows is None else {**found, "dagster/row_count": rows}

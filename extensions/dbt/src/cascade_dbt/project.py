@@ -1,0 +1,232 @@
+"""Let dbt parse the project: its profile, its environment, its manifest. Imports neither Dagster nor dbt."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cascade.config import PROJECT_DIR_VARIABLE, Settings
+from cascade.errors import TransformError
+from cascade.extensions import load_extension
+
+__all__ = [
+    "MACROS",
+    "dbt_environment",
+    "dbt_executable",
+    "macros_folder",
+    "parse_project",
+    "render_profile",
+    "start_parsing",
+]
+
+#: The macros of the runtime.
+MACROS = Path(__file__).parent / "macros"
+
+
+@contextlib.contextmanager
+def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Set what a dbt process needs to know of the run; restored afterwards.
+
+    `DbtCliResource.cli` takes no environment of its own and passes on this process's.
+
+    Args:
+        settings: The project's settings.
+        branch: The branch of the run.
+        more: What the engine adds; see `cascade.engine.branch_environment`.
+    """
+    values = {
+        "CASCADE_RUN_BRANCH": branch,  # a variable of its own, since `--vars` would force a full parse
+        "CASCADE_DBT_MACROS": str(macros_folder(settings)),
+        PROJECT_DIR_VARIABLE: str(settings.project_dir),
+        "DO_NOT_TRACK": "1",
+        **_target(settings)[1],
+        **(more or {}),
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
+    """Let dbt parse the project, in a process beside this one, if a file of it has changed since.
+
+    No other process parses while the context is open; at its end dbt's process is stopped, unless it has ended.
+
+    Args:
+        settings: The project's settings.
+
+    Yields:
+        A function that waits and returns the manifest; `None` when there is no dbt project. It raises
+        TransformError with dbt's own words when dbt cannot parse the project.
+    """
+    if not (settings.dbt_path / "dbt_project.yml").is_file():
+        yield lambda: None
+        return
+    target = settings.data_path / "dbt" / "target"
+    target.mkdir(parents=True, exist_ok=True)
+    manifest, stamp = target / "manifest.json", target / "fingerprint"
+    # The code servers, the daemon and a command may all look at once; one parses, the others wait.
+    with FileLock(str(target / "parse.lock")):
+        fingerprint = _fingerprint(settings)
+        if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
+            yield lambda: manifest
+            return
+        with _dbt_parse(settings, target) as process:
+
+            def wait() -> Path:
+                said, _ = process.communicate()
+                if process.returncode:
+                    if "UnicodeDecodeError" in said:
+                        _require_utf8(settings.dbt_path)
+                    # What a library of dbt-trino says whenever it is imported helps nobody, nor does the hour.
+                    noise = re.compile(r"INFO:trino|[\d:]{8}  Encountered an error:")
+                    words = [line for line in said.splitlines() if not noise.match(line)]
+                    raise TransformError(
+                        "dbt cannot parse the project: " + "\n".join(words).strip(),
+                        where=str(settings.dbt_path),
+                        fix="correct the file that dbt names.",
+                    )
+                stamp.write_text(fingerprint, "utf-8")
+                return manifest
+
+            try:
+                yield wait
+            finally:
+                process.kill()  # does nothing to a process that has ended
+
+
+def _require_utf8(dbt_path: Path) -> None:
+    """Name the files that are no UTF-8, which dbt does not."""
+    for path in sorted(dbt_path.rglob("*")):
+        if path.suffix in (".csv", ".md", ".py", ".sql", ".yaml", ".yml") and path.is_file():
+            try:
+                path.read_text("utf-8")
+            except UnicodeDecodeError as error:
+                raise TransformError(
+                    f"It is not text in UTF-8: {error}.", where=str(path), fix="save the file as UTF-8."
+                ) from None
+
+
+def parse_project(settings: Settings) -> Path | None:
+    """Return dbt's manifest of the project, parsed if a file has changed; `None` when there is no dbt project.
+
+    Args:
+        settings: The project's settings.
+
+    Raises:
+        TransformError: dbt cannot parse the project.
+    """
+    with start_parsing(settings) as manifest:
+        return manifest()
+
+
+def _dbt_parse(settings: Settings, target: Path) -> subprocess.Popen[str]:
+    places = {
+        "profiles-dir": render_profile(settings),
+        "project-dir": settings.dbt_path,
+        "target-path": target,
+        "log-path": target,
+    }
+    with dbt_environment(settings, settings.branch):
+        return subprocess.Popen(
+            [dbt_executable(), "--quiet", "--no-use-colors", "parse"]
+            + [f"--{name}={value}" for name, value in places.items()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=settings.dbt_path,
+        )
+
+
+def macros_folder(settings: Settings) -> Path:
+    """Return the folder of all macros that are not the project's, since `macro-paths` has one place for them.
+
+    An engine of an extension has macros of its own: they are copied beside the runtime's.
+    """
+    if settings.engine == "embedded":
+        return MACROS
+    folder = settings.data_path / "dbt" / "macros"
+    engine = load_extension("cascade.engines", settings.engine, "engine").DBT_MACROS
+    for name, source in {"runtime": MACROS, settings.engine: engine}.items():
+        copy = folder / name
+        now, wanted = ({p.name: p.read_bytes() for p in place.glob("*.sql")} for place in (copy, source))
+        if now != wanted:  # else another dbt process may be reading them
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy)
+    return folder
+
+
+def _fingerprint(settings: Settings) -> str:
+    """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
+    dbt_path = settings.dbt_path
+    macros = macros_folder(settings)
+    known = [sys.version, str(dbt_path), str(macros), _target(settings)[0]]
+    seen = hashlib.sha256(json.dumps(known).encode())
+    for folder in (dbt_path, macros):
+        for path in sorted(folder.rglob("*")):
+            skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
+            if path.is_file() and not skip:
+                stat = path.stat()
+                seen.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return seen.hexdigest()
+
+
+def render_profile(settings: Settings) -> Path:
+    """Write `profiles.yml` for dbt and return its folder. It holds no secret."""
+    folder = settings.data_path / "dbt"
+    folder.mkdir(parents=True, exist_ok=True)
+    profile = folder / "profiles.yml"
+    # JSON is YAML too.
+    outputs = {settings.engine: _target(settings)[0]}
+    document = json.dumps({"cascade": {"target": settings.engine, "outputs": outputs}}, indent=2)
+    text = f"# Rendered by the Cascade runtime; changes here are overwritten.\n{document}\n"
+    if not profile.is_file() or profile.read_text("utf-8") != text:
+        profile.write_text(text, "utf-8")
+    return folder
+
+
+def _target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return dbt's target on the engine that is set, and the variables that it reads.
+
+    Nothing in it changes from run to run: dbt would parse all files again.
+    """
+    if settings.engine != "embedded":
+        found: tuple[dict[str, Any], dict[str, str]]
+        found = load_extension("cascade.engines", settings.engine, "engine").dbt_target(settings)
+        return found
+    target = {
+        "type": "duckdb",
+        "path": ":memory:",
+        "attach": [{"path": ":memory:", "alias": "iceberg"}],
+        "database": "iceberg",
+        "schema": "main",
+        "threads": 2,
+        "settings": {"TimeZone": "UTC"},
+        "plugins": [{"module": "cascade_dbt.duckdb_plugin", "alias": "cascade"}],
+    }
+    return target, {}
+
+
+def dbt_executable() -> str:
+    """Return dbt of this environment: its folder need not be on the PATH, and the symlink must not be followed."""
+    beside = Path(sys.executable).parent / "dbt"
+    return str(beside) if beside.is_file() else "dbt"

@@ -1,1 +1,0 @@
-"""The engine `lakehouse`: catalog on Nessie, SQL on Trino; and PostgreSQL for what several machines share."""

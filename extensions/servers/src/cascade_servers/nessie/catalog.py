@@ -1,0 +1,446 @@
+"""The catalog on a Nessie server: its branches and tags are ours, a promotion is one merge."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import Any, cast
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from cascade.catalog import (
+    MAIN,
+    Branch,
+    BranchingCatalog,
+    LogEntry,
+    TableChange,
+    check_reference_name,
+    check_table_name,
+    compare,
+)
+from cascade.catalog.locks import FileLocks, Locks
+from cascade.catalog.storage import sign_warehouse, warehouse_properties
+from cascade.config import Settings
+from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
+from cascade_servers.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
+from cascade_servers.nessie.records import Records
+from cascade_servers.nessie.reference import NessieReference, delete, is_table, key_name, put
+from cascade_servers.postgres.locks import PostgresLocks
+from cascade_servers.postgres.server import open_postgres, wait_for_postgres
+
+__all__ = ["NessieCatalog"]
+
+_KINDS = {"BRANCH": "branch", "TAG": "tag"}
+
+
+class NessieCatalog(BranchingCatalog):
+    """Branches of a Nessie server, tables in an S3 warehouse.
+
+    Where a branch was made from, when, and what it holds promoted already is kept in a branch of its own
+    (`nessie/records.py`). Branches that other tools made have no such record: they are taken to start where
+    they left `main`.
+
+    Args:
+        settings: Where server and warehouse are; `catalog_url` lets writers of several machines take turns.
+
+    Raises:
+        ServiceError: A server cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._properties = warehouse_properties(settings)
+        self._client = NessieClient(settings)
+        self._records = Records(self._client)
+        self._locks: Locks
+        if settings.catalog_url is None:
+            self._locks = FileLocks(settings.data_path / "locks")
+        else:
+            url = settings.catalog_url
+            self._locks = PostgresLocks(wait_for_postgres(open_postgres(url), url, "catalog_url"), url)
+
+    def open(self, ref: str) -> Catalog:
+        """Return the PyIceberg catalog of one reference."""
+        return self._open(ref, writable=self._find(ref)["type"] == "BRANCH" and ref != MAIN)
+
+    def branches(self) -> list[Branch]:
+        """Return all references, `main` first, then by name."""
+        records = self._records.all()
+        found = [self._described(reference, records) for reference in self._references()]
+        return sorted(found, key=lambda branch: (branch.name != MAIN, branch.name))
+
+    def exists(self, name: str) -> bool:
+        """Say whether there is a reference of this name."""
+        try:
+            self._client.reference(check_reference_name(name))
+        except BranchNotFoundError:
+            return False
+        return name != self._records.branch
+
+    def create(self, name: str, source: str = MAIN) -> None:
+        """Make a branch from another reference."""
+        self._create(name, source, "BRANCH")
+
+    def tag(self, name: str, ref: str = MAIN) -> None:
+        """Make a tag of a reference."""
+        self._create(name, ref, "TAG")
+
+    def ensure(self, name: str) -> bool:
+        """Make the branch from `main` unless it exists."""
+        return not self.exists(name) and self._make(name, MAIN, "BRANCH")
+
+    def delete(self, name: str) -> None:
+        """Drop a branch or tag."""
+        if name == MAIN:
+            raise CatalogError(
+                "`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them."
+            )
+        while True:
+            try:
+                self._client.delete(self._find(name))
+            except Conflict:
+                continue  # written in between
+            break
+        self._records.drop(name)
+
+    def pointers(self, ref: str, *, at: dt.datetime | None = None) -> dict[str, str]:
+        """Return where every table of a reference stands."""
+        reference = self._find(ref)
+        if at is None:
+            return self._pointers(reference["hash"])
+        # Not Nessie's own lookup by time: it knows nothing before the repository's first commit.
+        for commit in self._history(reference):
+            if _moment(commit["commitTime"]) <= at:
+                return self._pointers(commit["hash"])
+        return {}
+
+    def load(self, table: str, location: str) -> Table:
+        """Open a table in the state that a metadata location names."""
+        return self._open(MAIN, writable=False).at(table, location)
+
+    def diff(self, before: str, after: str) -> list[TableChange]:
+        """Return the tables that differ between two references."""
+        return self._diff(self._find(before)["hash"], self._find(after)["hash"])
+
+    def changes(self, name: str) -> list[TableChange]:
+        """Return what a branch holds unpromoted."""
+        return self._changes(self._find(name), self._records.get(name))
+
+    def merge(
+        self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None
+    ) -> LogEntry | None:
+        """Move every table that changed on the source to the target, all or none."""
+        checked = None if expected is None else list(expected)
+        applied, onto = self._find(source), self._require_branch(target)
+        base = self._base(applied, self._records.get(source))
+        ours = {} if source == MAIN else self._differences(base, applied["hash"])
+        changes = _moved_tables(ours)
+        if checked is not None and changes != checked:
+            raise _changed_meanwhile(source, target)
+        theirs = self._differences(base, onto["hash"]) if changes else {}
+        where = {c.table: c.before for c in changes} | {c.table: c.after for c in _moved_tables(theirs)}
+        moved = [c for c in changes if where[c.table] != c.after]
+        conflicts = [c.table for c in moved if where[c.table] != c.before]
+        if moved and not conflicts:
+            self._require_place({c.table: c.after for c in moved if c.after})
+            tables = {c.table for c in moved}
+            made = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
+            body = {
+                "fromRefName": source,
+                "fromHash": applied["hash"],
+                # Namespaces that the target has, and tables that have moved already, stay as they are.
+                "defaultKeyMergeMode": "DROP",
+                "keyMergeModes": [
+                    {"key": {"elements": key.split(".")}, "mergeBehavior": "NORMAL"} for key in sorted(tables | made)
+                ],
+            }
+            try:
+                self._client.merge(
+                    target, onto["hash"], body, f"Promote {source}", kind="promote", source=source, target=target
+                )
+            except Conflict as conflict:
+                conflicts = sorted(tables & set(conflict.keys)) or [str(conflict)]
+            except BranchNotFoundError:
+                self._find(source)  # gone, or
+                raise _changed_meanwhile(source, target) from None  # another promotion let it stand elsewhere
+        if conflicts:
+            raise PromotionConflictError(
+                f"`{target}` moved since branch `{source}` was made; nothing was merged.",
+                where=f"{source} -> {target}, tables {', '.join(conflicts)}",
+                fix="run the pipeline again on a fresh branch; "
+                f"the old one is dropped by `cascade branch delete {source}`.",
+            )
+        entry = self._newest(target, source, moved) if moved else None
+        self._follow(target, {source: {"base": applied["hash"]}})
+        return entry
+
+    def log(self, target: str = MAIN, *, limit: int | None = None) -> list[LogEntry]:
+        """Return the moves of a branch, newest first."""
+        return [
+            _entry(target, number, commit, self._diff(commit["parentCommitHashes"][0], commit["hash"]))
+            for number, commit in self._moves(self._find(target), limit)
+        ]
+
+    def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
+        """Put a branch back to where it stood right after an entry of its log."""
+        with self.history_lock():
+            return self._restore(entry, target)
+
+    def _restore(self, entry: int, target: str) -> LogEntry | None:
+        reference = self._require_branch(target)
+        moves = dict(self._moves(reference, None))
+        if entry != 0 and entry not in moves:
+            raise CatalogError(
+                f"The log of `{target}` has no entry {entry}.",
+                where=f"entries {', '.join(str(number) for number in moves) or 'none'}",
+                fix="choose one of them; `cascade branch log` shows them.",
+            )
+        if not moves:
+            return None
+        past = moves[entry]["hash"] if entry else moves[min(moves)]["parentCommitHashes"][0]
+        standing, wanted = (self._contents(hash_) for hash_ in (reference["hash"], past))
+        operations: list[Json] = []
+        for name in sorted(standing.keys() | wanted.keys()):
+            now, then = standing.get(name), wanted.get(name)
+            if then is None and is_table(now):
+                operations.append(delete(name))
+            elif then is not None and now is None:
+                # A content that comes back is a new one to Nessie.
+                operations.append(put(name, {k: v for k, v in then.items() if k != "id"}))
+            elif now is not None and is_table(then) and now["metadataLocation"] != then["metadataLocation"]:  # type: ignore[index]
+                operations.append(put(name, {**cast(Json, then), "id": now["id"]}))
+        if not operations:
+            return None
+        changes = compare(*(_locations(contents) for contents in (standing, wanted)))
+        self._open(MAIN, writable=False).require_kept(entry, changes)
+        try:
+            self._client.commit(
+                target,
+                reference["hash"],
+                operations,
+                f"Restore {target} to entry {entry}",
+                kind="restore",
+                source=str(entry),
+                target=target,
+            )
+        except Conflict as conflict:
+            raise CatalogError(
+                f"`{target}` moved while it was being restored; nothing was changed.",
+                where=str(conflict),
+                fix="look at `cascade branch log`, and restore again.",
+            ) from None
+        done = self._newest(target, str(entry), changes)
+        self._follow(target, {})
+        return done
+
+    def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
+        """Hold the right to run a pipeline against a branch."""
+        return self._locks.lease(check_reference_name(target), holder)
+
+    def table_lock(self, table: str) -> AbstractContextManager[object]:
+        """Hold a table while a commit is planned and made."""
+        return self._locks.hold(f"table-{check_table_name(table)}")
+
+    def _open(self, ref: str, *, writable: bool) -> NessieReference:
+        return NessieReference(self._client, self._properties, self.table_lock, ref, writable=writable)
+
+    def _references(self) -> list[Json]:
+        return [r for r in self._client.pages("trees", items="references") if r["name"] != self._records.branch]
+
+    def _find(self, name: str) -> Json:
+        try:
+            if name == self._records.branch:
+                raise BranchNotFoundError
+            return self._client.reference(check_reference_name(name))
+        except BranchNotFoundError:
+            raise BranchNotFoundError(
+                f"There is no branch or tag `{name}`.",
+                where=f"there are {', '.join(sorted(r['name'] for r in self._references()))}",
+                fix="choose one of them, or make it with `cascade branch create`.",
+            ) from None
+
+    def _require_branch(self, name: str) -> Json:
+        reference = self._find(name)
+        if reference["type"] != "BRANCH":
+            raise CatalogError(
+                f"`{name}` is a tag, which never moves.",
+                fix=f"make a branch of it: `cascade branch create … --from {name}`.",
+            )
+        return reference
+
+    def _create(self, name: str, source: str, kind: str) -> None:
+        if not self._make(check_reference_name(name), source, kind):
+            raise CatalogError(
+                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
+            )
+
+    def _make(self, name: str, source: str, kind: str) -> bool:
+        """Make a reference unless there is one of this name; say whether it was made."""
+        if self._find(source)["hash"] == NO_ANCESTOR:
+            sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
+            # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
+            nothing = {"type": "UNCHANGED", "key": {"elements": ["cascade"]}}
+            with suppress(Conflict):  # another process was first
+                self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
+        while True:
+            reference = self._find(source)
+            self._require_place(self._pointers(reference["hash"]))
+            try:
+                self._client.create(name, kind, reference)
+            except BranchNotFoundError:
+                continue  # a promotion let the source stand elsewhere in between
+            except Conflict as conflict:
+                if conflict.exists:
+                    return False
+                raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
+            break
+        now = dt.datetime.now(dt.UTC).isoformat()
+        self._records.put({name: {"source": source, "created_at": now, "base": reference["hash"]}})
+        return True
+
+    def _require_place(self, pointers: dict[str, str]) -> None:
+        """Refuse to go on when none of some tables is in the warehouse that is set: a bucket or a prefix is wrong."""
+        here = self._properties["warehouse"]
+        inside = here.partition("://")[2]
+        for name, at in pointers.items():
+            if at.partition("://")[2].startswith(f"{inside}/{name.partition('.')[0]}/"):
+                return
+        if not pointers:
+            return
+        name, at = min(pointers.items())
+        raise CatalogError(
+            "The tables of this catalog are not in the warehouse that is set; nothing was changed.",
+            where=f"{name} is at {at.rpartition('/metadata/')[0]}, setting `warehouse`: {here}",
+            fix="let CASCADE_WAREHOUSE be where the tables are, or CASCADE_NESSIE_URL the catalog of this warehouse.",
+        )
+
+    def _described(self, reference: Json, records: dict[str, dict[str, str]]) -> Branch:
+        name = reference["name"]
+        record = records.get(name, {})
+        created = record.get("created_at")
+        if created is None:  # `main`, or a branch that another tool made: the age of its newest commit
+            meta = self._detail(name).get("commitMetaOfHEAD") if name != MAIN else None
+            created = meta["commitTime"] if meta else self._client.get("config")["repositoryCreationTimestamp"]
+        changed = len(self._changes(reference, record)) if name != MAIN and reference["type"] == "BRANCH" else 0
+        return Branch(
+            name=name,
+            kind=cast(Any, _KINDS[reference["type"]]),
+            source=record.get("source", "" if name == MAIN else MAIN),
+            created_at=_moment(created),
+            changed=changed,
+        )
+
+    def _detail(self, name: str) -> Json:
+        found: Json = self._client.get("trees", name, fetch="ALL")["reference"].get("metadata") or {}
+        return found
+
+    def _base(self, reference: Json, record: dict[str, str]) -> str:
+        """Return the state from which on a branch is unpromoted."""
+        return record.get("base") or self._detail(reference["name"]).get("commonAncestorHash") or NO_ANCESTOR
+
+    def _changes(self, reference: Json, record: dict[str, str]) -> list[TableChange]:
+        return [] if reference["name"] == MAIN else self._diff(self._base(reference, record), reference["hash"])
+
+    def _diff(self, before: str, after: str) -> list[TableChange]:
+        return _moved_tables(self._differences(before, after))
+
+    def _differences(self, before: str, after: str) -> dict[str, tuple[Json | None, Json | None]]:
+        """Return the contents that differ between two states; a state is not asked for by a branch, which may move."""
+        if before == after:
+            return {}
+        found = self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs")
+        return {key_name(d["key"]): (d.get("from"), d.get("to")) for d in found}
+
+    def _contents(self, state: str) -> dict[str, Json]:
+        """Return all contents of a state by `namespace.table`; namespaces by their name."""
+        if state == NO_ANCESTOR:
+            return {}
+        entries = self._client.pages("trees", f"@{state}", "entries", items="entries", content="true")
+        return {key_name(entry["name"]): entry["content"] for entry in entries}
+
+    def _pointers(self, state: str) -> dict[str, str]:
+        return _locations(self._contents(state))
+
+    def _history(self, reference: Json) -> Iterator[Json]:
+        """Return the commits of a branch, newest first."""
+        state = f"@{reference['hash']}"  # whatever branch it belongs to by now
+        for entry in self._client.pages("trees", state, "history", items="logEntries"):
+            yield entry["commitMeta"]
+
+    def _moves(self, reference: Json, limit: int | None) -> Iterator[tuple[int, Json]]:
+        """Return promotions and restores of a branch, newest first: its number, and the commit.
+
+        They are numbered as commits are, from 1 after the first one, which holds nothing: commits of others leave gaps.
+        """
+        name = reference["name"]
+        number = self._detail(name).get("numTotalCommits", 0) - 1
+        for commit in self._history(reference):
+            properties = commit.get("allProperties", {})
+            if properties.get("cascade.kind") and properties.get("cascade.target") == [name]:
+                if limit is not None and limit <= 0:
+                    return
+                limit = None if limit is None else limit - 1
+                yield number, commit
+            number -= 1
+
+    def _newest(self, target: str, source: str, changes: list[TableChange]) -> LogEntry:
+        """Return the log's entry of a move that was just made; others may have followed it."""
+        moves = self._moves(self._find(target), None)
+        number, commit = next(move for move in moves if move[1]["allProperties"]["cascade.source"] == [source])
+        return _entry(target, number, commit, changes)
+
+    def _follow(self, target: str, promoted: dict[str, dict[str, str]]) -> None:
+        """Record what is promoted, and let branches that hold nothing unpromoted stand where their source stands now.
+
+        Not the branches of runs: a run reads one state from beginning to end.
+        """
+        records, references = self._records.all(), self._references()
+        onto = next(r for r in references if r["name"] == target)
+        followed = dict(promoted)
+        for reference in references:
+            name = reference["name"]
+            record = records.get(name, {}) | promoted.get(name, {})
+            follows = reference["type"] == "BRANCH" and name != MAIN and record.get("source") == target
+            if not follows or name.startswith("run-") or self._changes(reference, record):
+                continue
+            with suppress(Conflict, BranchNotFoundError):  # written or deleted at this moment: it follows no more
+                self._client.assign(reference, onto)
+                followed[name] = {"base": onto["hash"]}
+        self._records.put(followed)
+
+
+def _changed_meanwhile(source: str, target: str) -> PromotionConflictError:
+    return PromotionConflictError(
+        f"Branch `{source}` was written while it was being promoted; nothing was merged.",
+        where=f"{source} -> {target}",
+        fix="let the writing run end, then promote again.",
+    )
+
+
+def _moved_tables(differences: dict[str, tuple[Json | None, Json | None]]) -> list[TableChange]:
+    before, after = (
+        {name: content for name, pair in differences.items() if (content := pair[side])} for side in (0, 1)
+    )
+    return compare(_locations(before), _locations(after))
+
+
+def _entry(target: str, number: int, commit: Json, changes: list[TableChange]) -> LogEntry:
+    properties = commit["allProperties"]
+    return LogEntry(
+        id=number,
+        at=_moment(commit["commitTime"]),
+        kind=properties["cascade.kind"][0],
+        source=properties["cascade.source"][0],
+        target=target,
+        changes=tuple(changes),
+    )
+
+
+def _locations(contents: dict[str, Json]) -> dict[str, str]:
+    return {name: content["metadataLocation"] for name, content in contents.items() if is_table(content)}
+
+
+def _moment(value: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(value)

@@ -1,0 +1,23 @@
+"""SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
+
+from cascade_servers.trino.engine import (
+    CATALOG_VARIABLE,
+    DBT_MACROS,
+    await_ready,
+    dbt_target,
+    environment,
+    forget,
+    leftovers,
+    query,
+)
+
+__all__ = [
+    "CATALOG_VARIABLE",
+    "DBT_MACROS",
+    "await_ready",
+    "dbt_target",
+    "environment",
+    "forget",
+    "leftovers",
+    "query",
+]

@@ -1,0 +1,205 @@
+"""SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cascade.catalog import MAIN, BranchingCatalog
+from cascade.config import Settings
+from cascade.engine.snapshots import State, explain_missing, states
+from cascade.errors import QueryError
+from cascade_servers.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
+from cascade_servers.trino.server import Answer, Refused, server_of
+from cascade_servers.trino.statements import Statement, parse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["CATALOG_VARIABLE", "DBT_MACROS", "await_ready", "dbt_target", "environment", "forget", "leftovers", "query"]
+
+#: What dbt has beside the runtime's macros.
+DBT_MACROS = Path(__file__).parent / "macros"
+#: How the dbt process learns the catalog of the run's branch.
+CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
+
+_PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
+
+# A promotion in the middle of a query may replace a table, and its snapshots with it: begin anew.
+_ATTEMPTS = 3
+_MOVED = ("INVALID_ARGUMENTS", "TABLE_NOT_FOUND", "ICEBERG_INVALID_METADATA", "ICEBERG_MISSING_METADATA")
+_NO_CATALOG = "CATALOG_NOT_FOUND"
+
+
+def query(
+    catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None, parameters: list[object] | None
+) -> pa.Table:
+    """Run one SELECT; see `cascade.engine.query`."""
+    statement = _parse(catalog, ref, sql)
+    for attempt in range(_ATTEMPTS):
+        tables = states(catalog, ref, at, statement.mentioned)
+        try:
+            text = statement.at(tables)
+        except LookupError as error:
+            raise QueryError(
+                f"Table {error.args[0]} does not exist.", where=f"branch {ref}", fix=explain_missing(catalog, ref, at)
+            ) from None
+        try:
+            with _catalog_with(catalog, ref, at, tables) as catalog_ref:
+                answer = _run(catalog, catalog_ref, text, parameters)
+        except Refused as error:
+            if error.name in _MOVED and attempt < _ATTEMPTS - 1 and _moved(catalog, ref, at, tables):
+                continue
+            raise _explain(error, catalog, ref) from None
+        return answer.table(_as_written([column["name"] for column in answer.columns], tables))
+    raise AssertionError("unreachable")
+
+
+def environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
+    """Make the catalog of a branch, and return what `macros/models.sql` reads."""
+    # Not left to Trino: it makes a namespace in the state of the branch that it saw last, which may be gone.
+    reference = catalog.open(ref)
+    for name in sorted(set(namespaces) - {".".join(known) for known in reference.list_namespaces()}):
+        reference.create_namespace_if_not_exists(name)
+    return {CATALOG_VARIABLE: ensure_catalog(catalog.settings, ref)}
+
+
+def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return dbt's target, and the variables that it reads: the password is in none of dbt's files."""
+    url = urlsplit(settings.trino_url)
+    target = {
+        "type": "trino",
+        "method": "none",
+        "host": url.hostname,
+        "port": url.port or (443 if url.scheme == "https" else 80),
+        "http_scheme": url.scheme,
+        "user": settings.trino_user,
+        # No catalog of the server: `macros/models.sql` puts that of the run's branch in its place.
+        "database": "cascade_branch",
+        "schema": "main",
+        "threads": 4,
+        "cert": str(settings.ca_path) if settings.ca_path else True,
+        "timezone": "UTC",
+        "retries": 5,
+    }
+    if settings.trino_password is None:
+        return target, {}
+    del target["http_scheme"]
+    login = {"method": "ldap", "password": f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"}
+    return target | login, {_PASSWORD_VARIABLE: settings.trino_password.get_secret_value()}
+
+
+def await_ready(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Wait until the server is ready; see `cascade.engine.await_engine`."""
+    server_of(settings).wait(tell)
+
+
+def forget(catalog: BranchingCatalog, name: str) -> None:
+    """Drop the catalog of a branch or tag."""
+    drop_catalog(catalog.settings, name)
+
+
+def leftovers(catalog: BranchingCatalog) -> list[str]:
+    """Drop the catalogs of branches and tags that are no more."""
+    return drop_leftover_catalogs(catalog)
+
+
+def _parse(catalog: BranchingCatalog, ref: str, sql: str) -> Statement:
+    try:
+        return parse(sql)
+    except SyntaxError as error:
+        # Trino knows best what is wrong with it. To validate a statement is not to run it.
+        try:
+            _run(catalog, ref, f"EXPLAIN (TYPE VALIDATE) {sql}", None)
+        except Refused as refused:
+            raise _explain(refused, catalog, ref) from None
+        raise QueryError(
+            f"Cascade cannot find the tables of this statement: {error}",
+            where="the statement",
+            fix="write it in simpler words; a table that a dbt model makes may use all of Trino's SQL.",
+        ) from None
+
+
+def _run(catalog: BranchingCatalog, ref: str, sql: str, parameters: list[object] | None) -> Answer:
+    """Run a statement in the catalog of a reference, which is made when it is missing."""
+    server, name = server_of(catalog.settings), catalog_name(ref)
+    try:
+        return server.read(sql, catalog=name, parameters=parameters)
+    except Refused as error:
+        # A statement that names no table is answered without it.
+        if error.name != _NO_CATALOG or f"'{name}'" not in str(error):
+            raise
+    return server.read(sql, catalog=ensure_catalog(catalog.settings, ref), parameters=parameters)
+
+
+@contextlib.contextmanager
+def _catalog_with(
+    catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, tables: Mapping[str, State]
+) -> Iterator[str]:
+    """Find a reference through which Trino sees the states of tables: usually the one that is asked for."""
+    if ref != MAIN or not isinstance(at, dt.datetime):
+        yield ref
+        return
+    now = catalog.pointers(ref)
+    lost = {
+        name: state.table.metadata_location for name, state in tables.items() if not _holds(catalog, name, state, now)
+    }
+    if not lost:
+        yield ref
+        return
+    # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes. The
+    # janitor takes it for one of a run, should this process be killed.
+    past = f"run-{secrets.token_hex(4)}"
+    catalog.create(past, ref)
+    try:
+        reference = catalog.open(past)
+        for name, location in lost.items():
+            if name in now:
+                reference.drop_table(name)
+            reference.register_table(name, location)
+        yield past
+    finally:
+        catalog.delete(past)
+        drop_catalog(catalog.settings, past)
+
+
+def _holds(catalog: BranchingCatalog, name: str, state: State, now: Mapping[str, str]) -> bool:
+    """Say whether a table as it stands now still has the snapshot that is to be read."""
+    if name not in now:
+        return False
+    wanted = state.table.metadata.current_snapshot_id
+    if now[name] == state.table.metadata_location or wanted is None:
+        return True
+    return catalog.load(name, now[name]).metadata.snapshot_by_id(wanted) is not None
+
+
+def _moved(catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, tables: Mapping[str, State]) -> bool:
+    now = catalog.pointers(ref, at=at if ref == MAIN and isinstance(at, dt.datetime) else None)
+    return any(now.get(name) != state.table.metadata_location for name, state in tables.items())
+
+
+def _as_written(names: list[str], tables: Mapping[str, State]) -> list[str]:
+    """Give columns the capitals that their table has: Trino knows names in lower case only."""
+    capitals: dict[str, set[str]] = {}
+    for state in tables.values():
+        for field in state.schema.fields:
+            capitals.setdefault(field.name.lower(), set()).add(field.name)
+    return [next(iter(found)) if len(found := capitals.get(name, {name})) == 1 else name for name in names]
+
+
+def _explain(error: Refused, catalog: BranchingCatalog, ref: str) -> QueryError:
+    fix = "correct the SQL."
+    if error.name in ("TABLE_NOT_FOUND", "SCHEMA_NOT_FOUND"):
+        fix = explain_missing(catalog, ref)
+    elif error.name == _NO_CATALOG:
+        fix = "name tables `namespace.table`; another branch is read by asking for that branch."
+    elif error.name == "PERMISSION_DENIED":
+        fix = "let CASCADE_TRINO_USER be a user who may read it."
+    elif not error.name.startswith(("SYNTAX", "TYPE_", "COLUMN", "FUNCTION", "INVALID", "DIVISION", "MISMATCHED")):
+        fix = "see the query in Trino's own web interface, or in its log."
+    return QueryError(f"{error.name}: {error}", where=f"branch {ref}, on Trino", fix=fix)

@@ -1,0 +1,144 @@
+"""SQL on a branch by DuckDB, in this process; it cannot write."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from cascade.catalog import BranchingCatalog
+from cascade.engine.snapshots import explain_missing, only_reading, states
+from cascade.errors import QueryError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from pyiceberg.table import Table
+
+__all__ = ["environment", "forget", "leftovers", "query", "register_table", "register_tables"]
+
+
+def query(
+    catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None, parameters: list[object] | None
+) -> pa.Table:
+    """Run one SELECT; see `cascade.engine.query`."""
+    import duckdb
+
+    with _session(catalog, ref, sql, at) as connection:
+        try:
+            return connection.sql(sql, params=parameters).to_arrow_table()
+        except duckdb.Error as error:
+            raise _explain(error, catalog, ref, at, sql) from error
+
+
+def environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
+    """Return nothing: the plugin in the dbt process finds the branch by itself."""
+    return {}
+
+
+def forget(catalog: BranchingCatalog, name: str) -> None:
+    """Do nothing: DuckDB keeps nothing of a branch."""
+
+
+def leftovers(catalog: BranchingCatalog) -> list[str]:
+    """Return nothing: DuckDB keeps nothing of a branch."""
+    return []
+
+
+def register_tables(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], *, database: str = "") -> None:
+    """Show Iceberg tables as views `namespace.table` of a DuckDB connection.
+
+    Args:
+        connection: The connection.
+        tables: `namespace.table` to the table.
+        database: Attached database to make them in; the default one when empty.
+    """
+    for name, table in tables.items():
+        register_table(connection, name, table, database=database)
+
+
+def register_table(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: Table,
+    *,
+    database: str = "",
+    snapshot_id: int | None = None,
+) -> None:
+    """Show one Iceberg table as a view; see `register_tables`."""
+    from cascade.iceberg.read import quote, reach, view_sql
+
+    reach(connection, table.io)
+    prefix = f"{quote(database)}." if database else ""
+    namespace, view = (quote(part) for part in name.split("."))
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{namespace}")
+    connection.execute(f"CREATE OR REPLACE VIEW {prefix}{namespace}.{view} AS {view_sql(table, snapshot_id)}")
+
+
+@contextlib.contextmanager
+def _session(
+    catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection that sees the tables that a statement names, and nothing else of this machine."""
+    from cascade.iceberg.read import connect, quote, text
+
+    namespaces: set[str] = set()
+
+    def mentioned(names: Iterable[str]) -> list[str]:
+        namespaces.update(name.split(".")[0] for name in names)
+        return _mentioned(sql, names)
+
+    tables = states(catalog, ref, at, mentioned)
+    with connect() as connection:
+        _require_read_only(connection, sql)
+        # All of them: DuckDB would blame a table that is missing on a namespace that it does not know.
+        for namespace in namespaces:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(namespace)}")
+        for name, state in tables.items():
+            register_table(connection, name, state.table, snapshot_id=state.snapshot_id)
+        folders = ", ".join(text(state.table.location()) for state in tables.values())
+        connection.execute(f"SET allowed_directories=[{folders}]")
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
+        yield connection
+
+
+def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
+    """Return the tables whose name occurs in a statement; more than it reads, never fewer."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    everything = bool(words & {"information_schema", "duckdb_tables", "duckdb_views"})
+    return [name for name in names if everything or name.split(".")[1].lower() in words]
+
+
+def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    import duckdb
+
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error).strip(), where="the statement", fix="correct the SQL.") from error
+    kinds = [str(statement.type).rpartition(".")[2] for statement in statements]
+    if kinds != ["SELECT"]:
+        raise only_reading(kinds)
+
+
+def _explain(
+    error: Exception, catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str
+) -> QueryError:
+    message = str(error).strip()
+    fix = "correct the SQL."
+    if missing := re.match(r"Catalog Error: Table with name (\S+) does not exist!", message):
+        # DuckDB leaves the namespace out, and suggests tables of its own.
+        named = re.search(rf'"?\w+"?\s*\.\s*"?{re.escape(missing[1])}\b"?', sql, re.IGNORECASE)
+        message = f"Table {named[0] if named else missing[1]} does not exist."
+        fix = explain_missing(catalog, ref, at)
+    elif missing := re.match(r'Catalog Error: Table with name "?(\S+?)"? does not exist because schema', message):
+        message = f"Table {missing[1]} does not exist."
+        fix = explain_missing(catalog, ref, at)
+    elif "does not exist" in message and "able" in message:
+        fix = explain_missing(catalog, ref, at)
+    elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
+        fix = "read tables of the lakehouse only; files come in through a workflow."
+    return QueryError(message, where=f"branch {ref}", fix=fix)
