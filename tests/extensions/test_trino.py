@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from cascade.config import Settings
 from cascade.errors import QueryError, ServiceError
-from cascade.framework.launch import materialize
+from cascade.operations.run import materialize
 from cascade_servers.trino import server as trino_server
 from cascade_servers.trino.arrow import to_arrow
 from cascade_servers.trino.catalogs import catalog_name

@@ -21,8 +21,9 @@ from postgres_support import Postgres
 
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
-from cascade.framework.launch import open_instance, run_pipeline
+from cascade.framework.instance import open_instance
 from cascade.framework.storage import SqliteEvents
+from cascade.operations.run import run_pipeline
 from cascade_servers.postgres import server
 from cascade_servers.postgres import storage as postgres_storage
 

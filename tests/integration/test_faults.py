@@ -27,8 +27,8 @@ from cascade.catalog import MAIN, BranchingCatalog, files
 from cascade.config import Settings as RuntimeSettings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
-from cascade.framework.launch import run_pipeline
-from cascade.framework.progress import Outcome
+from cascade.operations.report import Outcome
+from cascade.operations.run import run_pipeline
 from cascade_servers.nessie import client as nessie_client
 from cascade_servers.trino import server as trino_server
 

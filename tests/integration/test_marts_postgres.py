@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
-from cascade.framework.launch import run_pipeline
+from cascade.operations.run import run_pipeline
 from cascade_servers.postgres import marts as postgres
 
 ADDED = [

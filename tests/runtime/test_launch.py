@@ -1,4 +1,4 @@
-"""The promises of `cascade.framework.launch`: what runs of a project leave behind, and what they say."""
+"""The promises of `cascade.operations.run`: what runs of a project leave behind, and what they say."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +10,10 @@ from project_support import Command, make_project
 from cascade.config import Settings
 from cascade.errors import DefinitionError, UsageError
 from cascade.framework.definitions import build_definitions, guards_of
-from cascade.framework.launch import materialize, open_instance, run_pipeline
-from cascade.framework.progress import Outcome
+from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
+from cascade.operations.report import Outcome
+from cascade.operations.run import materialize, run_pipeline
 from cascade.publish import promote_branch
 
 _WORKFLOW = '''\

@@ -13,7 +13,7 @@ import pytest
 from project_support import make_project
 
 from cascade.config import Settings
-from cascade.framework.launch import open_instance
+from cascade.framework.instance import open_instance
 
 _WORKFLOW = '''\
 from cascade.ingestion import cascade_ingestion, none

@@ -25,7 +25,7 @@ from generated import BIN, EXTENSIONS, LIMIT_SECONDS
 from projects import Run
 
 from cascade.config import load_settings
-from cascade.framework.launch import open_instance
+from cascade.framework.instance import open_instance
 
 # What the build does beside our own packages is `uv sync`, which other tests do; these are enough here.
 SYNC = "uv sync --locked --no-dev --no-install-project"

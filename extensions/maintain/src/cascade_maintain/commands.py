@@ -49,7 +49,8 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
     catalog = open_catalog(settings)
     with progress("cascade maintain branches") as tell:
         tell("loading", "runs")
-        from cascade.framework.launch import close_killed_runs, open_instance
+        from cascade.framework.instance import open_instance
+        from cascade.operations.run import close_killed_runs
 
         with open_instance(settings) as instance:
             if not dry_run:
@@ -101,7 +102,7 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
     catalog = open_catalog(settings)
     with progress("cascade maintain files") as tell:
         tell("loading", "runs")
-        from cascade.framework.launch import open_instance
+        from cascade.framework.instance import open_instance
 
         with open_instance(settings) as instance:
             unfinished = unfinished_since(instance)

@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from cascade.config import load_settings
-from cascade.framework.launch import open_instance
+from cascade.framework.instance import open_instance
 
 __all__ = ["close_runs_of", "main"]
 

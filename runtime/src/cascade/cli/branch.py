@@ -100,7 +100,7 @@ def promote(name: str, as_json: bool) -> None:
     with progress("cascade branch promote") as tell:
         tell("loading", "workflows and models")
         from cascade.framework.definitions import build_definitions, guards_of
-        from cascade.framework.launch import open_instance
+        from cascade.framework.instance import open_instance
         from cascade.publish import promote_branch
 
         guards = guards_of(build_definitions(settings))

@@ -12,7 +12,7 @@ from cascade.cli.style import click
 from cascade.config import Settings, load_settings
 
 if TYPE_CHECKING:
-    from cascade.framework.progress import Outcome
+    from cascade.operations.report import Outcome
 
 __all__ = ["materialize", "run"]
 
@@ -42,7 +42,7 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, full_r
     settings = load_settings()
     with progress("cascade run") as tell:
         tell("loading", "workflows and models")
-        from cascade.framework.launch import run_pipeline
+        from cascade.operations.run import run_pipeline
 
         outcome = run_pipeline(
             settings,
@@ -69,7 +69,7 @@ def materialize(assets: tuple[str, ...], partition: str | None, full_refresh: bo
     settings = load_settings()
     with progress("cascade materialize") as tell:
         tell("loading", "workflows and models")
-        from cascade.framework.launch import materialize as materialize_assets
+        from cascade.operations.run import materialize as materialize_assets
 
         outcome = materialize_assets(settings, assets, partition=partition, full_refresh=full_refresh, tell=tell)
     table = outcome.assets[0].asset.replace("/", ".") if outcome.assets else "namespace.table"

@@ -31,7 +31,7 @@ def dev(host: str, port: int) -> None:
     """
     settings = load_settings()
     _require_free(host, port)
-    from cascade.framework.launch import open_instance
+    from cascade.framework.instance import open_instance
 
     with open_instance(settings):
         pass  # the pool of promotions has its limit before the daemon looks

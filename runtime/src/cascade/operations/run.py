@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,57 +12,25 @@ from types import SimpleNamespace
 
 import dagster as dg
 from dagster._core.execution import compute_logs
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster._core.utils import make_new_run_id
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import await_engine, delete_branch
-from cascade.errors import ConfigurationError, DefinitionError
+from cascade.errors import DefinitionError
 from cascade.framework.definitions import build_definitions, problems_of
-from cascade.framework.progress import Listener, Outcome, Watcher, error_text
-from cascade.framework.selection import PartitionGroup, group_by_partitions, select_assets
+from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, FULL_REFRESH_TAG
-from cascade.publish import PROMOTE_KEY, PROMOTE_POOL, PUBLISH_KEY
+from cascade.operations.report import Listener, Outcome, Watcher, error_text
+from cascade.operations.selection import PartitionGroup, group_by_partitions, select_assets
+from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["close_killed_runs", "materialize", "open_instance", "run_pipeline"]
+__all__ = ["close_killed_runs", "materialize", "run_pipeline"]
 
 # Tag of the runs of `cascade run`.
 _COMMAND_TAG = "cascade/command"
-
-
-@contextlib.contextmanager
-def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Open the project's Dagster storage: `DAGSTER_HOME`, else what `dagster.yaml` of the project names.
-
-    Raises:
-        ConfigurationError: `dagster.yaml` names a storage that is not the one of the settings.
-        ServiceError: PostgreSQL cannot be used.
-    """
-    # Paths in `dagster.yaml` are relative to the project.
-    os.chdir(settings.project_dir)
-    if home := os.environ.get("DAGSTER_HOME"):
-        ref = InstanceRef.from_dir(home)
-    else:
-        storage = settings.project_dir / ".dagster"
-        storage.mkdir(exist_ok=True)
-        ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
-    with dg.DagsterInstance.from_ref(ref) as instance:
-        # The UI would show other runs than these.
-        if settings.dagster_url is not None and isinstance(instance.event_log_storage, SqliteEventLogStorage):
-            raise ConfigurationError(
-                "`dagster_url` is set, but dagster.yaml names another storage.",
-                where=str(settings.project_dir / "dagster.yaml"),
-                fix="let `storage` be `custom: {module: cascade.framework.storage, class: ProjectStorage, "
-                "config: {base_dir: .dagster}}`, as in a new project.",
-            )
-        # The pool of promotions gets its one place unless it has a limit: the daemon reads a default only once in use.
-        if all(pool.name != PROMOTE_POOL for pool in instance.event_log_storage.get_pool_limits()):
-            instance.event_log_storage.set_concurrency_slots(PROMOTE_POOL, 1)
-        yield instance
 
 
 def run_pipeline(

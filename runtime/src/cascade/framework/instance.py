@@ -1,0 +1,48 @@
+"""The project's Dagster storage, the same that the UI opens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+
+from cascade.config import Settings
+from cascade.errors import ConfigurationError
+from cascade.publish import PROMOTE_POOL
+
+__all__ = ["open_instance"]
+
+
+@contextlib.contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the project's Dagster storage: `DAGSTER_HOME`, else what `dagster.yaml` of the project names.
+
+    Raises:
+        ConfigurationError: `dagster.yaml` names a storage that is not the one of the settings.
+        ServiceError: PostgreSQL cannot be used.
+    """
+    # Paths in `dagster.yaml` are relative to the project.
+    os.chdir(settings.project_dir)
+    if home := os.environ.get("DAGSTER_HOME"):
+        ref = InstanceRef.from_dir(home)
+    else:
+        storage = settings.project_dir / ".dagster"
+        storage.mkdir(exist_ok=True)
+        ref = InstanceRef.from_dir(str(storage), config_dir=str(settings.project_dir))
+    with dg.DagsterInstance.from_ref(ref) as instance:
+        # The UI would show other runs than these.
+        if settings.dagster_url is not None and isinstance(instance.event_log_storage, SqliteEventLogStorage):
+            raise ConfigurationError(
+                "`dagster_url` is set, but dagster.yaml names another storage.",
+                where=str(settings.project_dir / "dagster.yaml"),
+                fix="let `storage` be `custom: {module: cascade.framework.storage, class: ProjectStorage, "
+                "config: {base_dir: .dagster}}`, as in a new project.",
+            )
+        # The pool of promotions gets its one place unless it has a limit: the daemon reads a default only once in use.
+        if all(pool.name != PROMOTE_POOL for pool in instance.event_log_storage.get_pool_limits()):
+            instance.event_log_storage.set_concurrency_slots(PROMOTE_POOL, 1)
+        yield instance
