@@ -100,7 +100,7 @@ class Shop(Project):
         self._write([row for row in json.loads(customers.read_text()) if row["name"]])
 
     @property
-    def lake(self) -> Any:
+    def catalog(self) -> Any:
         return open_catalog(load_settings(self.root))
 
     def new_customer(self, name: str | None = "Ada") -> int:
