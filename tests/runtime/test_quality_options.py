@@ -40,7 +40,7 @@ def _asks(evaluation: object) -> None: ...
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "misspelt option": (_decorate(asset="a/b", chekcs=[]), "cascade_quality has no option `chekcs`"),
     "no asset": (_decorate(checks=[not_null("a")]), "asset"),
-    "no brackets": (lambda: cascade_quality(_coroutine), "cascade_quality cannot be called so"),  # type: ignore[call-arg, misc]
+    "no brackets": (lambda: cascade_quality(_coroutine), "cascade_quality cannot be called like this"),  # type: ignore[call-arg, misc]
     "asset without namespace": (_decorate(asset="weather"), "write namespace/table"),
     "asset with three parts": (_decorate(asset=dg.AssetKey(["a", "b", "c"])), "write namespace/table"),
     "asset that leaves": (_decorate(asset="../../x"), "write namespace/table"),

@@ -17,8 +17,9 @@ from packaging import version
 from cascade.config import Settings
 from cascade.engine import branch_environment
 from cascade.errors import TransformError
+from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_METADATA, FULL_REFRESH_TAG, SNAPSHOT_METADATA
+from cascade.names import FULL_REFRESH_TAG
 from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
 
 __all__ = ["build_dbt_assets"]
@@ -181,6 +182,6 @@ def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lak
 
 def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
     table = ".".join(key.path)
-    found: dict[str, Any] = {SNAPSHOT_METADATA: str(lakehouse.head(table)), BRANCH_METADATA: lakehouse.branch}
+    found: dict[str, Any] = snapshot_evidence(lakehouse.head(table), lakehouse.branch)
     rows = lakehouse.row_count(table)
     return found if rows is None else {**found, "dagster/row_count": rows}

@@ -11,11 +11,12 @@ from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.config import current_settings
 from cascade.errors import ContractError, DefinitionError, count
+from cascade.evidence import snapshot_evidence
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit
 from cascade.ingestion.options import OnInvalid, Options, Policy, Write
 from cascade.ingestion.partitions import Partitions, daily, hourly, monthly, none, static, weekly
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_METADATA, MISSING_ONLY_TAG, SNAPSHOT_METADATA
+from cascade.names import MISSING_ONLY_TAG
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
@@ -252,7 +253,7 @@ def _run(
             raise
         raise dg.Failure(failure_reason(error), allow_retries=False) from error
     _tell(context, result, plan.table)
-    evidence: dict[str, Any] = {SNAPSHOT_METADATA: str(result.snapshot_id), BRANCH_METADATA: lakehouse.branch}
+    evidence = snapshot_evidence(result.snapshot_id, lakehouse.branch)
     checks = []
     if o.checked:
         checks.append(_contract_check(result, evidence))
@@ -270,7 +271,7 @@ def _run(
     return dg.MaterializeResult(metadata={**told, **evidence}, check_results=checks)
 
 
-def _contract_check(result: "LoadResult", evidence: dict[str, Any]) -> dg.AssetCheckResult:
+def _contract_check(result: "LoadResult", evidence: dict[str, str]) -> dg.AssetCheckResult:
     """Say that the loaded rows fulfil the contract, and warn of what the source did not keep to."""
     warnings = []
     if result.quarantined:
@@ -379,7 +380,7 @@ def _plan(
 
 
 def _freshness(
-    o: Options, definition: dg.TimeWindowPartitionsDefinition, lakehouse: Lakehouse, evidence: dict[str, Any]
+    o: Options, definition: dg.TimeWindowPartitionsDefinition, lakehouse: Lakehouse, evidence: dict[str, str]
 ) -> dg.AssetCheckResult:
     """Compare the end of the newest loaded partition with now: filling an old one proves nothing."""
     from cascade.ingestion.load import loaded_partitions

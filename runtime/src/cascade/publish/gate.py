@@ -12,8 +12,8 @@ from cascade.catalog import MAIN, BranchingCatalog, LogEntry
 from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import PromotionRefusedError
+from cascade.evidence import is_about
 from cascade.lakehouse import branch_of_run, is_run_branch
-from cascade.names import SNAPSHOT_METADATA
 
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
@@ -110,15 +110,16 @@ def _verdict(
 
 def _speaks_of(evaluation: dg.AssetCheckEvaluation, head: Snapshot | None, instance: dg.DagsterInstance) -> bool:
     """Say whether an evaluation is about a snapshot: by its own metadata, else by what it followed."""
-    about, target = evaluation.metadata.get(SNAPSHOT_METADATA), evaluation.target_materialization_data
-    if about is None and target is not None:
+    snapshot_id = head.snapshot_id if head else None
+    told, target = is_about(evaluation.metadata, snapshot_id), evaluation.target_materialization_data
+    if told is None and target is not None:
         # A check that knows nothing of snapshots is about the materialization that it followed.
         followed = dg.AssetRecordsFilter(asset_key=evaluation.asset_key, storage_ids=[target.storage_id])
         records = instance.fetch_materializations(followed, limit=1).records
         if not records or records[0].asset_materialization is None:
             return False
-        about = records[0].asset_materialization.metadata.get(SNAPSHOT_METADATA)
-    if about is not None:
-        return str(about.value) == _id(head)
-    # Nor does the asset: then it must have been materialized after the snapshot was committed.
+        told = is_about(records[0].asset_materialization.metadata, snapshot_id)
+    if told is not None:
+        return told
+    # The asset names no snapshot either: then it must have been materialized after the snapshot was committed.
     return target is not None and target.timestamp * 1000 >= (head.timestamp_ms if head else 0)

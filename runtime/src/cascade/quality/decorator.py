@@ -9,13 +9,13 @@ import dagster as dg
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.errors import CascadeError, DefinitionError, ServiceError
-from cascade.names import BRANCH_METADATA, SNAPSHOT_METADATA
+from cascade.evidence import snapshot_evidence
+from cascade.options import known_options
 from cascade.quality.model import (
     SQL_METADATA,
     Check,
     Outcome,
     Scope,
-    known_options,
     table_name,
     wrong_option,
 )
@@ -162,13 +162,13 @@ def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCh
 
     A server that does not answer says nothing about the rows: the step fails instead.
     """
-    evidence: dict[str, Any] = {BRANCH_METADATA: scope.lakehouse.branch}
+    evidence: dict[str, str] = {}
     found: Outcome | dg.AssetCheckResult
     try:
         # Read before the data: if somebody writes meanwhile, the result belongs to the older snapshot and
         # cannot pass for a check of the newer one.
         head = scope.lakehouse.head(scope.table)
-        evidence[SNAPSHOT_METADATA] = str(head)
+        evidence = snapshot_evidence(head, scope.lakehouse.branch)
         missing = _missing(scope) if head is None else None
         found = missing or check.evaluate(scope)
     except ServiceError:

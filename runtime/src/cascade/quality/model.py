@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError, DefinitionError
@@ -28,7 +26,6 @@ __all__ = [
     "Value",
     "bounds_text",
     "check_name",
-    "known_options",
     "require_columns",
     "require_order",
     "require_tolerance",
@@ -41,9 +38,6 @@ SQL_METADATA = "cascade/sql"
 
 Bound = int | float | Decimal | dt.date | dt.datetime
 Value = str | bool | Bound
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -97,31 +91,6 @@ class Check:
     def __post_init__(self) -> None:
         if not isinstance(self.blocking, bool | None):
             raise wrong_option(f"blocking={self.blocking!r} is neither True nor False.", self.name, "give one of them.")
-
-
-def known_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Turn a call that does not fit the signature into an error that lists the valid options."""
-    signature = inspect.signature(function)
-    name = getattr(function, "__name__", "the function")
-    bare = signature.replace(
-        parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
-        return_annotation=signature.empty,
-    )
-
-    @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            unknown = [f"`{option}`" for option in kwargs if option not in signature.parameters]
-            what = f"has no option {', '.join(unknown)}" if unknown else f"cannot be called so: {error}"
-            given = [*map(repr, args), *(f"{option}={value!r}" for option, value in kwargs.items())]
-            raise wrong_option(
-                f"{name} {what}.", f"{name}({', '.join(given)})", f"its options are {name}{bare}."
-            ) from None
-        return function(*args, **kwargs)
-
-    return call
 
 
 def wrong_option(what: str, where: str, fix: str) -> DefinitionError:

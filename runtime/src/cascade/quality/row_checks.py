@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 
+from cascade.options import known_options
 from cascade.quality.model import (
     Bound,
     Check,
@@ -16,7 +17,6 @@ from cascade.quality.model import (
     Value,
     bounds_text,
     check_name,
-    known_options,
     require_columns,
     require_order,
     require_tolerance,

@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import dagster as dg
 
+from cascade.options import known_options
 from cascade.quality.model import (
     Check,
     Outcome,
     Scope,
     bounds_text,
     check_name,
-    known_options,
     require_columns,
     require_order,
     require_tolerance,
