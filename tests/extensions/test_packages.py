@@ -1,19 +1,31 @@
 """What belongs together stays together: one version, and a clear word when an extension is missing."""
 
 import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from cascade.catalog import open_catalog
+from cascade.catalog.base import CatalogFactory
+from cascade.catalog.database import DatabaseFactory
 from cascade.config import Settings
+from cascade.engine.base import Engine
 from cascade.errors import ConfigurationError
+from cascade.framework.base import ScheduleFactory, StartAssets, StorageProvider
+from cascade.plugins import load, load_all
+from cascade.publish.marts import PublishMarts
 from cascade_dbt.project import MACROS, macros_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted(REPOSITORY.glob("extensions/*/pyproject.toml"))
-GROUPS = ("assets", "catalogs", "databases", "engines", "marts", "schedules", "storages")
+SHAPES: dict[str, type[object]] = {
+    "cascade.assets": StartAssets,
+    "cascade.catalogs": CatalogFactory,
+    "cascade.databases": DatabaseFactory,
+    "cascade.engines": Engine,
+    "cascade.marts": PublishMarts,
+    "cascade.schedules": ScheduleFactory,
+    "cascade.storages": StorageProvider,
+}
 
 
 def _project(manifest: Path) -> dict[str, object]:
@@ -29,27 +41,20 @@ def test_an_extension_has_the_runtime_s_version_and_asks_for_it(manifest: Path) 
     assert f"cascade-runtime=={version}" in extension["dependencies"]  # type: ignore[operator]
 
 
-def test_every_extension_point_of_the_runtime_is_filled_and_loads() -> None:
-    for group in GROUPS:
-        found = metadata.entry_points(group=f"cascade.{group}")
+def test_every_extension_point_of_the_runtime_is_filled_and_fits_its_protocol() -> None:
+    for group, shape in SHAPES.items():
+        found = load_all(group, shape)
         assert found, group
-        assert all(entry.load() for entry in found)
+        assert [str(record) for record in found if record.cause] == []
 
 
-@pytest.mark.parametrize(
-    ("settings", "asked"),
-    [
-        ({"engine": "trino"}, "engine"),
-        ({"catalog_url": "postgresql://a:b@127.0.0.1/c"}, "catalog_url"),
-    ],
-)
-def test_without_the_extension_the_error_says_which_setting_asked_and_what_to_install(
-    settings: dict[str, str], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
-    with pytest.raises(ConfigurationError, match="cascade-servers") as caught:
-        open_catalog(Settings(project_dir=tmp_path, **settings))  # type: ignore[arg-type]
-    assert f"`{asked}`" in str(caught.value)
+@pytest.mark.parametrize("name", ["engine", "catalog_url"])
+def test_without_the_package_the_error_says_which_setting_asked_and_what_to_do(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="No installed package brings `spark`") as caught:
+        load("cascade.engines", "spark", Engine, setting=name)
+    assert f"setting `{name}`" in str(caught.value)
+    assert "there is `trino`" in str(caught.value)
+    assert "`cascade plugins list`" in str(caught.value)
 
 
 def test_dbt_gets_the_macros_of_the_engine_s_package_beside_the_runtime_s_in_one_folder(tmp_path: Path) -> None:

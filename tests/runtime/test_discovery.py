@@ -194,12 +194,15 @@ def test_an_executor_of_the_project_is_used(tmp_path: Path) -> None:
 # Packages
 
 PACKAGES = {
-    "broken": ({"cascade-extra": "nothere:build"}, "cannot be loaded: ModuleNotFoundError: No module named 'nothere'"),
+    "broken": (
+        {"cascade-extra": "nothere:build"},
+        "`extra` of cascade.schedules: ModuleNotFoundError: No module named 'nothere'",
+    ),
     "other": ({"cascade-extra": "builtins:len"}, "TypeError: object of type 'Settings' has no len()"),
     "no_schedule": ({"cascade-extra": "builtins:repr"}, "str is not a schedule"),
     "twice": (
         {"cascade-extra": "a:b", "cascade-more": "a:b"},
-        "`extra` of cascade.schedules is brought by cascade-extra and cascade-more",
+        "package cascade-extra 1.0: `extra` of cascade.schedules: cascade-more brings one of this name, too",
     ),
 }
 
@@ -215,9 +218,10 @@ def test_a_broken_package_costs_itself_and_is_named(
         (info / "entry_points.txt").write_text(f"[cascade.schedules]\nextra = {value}\n")
     monkeypatch.syspath_prepend(tmp_path)
     definitions = built(tmp_path, a=ASSET.format(name="one"))
-    (problem,) = problems_of(definitions).jobs
-    assert said in problem
-    assert "extra" in problem
+    problems = problems_of(definitions).jobs
+    assert len(problems) == len(packages)
+    assert said in problems[0]
+    assert all(f"package {name} 1.0: `extra`" in problem for name, problem in zip(packages, problems, strict=True))
     assert names(definitions) == {"one"}
 
 

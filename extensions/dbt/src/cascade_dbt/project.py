@@ -17,8 +17,9 @@ from typing import Any
 from filelock import FileLock
 
 from cascade.config import PROJECT_DIR_VARIABLE, Settings
+from cascade.engine.base import Engine
 from cascade.errors import TransformError
-from cascade.extensions import load_extension
+from cascade.plugins import load
 
 __all__ = [
     "MACROS",
@@ -165,7 +166,7 @@ def macros_folder(settings: Settings) -> Path:
     if settings.engine == "embedded":
         return MACROS
     folder = settings.data_path / "dbt" / "macros"
-    engine = load_extension("cascade.engines", settings.engine, "engine").DBT_MACROS
+    engine = load("cascade.engines", settings.engine, Engine, setting="engine").DBT_MACROS
     for name, source in {"runtime": MACROS, settings.engine: engine}.items():
         copy = folder / name
         now, wanted = ({p.name: p.read_bytes() for p in place.glob("*.sql")} for place in (copy, source))
@@ -210,9 +211,7 @@ def _target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     Nothing in it changes from run to run: dbt would parse all files again.
     """
     if settings.engine != "embedded":
-        found: tuple[dict[str, Any], dict[str, str]]
-        found = load_extension("cascade.engines", settings.engine, "engine").dbt_target(settings)
-        return found
+        return load("cascade.engines", settings.engine, Engine, setting="engine").dbt_target(settings)
     target = {
         "type": "duckdb",
         "path": ":memory:",

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
-from cascade.extensions import load_extension
+from cascade.plugins import load
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -23,6 +23,7 @@ __all__ = [
     "MAIN",
     "Branch",
     "BranchingCatalog",
+    "CatalogFactory",
     "Locations",
     "LogEntry",
     "TableChange",
@@ -267,6 +268,13 @@ class BranchingCatalog(abc.ABC):
         """Hold a table while a commit is planned and made, so that concurrent writers take turns."""
 
 
+class CatalogFactory(Protocol):
+    """Group `cascade.catalogs`, by the name of an engine: opens the catalog that the engine works on."""
+
+    def __call__(self, settings: Settings) -> BranchingCatalog:
+        """Open the catalog of a project; it is made when it does not exist yet."""
+
+
 def open_catalog(settings: Settings) -> BranchingCatalog:
     """Open the catalog that a project's settings name; it is made when it does not exist yet.
 
@@ -279,8 +287,7 @@ def open_catalog(settings: Settings) -> BranchingCatalog:
         from cascade.catalog.embedded import EmbeddedCatalog
 
         return EmbeddedCatalog(settings)
-    found: BranchingCatalog = load_extension("cascade.catalogs", settings.engine, "engine")(settings)
-    return found
+    return load("cascade.catalogs", settings.engine, CatalogFactory, setting="engine")(settings)
 
 
 def check_reference_name(name: str) -> str:

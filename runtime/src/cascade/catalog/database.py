@@ -5,14 +5,25 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 from pyiceberg.catalog.sql import IcebergTables
 
 from cascade.catalog.locks import FileLocks, Locks
 
-__all__ = ["BASES", "BRANCHES", "LOG", "PROPERTIES", "SCHEMA", "TABLES", "Database", "SqliteDatabase"]
+__all__ = [
+    "BASES",
+    "BRANCHES",
+    "LOG",
+    "PROPERTIES",
+    "SCHEMA",
+    "TABLES",
+    "Database",
+    "DatabaseFactory",
+    "SqliteDatabase",
+]
 
 _BUSY_SECONDS = 60
 _ATTEMPTS = 5
@@ -71,6 +82,17 @@ class Database(abc.ABC):
 
         Raises:
             ServiceError: The database is a server that cannot be used.
+        """
+
+
+class DatabaseFactory(Protocol):
+    """Group `cascade.databases`, by the scheme of a URL: opens the database of a catalog that machines share."""
+
+    def __call__(self, url: SecretStr) -> Database:
+        """Open the database.
+
+        Args:
+            url: The setting `catalog_url`.
         """
 
 

@@ -24,12 +24,22 @@ from cascade.catalog import (
     check_table_name,
     compare,
 )
-from cascade.catalog.database import BASES, BRANCHES, LOG, PROPERTIES, SCHEMA, TABLES, Database, SqliteDatabase
+from cascade.catalog.database import (
+    BASES,
+    BRANCHES,
+    LOG,
+    PROPERTIES,
+    SCHEMA,
+    TABLES,
+    Database,
+    DatabaseFactory,
+    SqliteDatabase,
+)
 from cascade.catalog.reference import SqlReference
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
-from cascade.extensions import load_extension
+from cascade.plugins import load
 
 __all__ = ["EmbeddedCatalog"]
 
@@ -55,7 +65,8 @@ class EmbeddedCatalog(BranchingCatalog):
             self._place = str(settings.data_path) if not settings.warehouse else self._place
             self._database = SqliteDatabase(settings.data_path)
         else:
-            self._database = load_extension("cascade.databases", "postgresql", "catalog_url")(settings.catalog_url)
+            opener = load("cascade.databases", "postgresql", DatabaseFactory, setting="catalog_url")
+            self._database = opener(settings.catalog_url)
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words

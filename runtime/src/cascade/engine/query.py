@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from cascade.catalog import BranchingCatalog
 from cascade.config import Settings
 from cascade.engine import embedded
+from cascade.engine.base import Engine
 from cascade.engine.embedded import register_table, register_tables
 from cascade.engine.snapshots import show
 from cascade.errors import QueryError
-from cascade.extensions import load_extension
+from cascade.plugins import load
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +107,7 @@ def await_engine(settings: Settings, tell: Callable[[str], None]) -> None:
         ServiceError: It cannot be used.
     """
     if settings.engine != "embedded":
-        load_extension("cascade.engines", settings.engine, "engine").await_ready(settings, tell)
+        load("cascade.engines", settings.engine, Engine, setting="engine").await_ready(settings, tell)
 
 
 def delete_branch(catalog: BranchingCatalog, name: str) -> None:
@@ -135,4 +136,4 @@ def _engine(catalog: BranchingCatalog) -> Any:
     """Return the module of the engine that is set, with `query`, `environment`, `forget` and `leftovers`."""
     if catalog.settings.engine == "embedded":
         return embedded
-    return load_extension("cascade.engines", catalog.settings.engine, "engine")
+    return load("cascade.engines", catalog.settings.engine, Engine, setting="engine")

@@ -6,19 +6,21 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
 from cascade.engine import await_engine
-from cascade.errors import CascadeError, DefinitionError, TransformError
-from cascade.extensions import extension_names, find_extension
+from cascade.errors import CascadeError, DefinitionError
+from cascade.framework.base import ScheduleFactory, StartAssets
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
 from cascade.iceberg.schema import alike
 from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
 from cascade.names import BRANCH_TAG
+from cascade.plugins import PluginRecord, load_all
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
 __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
@@ -71,18 +73,17 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     problems = Problems()
     # dbt works while the workflows are imported.
     with contextlib.ExitStack() as started, use_settings(settings):
-        waiting = {
-            name: started.enter_context(find_extension(_ASSETS, name)(settings)) for name in extension_names(_ASSETS)
-        }
+        waiting = [(record, _start(record, settings, started)) for record in load_all(_ASSETS, StartAssets)]
         found = discover(settings.workflows_path)
         problems.broken.extend(found.broken)
         problems.warnings.extend(found.ignored)
-        for name, assets in waiting.items():
+        for record, assets in waiting:
             try:
                 # They come first: what contradicts one of them costs itself, and not all models.
-                found.items[:0] = [Item(str(settings.dbt_dir), "assets", name, a) for a in assets()]
-            except TransformError as error:
-                problems.broken.append(f"{settings.dbt_dir}: {error.what.rstrip('.')}; {error.fix}")
+                found.items[:0] = [Item(_origin(record), "assets", record.name, a) for a in assets()]
+            # A package may raise anything; the project must not suffer.
+            except Exception as error:  # noqa: BLE001
+                problems.broken.append(_package_problem(record, error, settings))
     found.items.extend(_packages(settings, problems))
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:
@@ -188,17 +189,49 @@ def _signs(problems: Problems) -> list[dg.AssetSpec]:
 
 def _packages(settings: Settings, problems: Problems) -> Iterable[Item]:
     """Return what installed packages bring."""
-    for name in extension_names(_SCHEDULES):
-        origin = f"`{name}` of {_SCHEDULES}"
+    for record in load_all(_SCHEDULES, ScheduleFactory):
         try:
-            schedule = find_extension(_SCHEDULES, name)(settings)
+            if record.cause:
+                raise record.error
+            schedule = record.object(settings)
             if not isinstance(schedule, dg.ScheduleDefinition):
                 raise TypeError(f"{type(schedule).__name__} is not a schedule")
         # A package may raise anything; the project must not suffer.
         except Exception as error:  # noqa: BLE001
-            problems.jobs.append(says(error) if isinstance(error, CascadeError) else f"{origin}: {says(error)}")
+            problems.jobs.append(_package_problem(record, error, settings))
         else:
-            yield Item(origin, "schedules", name, schedule)
+            yield Item(_origin(record), "schedules", record.name, schedule)
+
+
+def _start(
+    record: PluginRecord, settings: Settings, started: contextlib.ExitStack
+) -> Callable[[], Iterable[dg.AssetsDefinition]]:
+    """Begin to make the assets of a package; what goes wrong is raised by the function that waits for them."""
+    failed: Exception = record.error
+    if not record.cause:
+        try:
+            return cast("Callable[[], list[dg.AssetsDefinition]]", started.enter_context(record.object(settings)))
+        # A package may raise anything; the project must not suffer.
+        except Exception as error:  # noqa: BLE001
+            failed = error
+
+    def fail() -> Iterable[dg.AssetsDefinition]:
+        raise failed
+
+    return fail
+
+
+def _origin(record: PluginRecord) -> str:
+    return f"package {record.package}"
+
+
+def _package_problem(record: PluginRecord, error: Exception, settings: Settings) -> str:
+    """Say what is wrong with what a package brings, or with the file of the project that it names."""
+    if record.cause:
+        return str(record)
+    if isinstance(error, CascadeError) and error.where.startswith(f"{settings.project_dir}/"):
+        return f"{Path(error.where).relative_to(settings.project_dir)}: {error.what.rstrip('.')}; {error.fix}"
+    return f"{_origin(record)}: `{record.name}` of {record.group}: {says(error)} ({record.where})"
 
 
 def _hint(cause: str) -> str:

@@ -15,7 +15,8 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from cascade.config import load_settings
-from cascade.extensions import load_extension
+from cascade.framework.base import StorageProvider
+from cascade.plugins import load
 
 __all__ = ["ProjectStorage", "SqliteEvents"]
 
@@ -60,8 +61,7 @@ class ProjectStorage(DagsterSqliteStorage):
         url = load_settings().dagster_url
         if url is None:
             return cls.from_local(config_value["base_dir"], inst_data)
-        storage: DagsterStorage[Any] = load_extension("cascade.storages", "postgresql", "dagster_url").open(url)
-        return storage
+        return load("cascade.storages", "postgresql", StorageProvider, setting="dagster_url").open(url)
 
 
 class SqliteEvents(SqliteEventLogStorage):

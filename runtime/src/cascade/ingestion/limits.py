@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
 
+from cascade.deadline import deadline
 from cascade.errors import CascadeError, IngestionError
 
 __all__ = ["OvertakenError", "failure_reason", "is_transient", "time_limit"]
@@ -71,9 +67,6 @@ class _TimeLimitError(IngestionError):
 def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
     """Stop the block when it takes longer, also while it waits for a server.
 
-    On the main thread, where Dagster's in-process executor runs steps, a signal interrupts system calls;
-    elsewhere the exception is raised in the thread as soon as it runs Python again.
-
     Args:
         seconds: The limit.
         what: Who is stopped, for the message.
@@ -83,34 +76,4 @@ def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[N
     """
     fix = "raise max_runtime_seconds, or load fewer partitions at once."
     error = _TimeLimitError(f"Stopped after {seconds:g} seconds.", where=what, fix=fix)
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        return _limit_by_signal(seconds, error)
-    return _limit_by_thread(seconds, error)
-
-
-@contextlib.contextmanager
-def _limit_by_signal(seconds: float, error: IngestionError) -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise error
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextlib.contextmanager
-def _limit_by_thread(seconds: float, error: IngestionError) -> Iterator[None]:
-    thread, kind = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_TimeLimitError)
-    timer = threading.Timer(seconds, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, kind))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except _TimeLimitError:
-        raise error from None
-    finally:
-        timer.cancel()
+    return deadline(seconds, error)

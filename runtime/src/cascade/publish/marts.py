@@ -7,22 +7,23 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.extensions import load_extension
 from cascade.iceberg.read import connect, duckdb_type, quote, reach, view_sql
+from cascade.plugins import load
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    from pydantic import SecretStr
     from pyiceberg.table import Table
 
-__all__ = ["MARTS", "Mart", "ReadMarts", "Version", "marts_location", "publish_marts"]
+__all__ = ["MARTS", "Mart", "PublishMarts", "ReadMarts", "Version", "marts_location", "publish_marts"]
 
 #: The namespace that is published.
 MARTS = "marts"
@@ -59,6 +60,21 @@ class Mart:
 ReadMarts = Callable[[], Mapping[str, Mart]]
 
 
+class PublishMarts(Protocol):
+    """Group `cascade.marts`, by the scheme of a URL: publishes the marts to a database."""
+
+    def __call__(self, read: ReadMarts, url: SecretStr) -> dict[str, int]:
+        """Publish all marts at one moment; see `publish_marts`.
+
+        Args:
+            read: Returns the marts of `main`, by name; to be called when it is this publisher's turn.
+            url: The setting `marts_url`.
+
+        Returns:
+            The tables that were written, with their rows.
+        """
+
+
 def publish_marts(catalog: BranchingCatalog, settings: Settings) -> dict[str, int]:
     """Copy the marts of `main` to the serving database, all of them at one moment.
 
@@ -84,8 +100,8 @@ def publish_marts(catalog: BranchingCatalog, settings: Settings) -> dict[str, in
         }
 
     if settings.marts_url is not None:
-        rows: dict[str, int] = load_extension("cascade.marts", "postgresql", "marts_url")(read, settings.marts_url)
-        return rows
+        publish = load("cascade.marts", "postgresql", PublishMarts, setting="marts_url")
+        return publish(read, settings.marts_url)
     return _publish_to_file(read, settings.marts_path)
 
 

@@ -1,0 +1,252 @@
+"""Find the entry points of a group, load each by itself, and check its shape. A plugin that is broken costs itself."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import traceback
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cascade.deadline import deadline
+from cascade.errors import CascadeError, ConfigurationError
+from cascade.plugins.shape import place, problem
+
+__all__ = ["LIMIT_SECONDS", "PluginRecord", "failing_line", "find", "installed", "load", "load_all"]
+
+#: How long the import of one plugin may take.
+LIMIT_SECONDS = 60.0
+
+# Its names are taken: another package that brings one of them is refused, and ours stays.
+_RUNTIME = "cascade-runtime"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One thing that an installed package brings, or the reason why it does not.
+
+    Attributes:
+        group: The group of the entry point, such as `cascade.engines`.
+        name: Its name in the group; `*` when the package's list of entry points cannot be read.
+        package: The package and its version, such as `cascade-runtime 0.1.0`.
+        value: What it names, `module:object`.
+        where: `module`, or `file:line`: where the object is defined, or where loading it failed.
+        cause: Why it cannot be used, in one line; empty when it can.
+        fix: What to do about it.
+        object: What was loaded; `None` before that, and when it is broken.
+    """
+
+    group: str
+    name: str
+    package: str
+    value: str
+    where: str = ""
+    cause: str = ""
+    fix: str = ""
+    object: Any = None
+
+    def __str__(self) -> str:
+        """The problem in one line."""
+        return f"package {self.package}: `{self.name}` of {self.group}: {self.cause} ({self.where}); {self.fix}"
+
+    @property
+    def error(self) -> ConfigurationError:
+        """The problem as an error."""
+        return ConfigurationError(
+            f"`{self.name}` of {self.group} cannot be used: {self.cause}",
+            where=f"package {self.package}, {self.where}",
+            fix=self.fix,
+        )
+
+
+def installed(group: str) -> list[PluginRecord]:
+    """Return what installed packages bring for a group, by name; nothing is imported.
+
+    Two packages that bring one name have a cause already, unless one of them is the runtime: it keeps its names.
+    """
+    return list(_entries(tuple(sys.path)).get(group, ()))
+
+
+def load_all(group: str, shape: type[object], *, seconds: float = LIMIT_SECONDS) -> list[PluginRecord]:
+    """Load everything that installed packages bring for a group, each by itself.
+
+    Args:
+        group: The group of the entry points.
+        shape: The Protocol that each object must fit, or the class that it must be an instance of.
+        seconds: How long each import may take.
+
+    Returns:
+        One record for each, broken ones included, by name.
+    """
+    return [_loaded(record, shape, seconds) for record in installed(group)]
+
+
+def find(group: str, name: str, shape: type[T]) -> T | None:
+    """Load one thing by its name; `None` when no installed package brings it.
+
+    Args:
+        group: The group of the entry points.
+        name: The name in the group.
+        shape: The Protocol that it must fit, or the class that it must be an instance of.
+
+    Raises:
+        ConfigurationError: It cannot be loaded, has another shape, or two packages bring one of that name.
+    """
+    records = [_loaded(record, shape, LIMIT_SECONDS) for record in installed(group) if record.name == name]
+    for record in sorted(records, key=lambda record: bool(record.cause)):
+        if record.cause:
+            raise record.error
+        found: T = record.object
+        return found
+    return None
+
+
+def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
+    """Load what a setting asks for; arguments and errors as for `find`.
+
+    Args:
+        group: The group of the entry points.
+        name: The name in the group.
+        shape: The Protocol that it must fit, or the class that it must be an instance of.
+        setting: The setting, for the message.
+
+    Raises:
+        ConfigurationError: No installed package brings it.
+    """
+    found = find(group, name, shape)
+    if found is None:
+        have = ", ".join(f"`{record.name}`" for record in installed(group) if not record.cause) or "none"
+        raise ConfigurationError(
+            f"No installed package brings `{name}` for {group}; there is {have}.",
+            where=f"setting `{setting}`",
+            fix=f"add the package that brings `{name}` to pyproject.toml, then `uv sync`; or change `{setting}`. "
+            "`cascade plugins list` shows what is installed.",
+        )
+    return found
+
+
+def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, int] | None:
+    """Return file and line of the innermost frame of an error that lies in one of some folders or files."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return Path(error.filename), error.lineno or 0
+    places = tuple(inside)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if any(file.is_relative_to(place) for place in places):
+            return file, frame.lineno or 0
+    return None
+
+
+class _TooSlowError(BaseException):
+    """A plugin took too long; no `except Exception` of it keeps that from us."""
+
+
+def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
+    """Load one plugin and check its shape."""
+    loaded = _imported(record, seconds)
+    if not loaded.cause and (cause := problem(loaded.object, shape)):
+        return replace(loaded, cause=cause, fix=_fix(record), object=None)
+    return loaded
+
+
+@functools.cache
+def _imported(record: PluginRecord, seconds: float) -> PluginRecord:
+    """Import one plugin. Kept, so that one that hangs is waited for once."""
+    if record.cause:
+        return record
+    try:
+        with deadline(seconds, _TooSlowError(f"importing it takes longer than {seconds:g} seconds")):
+            found = metadata.EntryPoint(record.name, record.value, record.group).load()
+    except KeyboardInterrupt:
+        raise
+    # A package may raise anything, SystemExit included; the others must not suffer.
+    except BaseException as error:  # noqa: BLE001
+        at = failing_line(error, _folders(record.value))
+        where = f"{at[0]}:{at[1]}" if at else record.value
+        return replace(record, where=where, cause=_says(error), fix=_fix(record, error))
+    return replace(record, where=place(found) or record.value, object=found)
+
+
+def _says(error: BaseException) -> str:
+    if isinstance(error, CascadeError):
+        return " ".join(f"{error.what.rstrip('.')}; {error.fix}".split())
+    text = " ".join(str(error).split())
+    return text if isinstance(error, _TooSlowError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
+    package = record.package.partition(" ")[0]
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != _top(record.value):
+        return f"install `{error.name}`, which {package} needs, or uninstall {package}."
+    return f"install another version of {package}, or uninstall it."
+
+
+def _top(value: str) -> str:
+    return re.split(r"[.:]", value, maxsplit=1)[0].strip()
+
+
+def _folders(value: str) -> list[Path]:
+    """Return where the package of an entry point lies: its folders, or its one file."""
+    try:
+        spec = util.find_spec(_top(value))
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    return [Path(folder) for folder in spec.submodule_search_locations or [spec.origin or ""]]
+
+
+@functools.cache
+def _entries(_path: tuple[str, ...]) -> dict[str, list[PluginRecord]]:
+    """Read the entry points of all installed packages that belong to Cascade, by group.
+
+    Read package by package: `metadata.entry_points` fails for all when one list cannot be parsed.
+    """
+    found: dict[tuple[str, str], dict[str, PluginRecord]] = defaultdict(dict)
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt") or ""
+        if "[cascade." not in text:
+            continue
+        name = distribution.name
+        if name in seen:  # the first on the path is the one that is imported
+            continue
+        seen.add(name)
+        for record in _records(f"{name} {distribution.version}", distribution, text):
+            found[record.group, record.name].setdefault(name, record)
+    groups: dict[str, list[PluginRecord]] = defaultdict(list)
+    for (group, _), packages in sorted(found.items()):
+        groups[group] += _told_apart(packages)
+    return dict(groups)
+
+
+def _records(package: str, distribution: metadata.Distribution, text: str) -> Iterator[PluginRecord]:
+    try:
+        for entry in distribution.entry_points:
+            if entry.group.startswith("cascade."):
+                yield PluginRecord(entry.group, entry.name, package, entry.value)
+    except Exception as error:  # noqa: BLE001  # whatever the parser says of a file that is none
+        for group in sorted(set(re.findall(r"^\[(cascade\.[\w.]+)\]", text, re.MULTILINE))):
+            cause = f"entry_points.txt cannot be read: {_says(error)}"
+            record = PluginRecord(group, "*", package, "", "entry_points.txt", cause)
+            yield replace(record, fix=_fix(record))
+
+
+def _told_apart(packages: dict[str, PluginRecord]) -> Iterator[PluginRecord]:
+    """Give each of several packages that bring one name the cause; the runtime keeps its own."""
+    for package, record in sorted(packages.items()):
+        others = " and ".join(sorted(packages.keys() - {package}))
+        if not others or package == _RUNTIME or record.name == "*":
+            yield record
+        else:
+            fix = f"uninstall {package}, or {others}."
+            if _RUNTIME in packages:
+                fix = f"uninstall {package}, or let its author choose another name."
+            yield replace(record, where=record.value, cause=f"{others} brings one of this name, too", fix=fix)
