@@ -66,7 +66,7 @@ class Lake(TestLakehouse):
 
     def load(self, asset: dg.AssetsDefinition, *keys: str, missing_only: bool = False) -> LoadResult:
         """Load without Dagster."""
-        return load(load_plan(asset.key), self.lakehouse, keys, missing_only=missing_only, run_id="r")
+        return load(load_plan(asset), self.lakehouse, keys, missing_only=missing_only, run_id="r")
 
 
 def hours(day: str, *numbers: int) -> Rows:

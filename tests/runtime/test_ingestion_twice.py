@@ -157,7 +157,7 @@ def test_one_partition_loaded_twice_at_once_into_a_new_table_is_there_once(lake:
     def plan_of() -> Any:
         from cascade.ingestion import load_plan
 
-        return load_plan(found.key)
+        return load_plan(found)
 
     lake.load(found, DAY)
     assert [r["n"] for r in lake.rows("raw.t")] == [1, 2]
