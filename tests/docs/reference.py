@@ -98,10 +98,9 @@ def _quality() -> str:
 
 def _sql() -> str:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from portable.cases import CASES
-    from portable.macros import macros
-
     from cascade_project.portability.differences import differences
+    from support.portable.cases import CASES
+    from support.portable.macros import macros
 
     parts = [
         "# SQL for both engines\n",
