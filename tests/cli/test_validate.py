@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from support.generated import Project, generate, stranger
+from generated import Project, generate, stranger
 
 _MODEL = """\
 -- Written for DuckDB.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from support.generated import stranger
+from generated import stranger
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from support.generated import BIN, REPOSITORY, share_bytecode
+from generated import BIN, REPOSITORY, share_bytecode
 
 TUTORIAL = REPOSITORY / "docs" / "tutorial" / "first-lakehouse.md"
 

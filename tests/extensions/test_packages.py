@@ -10,7 +10,7 @@ from cascade.catalog.database import DatabaseFactory
 from cascade.config import Settings
 from cascade.engine.base import Engine
 from cascade.errors import ConfigurationError
-from cascade.framework.base import ScheduleFactory, StartAssets, StorageProvider
+from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
 from cascade.plugins import load, load_all
 from cascade.publish.marts import PublishMarts
 from cascade_dbt.project import MACROS, macros_folder
@@ -18,7 +18,7 @@ from cascade_dbt.project import MACROS, macros_folder
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted(REPOSITORY.glob("extensions/*/pyproject.toml"))
 SHAPES: dict[str, type[object]] = {
-    "cascade.assets": StartAssets,
+    "cascade.assets": AssetSource,
     "cascade.catalogs": CatalogFactory,
     "cascade.databases": DatabaseFactory,
     "cascade.engines": Engine,

@@ -1,13 +1,16 @@
 """Fixtures of the tests that need servers."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from postgres_support import Postgres, running_postgres
 
-from support.marts import marts, published
-from support.postgres import Postgres, running_postgres
+# What the tests of the runtime share, also when only this folder is collected.
+sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 
-__all__ = ["marts", "postgres_server", "published"]
+pytest_plugins = ["marts_support"]
 
 
 @pytest.fixture(scope="session")

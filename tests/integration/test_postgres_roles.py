@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-
-from support.postgres import HOMES, Postgres
+from postgres_support import HOMES, Postgres
 
 DATABASES = ["cascade", "dagster", "nessie", "marts", "postgres", "template1"]
 

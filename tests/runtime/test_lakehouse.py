@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from lake_support import numbers, promoted, put, settings_in
 from pyiceberg.exceptions import NoSuchTableError
 
 from cascade.catalog import MAIN
@@ -12,7 +13,6 @@ from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
 from cascade.names import BRANCH_TAG
 from cascade.testing import TestLakehouse
-from support.lakes import numbers, promoted, put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie")
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from support.copies import Run, commit_all
-from support.generated import BIN, REPOSITORY, stranger
+from generated import BIN, REPOSITORY, stranger
+from projects import Run, commit_all
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from support.copies import Run, commit_all, tree
-from support.generated import BIN, EXTENSIONS, REPOSITORY
+from generated import BIN, EXTENSIONS, REPOSITORY
+from projects import Run, commit_all, tree
 
 DEFAULT: dict[str, str] = {}
 OTHER = {

@@ -7,9 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from support.copies import Run, commit_all
-from support.generated import BIN, EXTENSIONS
+from generated import BIN, EXTENSIONS
+from projects import Run, commit_all
 
 
 def pin(project: Path) -> str:

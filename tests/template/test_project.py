@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from support.copies import Run, commit_all
-from support.generated import EXTENSIONS, share_bytecode
+from generated import EXTENSIONS, share_bytecode
+from projects import Run, commit_all
 
 TABLES = {
     "raw.weather_observations": 26_115,

@@ -5,7 +5,7 @@ import graphlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from packaging import version
+from pyiceberg.exceptions import CommitFailedException
 
 from cascade.config import Settings
 from cascade.engine import branch_environment
@@ -20,7 +21,8 @@ from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
 from cascade.names import FULL_REFRESH_TAG
-from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
+from cascade_dbt.project import dbt_environment, dbt_executable, fingerprint, render_profile
+from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets"]
 
@@ -74,6 +76,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
     if not namespaces:
         return None
+    stamp = manifest.parent / "fingerprint"
+    described = stamp.read_text("utf-8") if stamp.is_file() else None
     dbt = _Dbt(
         project_dir=str(settings.dbt_path),
         profiles_dir=str(render_profile(settings)),
@@ -92,6 +96,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # What the parser remembers saves this process from parsing again.
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
+        recipes, before, made = read_recipes(settings, parsed), lakehouse.catalog.pointers(branch), {}
         command = ["build", "--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else ["build"]
         with (
             dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, namespaces)),
@@ -99,7 +104,12 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         ):
             invocation = dbt.cli(command, context=context, target_path=target, raise_on_error=False)
             for event in invocation.stream():
+                if isinstance(event, dg.Output):
+                    table = ".".join(context.asset_key_for_output(event.output_name).path)
+                    made[table] = lakehouse.head(table)
                 yield _with_evidence(context, event, lakehouse)
+            if fingerprint(settings) == described:  # else dbt may have read other files than the recipes tell of
+                _record(context, lambda: record(recipes, lakehouse.catalog, branch, made, before))
             if (error := invocation.get_error()) is not None:
                 raise TransformError(
                     _said_by_dbt(str(error)),
@@ -110,6 +120,14 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         shutil.rmtree(target, ignore_errors=True)
 
     return run_dbt
+
+
+def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None:
+    """Let the next run know what need not be computed; what keeps us from it costs that run time, and no more."""
+    try:
+        work()
+    except CommitFailedException as error:
+        context.log.warning(f"The next run computes these models again, since another process wrote them: {error}")
 
 
 def _said_by_dbt(text: str) -> str:
@@ -124,6 +142,13 @@ def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
     nodes = parsed["nodes"]
     files = {key: node["original_file_path"] for key, node in nodes.items()}
     for key, node in nodes.items():
+        asked = (node.get("config", {}).get("meta") or {}).get("cascade", {})
+        if asked not in ({}, {"always": True}, {"always": False}):
+            raise TransformError(
+                f"`meta: {{cascade: {asked}}}` of {node['name']} means nothing.",
+                where=str(settings.dbt_path / files[key]),
+                fix="write `meta: {cascade: {always: true}}` to have it computed in every run, or take it away.",
+            )
         if node["resource_type"] == "snapshot":
             raise TransformError(
                 f"dbt snapshots are not supported yet: {files[key]}. Iceberg keeps the history of every table; read it "

@@ -1,22 +1,26 @@
-"""What the definitions ask of this package: the assets of the dbt project, parsed while workflows are imported."""
+"""What the runtime asks of this package, a `cascade.framework.base.AssetSource`: models, and which of them may wait."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Set
 from typing import TYPE_CHECKING
 
+from cascade.catalog import BranchingCatalog
 from cascade.config import Settings
-from cascade_dbt.project import start_parsing
+from cascade_dbt.project import parse_project, start_parsing
 
 if TYPE_CHECKING:
     import dagster as dg
 
-__all__ = ["start_models"]
+    from cascade.framework.base import Unchanged
+
+__all__ = ["start", "unchanged"]
 
 
 @contextlib.contextmanager
-def start_models(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]]]:
+def start(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]]]:
     """Let dbt parse its project in a process beside this one.
 
     Args:
@@ -39,3 +43,32 @@ def start_models(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefi
             return [made] if made else []
 
         yield assets
+
+
+def unchanged(
+    settings: Settings, catalog: BranchingCatalog, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]
+) -> Unchanged:
+    """Say which models and seeds are on `main` as dbt would make them; see `cascade_dbt.unchanged`.
+
+    Args:
+        settings: The project's settings.
+        catalog: The catalog.
+        asked: Assets that a run shall materialize; those that are no models are passed over.
+        computed: Assets that it materializes in any case.
+    """
+    import dagster as dg
+
+    from cascade.framework.base import Unchanged
+    from cascade_dbt.unchanged import judge, read_recipes
+
+    manifest = parse_project(settings)
+    if manifest is None:
+        return Unchanged()
+    recipes = read_recipes(settings, json.loads(manifest.read_text("utf-8")))
+    tables = {".".join(key.path) for key in asked}
+    same = judge(recipes, catalog, tables, {".".join(key.path) for key in computed})
+    always = {name: recipe.always for name, recipe in recipes.items() if recipe.always and name in tables}
+    return Unchanged(
+        since={dg.AssetKey(name.split(".")): since for name, since in same.items()},
+        always={dg.AssetKey(name.split(".")): why for name, why in always.items()},
+    )

@@ -25,10 +25,12 @@ __all__ = [
     "MACROS",
     "dbt_environment",
     "dbt_executable",
+    "fingerprint",
     "macros_folder",
     "parse_project",
     "render_profile",
     "start_parsing",
+    "target_of",
 ]
 
 #: The macros of the runtime.
@@ -51,7 +53,7 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
         "CASCADE_DBT_MACROS": str(macros_folder(settings)),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
-        **_target(settings)[1],
+        **target_of(settings)[1],
         **(more or {}),
     }
     before = {name: os.environ.get(name) for name in values}
@@ -87,8 +89,8 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
     manifest, stamp = target / "manifest.json", target / "fingerprint"
     # The code servers, the daemon and a command may all look at once; one parses, the others wait.
     with FileLock(str(target / "parse.lock")):
-        fingerprint = _fingerprint(settings)
-        if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == fingerprint:
+        now = fingerprint(settings)
+        if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == now:
             yield lambda: manifest
             return
         with _dbt_parse(settings, target) as process:
@@ -106,7 +108,7 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                         where=str(settings.dbt_path),
                         fix="correct the file that dbt names.",
                     )
-                stamp.write_text(fingerprint, "utf-8")
+                stamp.write_text(now, "utf-8")
                 return manifest
 
             try:
@@ -176,11 +178,11 @@ def macros_folder(settings: Settings) -> Path:
     return folder
 
 
-def _fingerprint(settings: Settings) -> str:
+def fingerprint(settings: Settings) -> str:
     """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
     dbt_path = settings.dbt_path
     macros = macros_folder(settings)
-    known = [sys.version, str(dbt_path), str(macros), _target(settings)[0]]
+    known = [sys.version, str(dbt_path), str(macros), target_of(settings)[0]]
     seen = hashlib.sha256(json.dumps(known).encode())
     for folder in (dbt_path, macros):
         for path in sorted(folder.rglob("*")):
@@ -197,7 +199,7 @@ def render_profile(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profiles.yml"
     # JSON is YAML too.
-    outputs = {settings.engine: _target(settings)[0]}
+    outputs = {settings.engine: target_of(settings)[0]}
     document = json.dumps({"cascade": {"target": settings.engine, "outputs": outputs}}, indent=2)
     text = f"# Rendered by the Cascade runtime; changes here are overwritten.\n{document}\n"
     if not profile.is_file() or profile.read_text("utf-8") != text:
@@ -205,7 +207,7 @@ def render_profile(settings: Settings) -> Path:
     return folder
 
 
-def _target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+def target_of(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     """Return dbt's target on the engine that is set, and the variables that it reads.
 
     Nothing in it changes from run to run: dbt would parse all files again.

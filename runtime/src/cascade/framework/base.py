@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Mapping, Set
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
+from cascade.catalog import BranchingCatalog
 from cascade.config import Settings
 
 if TYPE_CHECKING:
     from dagster._core.storage.base_storage import DagsterStorage
     from pydantic import SecretStr
 
-__all__ = ["ScheduleFactory", "StartAssets", "StorageProvider"]
+__all__ = ["AssetSource", "ScheduleFactory", "StorageProvider", "Unchanged"]
 
 
-class StartAssets(Protocol):
-    """Group `cascade.assets`, by any name: makes assets of a project's files, while the workflows are imported."""
+@dataclass(frozen=True)
+class Unchanged:
+    """What a run can leave out, and what no run may.
 
-    def __call__(self, settings: Settings) -> AbstractContextManager[Callable[[], list[dg.AssetsDefinition]]]:
-        """Begin; the context gives a function that waits and returns the assets.
+    Attributes:
+        since: Assets whose table on `main` is what computing it again would give, and when each was made (UTC).
+        always: Assets that may depend on more than the tables they read, and why that is thought.
+    """
+
+    since: Mapping[dg.AssetKey, dt.datetime] = field(default_factory=dict)
+    always: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+
+
+class AssetSource(Protocol):
+    """Group `cascade.assets`, by any name: makes assets of a project's files."""
+
+    def start(self, settings: Settings) -> AbstractContextManager[Callable[[], list[dg.AssetsDefinition]]]:
+        """Begin while the workflows are imported; the context gives a function that waits and returns the assets.
 
         The function raises a CascadeError when the files cannot be used: nothing is promoted then.
+        """
+
+    def unchanged(
+        self, settings: Settings, catalog: BranchingCatalog, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]
+    ) -> Unchanged:
+        """Say which assets `cascade run` can leave out; in doubt none.
+
+        Args:
+            settings: The project's settings.
+            catalog: The catalog; a run begins with what `main` holds.
+            asked: Assets that the run shall materialize, those of other sources included.
+            computed: Assets that it materializes in any case; what reads one of them is not left out.
         """
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 from cascade.config import Settings, load_settings, use_settings
 from cascade.engine import await_engine
 from cascade.errors import CascadeError, DefinitionError
-from cascade.framework.base import ScheduleFactory, StartAssets
+from cascade.framework.base import AssetSource, ScheduleFactory
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
 from cascade.iceberg.schema import alike
@@ -73,7 +73,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     problems = Problems()
     # dbt works while the workflows are imported.
     with contextlib.ExitStack() as started, use_settings(settings):
-        waiting = [(record, _start(record, settings, started)) for record in load_all(_ASSETS, StartAssets)]
+        waiting = [(record, _start(record, settings, started)) for record in load_all(_ASSETS, AssetSource)]
         found = discover(settings.workflows_path)
         problems.broken.extend(found.broken)
         problems.warnings.extend(found.ignored)
@@ -210,7 +210,7 @@ def _start(
     failed: Exception = record.error
     if not record.cause:
         try:
-            return cast("Callable[[], list[dg.AssetsDefinition]]", started.enter_context(record.object(settings)))
+            return cast("Callable[[], list[dg.AssetsDefinition]]", started.enter_context(record.object.start(settings)))
         # A package may raise anything; the project must not suffer.
         except Exception as error:  # noqa: BLE001
             failed = error
