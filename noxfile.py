@@ -105,7 +105,7 @@ def browser(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Test on the real servers: PostgreSQL, S3, Nessie and Trino, started natively."""
     run = _environment(session, *SERVERS)
-    suites = ("tests/integration", "tests/runtime", "--on-servers")
+    suites = (*ON_SERVERS, "--on-servers")
     run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)  # each of the two has servers of its own
 
 
@@ -113,7 +113,7 @@ def integration(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Test the same with all kills, restarts and writers, on every mixture of catalog and storage: an hour or two."""
     run = _environment(session, *SERVERS)
-    suites = ("tests/integration", "tests/runtime", "--on-servers", "--whole")
+    suites = (*ON_SERVERS, "--on-servers", "--whole")
     run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
 
 
@@ -121,8 +121,8 @@ def faults(session: nox.Session) -> None:
 def stack(session: nox.Session) -> None:
     """Start the real servers and keep them until Ctrl+C, to look around."""
     run = _environment(session, *SERVERS)
-    with session.chdir("tests/integration"):
-        run("python", "-m", "servers")
+    with session.chdir("tests"):
+        run("python", "-m", "support.servers")
 
 
 @nox.session(venv_backend="none")
@@ -174,8 +174,9 @@ and then http://127.0.0.1:3000 in a browser.""")
 
 # Longest first: what is short fills the gaps at the end, so that both processors are busy until then.
 WITHOUT_SERVERS = tuple(
-    f"tests/{suite}" for suite in ("triggers", "template", "docs", "browser", "cli", "extensions", "runtime")
+    f"tests/{suite}" for suite in ("triggers", "template", "docs", "browser", "cli", "extensions", "runtime", "faults")
 )
+ON_SERVERS = ("tests/integration", "tests/faults", "tests/extensions", "tests/runtime")
 
 # The checks of the whole repository read one configuration.
 _CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))

@@ -204,7 +204,7 @@ def million(
 
     with tempfile.TemporaryDirectory() as folder:
         lakehouse = Lakehouse(Settings(project_dir=Path(folder), **(settings or {})), "bench")
-        plan = load_plan(bench.key)
+        plan = load_plan(bench)
 
         def run() -> object:
             return load(plan, lakehouse, [DAY], missing_only=False, run_id="bench")

@@ -11,16 +11,15 @@ from typing import Any
 import pyarrow as pa
 from bench import BIN, REPOSITORY, ROWS, _clean, child, here, million, row_of
 
-sys.path.insert(0, str(REPOSITORY / "tests" / "integration"))
-
-from servers.lakes import fresh_lake
-from servers.stack import Stack
+sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, query
 from cascade_servers.nessie import NessieCatalog
 from cascade_servers.nessie.reference import put, put_namespace
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 __all__ = ["measure"]
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster_ui import DagsterUI, dagster_dev
-from generated import Project, generate, stranger
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from support.dagster_ui import DagsterUI, dagster_dev
+from support.generated import Project, generate, stranger
 
 _LIMIT_MILLISECONDS = 60_000
 _FLAGS = (

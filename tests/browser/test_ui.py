@@ -12,9 +12,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dagster_ui import DagsterUI
-from generated import REPOSITORY, Project
 from playwright.sync_api import Page, expect
+
+from support.dagster_ui import DagsterUI
+from support.generated import REPOSITORY, Project
 
 FIRST, LAST = "2013-07-01", "2013-07-31"
 PIPELINE = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from generated import Project, generate, odd_folder, stranger
+
+from support.generated import Project, generate, odd_folder, stranger
 
 #: What the tests need beside the example: a table of a few rows, and two whose rows are wrong.
 _WORKFLOW = '''\

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generated import Project
 
 from cascade.catalog import open_catalog
 from cascade.config import load_settings
+from support.generated import Project
 
 COMMANDS = ("maintain branches", "maintain files")
 

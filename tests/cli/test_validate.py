@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from generated import Project, generate, stranger
+
+from support.generated import Project, generate, stranger
 
 _MODEL = """\
 -- Written for DuckDB.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from generated import stranger
+
+from support.generated import stranger
 
 
 @pytest.fixture

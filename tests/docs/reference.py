@@ -98,10 +98,9 @@ def _quality() -> str:
 
 def _sql() -> str:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from portable.cases import CASES
-    from portable.macros import macros
-
     from cascade_project.portability.differences import differences
+    from support.portable.cases import CASES
+    from support.portable.macros import macros
 
     parts = [
         "# SQL for both engines\n",
@@ -143,15 +142,20 @@ def _docstring(function: object) -> Iterator[str]:
     text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     arguments, _, raises = rest.partition("\nRaises:\n")
     yield text.rstrip() + "\n"
-    yield "| option | default | meaning |\n|---|---|---|"
+    yield "| option | type | default | meaning |\n|---|---|---|---|"
     parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
     name, meaning = "", ""
     for line in [*arguments.splitlines(), "    end:"]:
         if line.startswith("    ") and not line.startswith("     "):
             if name and name != "fetch":
                 default = parameters[name].default
+                kind = (
+                    re.sub(r"\w+\.", "", inspect.formatannotation(parameters[name].annotation))
+                    .strip("'")
+                    .replace("|", "\\|")
+                )
                 shown = "" if default in (inspect.Parameter.empty, None) else f"`{default!r}`"
-                yield f"| `{name}` | {shown} | {meaning.strip()} |".replace("\n", " ")
+                yield f"| `{name}` | `{kind}` | {shown} | {meaning.strip()} |".replace("\n", " ")
             name, _, meaning = line.strip().partition(":")
         else:
             meaning += " " + line.strip()

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from generated import REPOSITORY
+
+from support.generated import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("docs/**/*.md"), *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md"))])
 IDS = [page.relative_to(REPOSITORY).as_posix() for page in PAGES]

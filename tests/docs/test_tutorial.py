@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from generated import BIN, REPOSITORY, share_bytecode
+
+from support.generated import BIN, REPOSITORY, share_bytecode
 
 TUTORIAL = REPOSITORY / "docs" / "tutorial" / "first-lakehouse.md"
 

@@ -1,13 +1,5 @@
-"""Nothing of the developer's machine reaches the tests of the extensions."""
+"""Nothing of the developer's machine reaches the tests of the extensions; they have lakehouses."""
 
-import os
-from pathlib import Path
+from support.lakehouses import _own_lake, _own_machine, lake, lake_kind, open_lake
 
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [n for n in os.environ if n.startswith(("CASCADE_", "DAGSTER_", "DBT_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
+__all__ = ["_own_lake", "_own_machine", "lake", "lake_kind", "open_lake"]

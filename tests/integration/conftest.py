@@ -1,16 +1,13 @@
 """Fixtures of the tests that need servers."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from postgres_support import Postgres, running_postgres
 
-# What the tests of the runtime share, also when only this folder is collected.
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
+from support.marts import marts, published
+from support.postgres import Postgres, running_postgres
 
-pytest_plugins = ["marts_support"]
+__all__ = ["marts", "postgres_server", "published"]
 
 
 @pytest.fixture(scope="session")

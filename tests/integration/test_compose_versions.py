@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from postgres_support import Postgres
+from support.postgres import Postgres
 
 COMPOSE = Path(__file__).resolve().parents[2] / "template/compose.yaml.jinja"
 

@@ -16,8 +16,6 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 from dagster_shared.serdes import serialize_value
-from marts_support import in_background
-from postgres_support import Postgres
 
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
@@ -26,6 +24,8 @@ from cascade.framework.storage import SqliteEvents
 from cascade.operations.run import run_pipeline
 from cascade_servers.postgres import server
 from cascade_servers.postgres import storage as postgres_storage
+from support.marts import in_background
+from support.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,11 +1,11 @@
 """The table of differences on Trino, and both engines side by side."""
 
 import pytest
-from portable.running import DuckDB, Trino, render
-from portable.table import ENTRIES, REMEDIES, attempt, check_entry
-from servers.stack import Stack
 
 from cascade_project.portability.differences import trino_functions
+from support.portable.running import DuckDB, Trino, render
+from support.portable.table import ENTRIES, REMEDIES, attempt, check_entry
+from support.servers.stack import Stack
 
 Remedies = dict[str, dict[str, str]]
 

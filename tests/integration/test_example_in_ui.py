@@ -5,10 +5,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster_ui import DagsterUI, dagster_dev
-from generated import Project, generate, stranger
-from servers.lakes import fresh_lake
-from servers.stack import Stack
+
+from support.dagster_ui import DagsterUI, dagster_dev
+from support.generated import Project, generate, stranger
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 LAYERS = [
     "raw/weather_observations",

@@ -1,9 +1,10 @@
-"""The portable macros on Trino: the same cases as on DuckDB (`tests/runtime/test_portable_macros.py`)."""
+"""The portable macros on Trino: the same cases as on DuckDB (`tests/extensions/dbt/test_portable_macros.py`)."""
 
 import pytest
-from portable.cases import CASES, Case
-from portable.running import Trino, assert_rows, render
-from servers.stack import Stack
+
+from support.portable.cases import CASES, Case
+from support.portable.running import Trino, assert_rows, render
+from support.servers.stack import Stack
 
 
 @pytest.fixture(scope="module")

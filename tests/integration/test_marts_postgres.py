@@ -6,16 +6,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from lake_support import numbers
-from marts_support import Marts, in_background, more
-from postgres_support import Postgres
-from project_support import make_project
 from pydantic import SecretStr
 
 from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
 from cascade.operations.run import run_pipeline
 from cascade_servers.postgres import marts as postgres
+from support.lakes import numbers
+from support.marts import Marts, in_background, more
+from support.postgres import Postgres
+from support.projects import make_project
 
 ADDED = [
     "ALTER TABLE marts.m ADD CONSTRAINT one_id PRIMARY KEY (id), ADD CONSTRAINT positive CHECK (id > 0)",

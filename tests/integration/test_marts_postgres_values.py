@@ -6,14 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from lake_support import numbers
-from marts_support import Marts, more
 from pyiceberg.schema import Schema
 from pyiceberg.types import FixedType, ListType, NestedField, UUIDType
 
 from cascade.config import Settings
 from cascade.errors import CascadeError, SchemaMismatchError, ServiceError
 from cascade.publish.marts import Mart, publish_marts
+from support.lakes import numbers
+from support.marts import Marts, more
 
 # --- values and names -------------------------------------------------------------------------------------
 

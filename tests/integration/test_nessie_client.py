@@ -10,10 +10,6 @@ from typing import Any
 
 import pytest
 import trustme
-from lake_support import before_each_step
-from servers.lakes import fresh_lake
-from servers.proxy import CLIENT, Proxy, proxy
-from servers.stack import Stack
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
@@ -21,6 +17,10 @@ from cascade.errors import CascadeError, ServiceError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
 from cascade_servers.nessie import NessieCatalog
+from support.lakes import before_each_step
+from support.servers.lakes import fresh_lake
+from support.servers.proxy import CLIENT, Proxy, proxy
+from support.servers.stack import Stack
 
 import pyarrow as pa  # isort: skip
 

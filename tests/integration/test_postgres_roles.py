@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from postgres_support import HOMES, Postgres
+
+from support.postgres import HOMES, Postgres
 
 DATABASES = ["cascade", "dagster", "nessie", "marts", "postgres", "template1"]
 

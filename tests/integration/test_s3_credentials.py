@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from lake_support import numbers, promoted, put, read
-from servers.lakes import fresh_lake
-from servers.stack import Stack
 
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.errors import ServiceError
+from support.lakes import numbers, promoted, put, read
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 PLACE = ("warehouse", "s3_endpoint", "s3_region", "s3_path_style")
 

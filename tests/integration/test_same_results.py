@@ -10,10 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from generated import Project, generate, stranger
-from lake_support import put
-from servers.lakes import fresh_lake
-from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
@@ -21,6 +17,10 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
+from support.generated import Project, generate, stranger
+from support.lakes import put
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 _PREFIX = "CASCADE_"
 # When a row was loaded is not part of what it says.

@@ -17,13 +17,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from pyarrow.fs import FileType, S3FileSystem
-from servers import downloads
-from servers.downloads import MissingPrerequisitesError, programs
-from servers.nessie import nessie
-from servers.postgres import PASSWORDS, postgres
-from servers.processes import Server, ServerError, answers, direct, free_ports
-from servers.s3 import s3
-from servers.stack import Stack
+
+from support.servers import downloads
+from support.servers.downloads import MissingPrerequisitesError, programs
+from support.servers.nessie import nessie
+from support.servers.postgres import PASSWORDS, postgres
+from support.servers.processes import Server, ServerError, answers, direct, free_ports
+from support.servers.s3 import s3
+from support.servers.stack import Stack
 
 HERE = Path(__file__).parent
 SECONDS = 60
@@ -68,9 +69,10 @@ def ended(pids: list[int]) -> bool:
 
 # A process with PostgreSQL and versitygw.
 _OWNER = """
+import os
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 from test_servers import free_ports, small_postgres, small_s3
 folder, ports = Path(sys.argv[2]), free_ports(2)
 servers = [small_postgres(folder, ports[0]), small_s3(folder, ports[1])]
@@ -83,7 +85,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("how", ["kill -9", "ends by itself"])
 def test_no_server_outlives_the_process_that_started_it(folder: Path, how: str) -> None:
-    command = [sys.executable, "-c", _OWNER, str(HERE), str(folder)]
+    command = [sys.executable, "-c", _OWNER, os.pathsep.join([str(HERE), str(HERE.parent)]), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdin
         assert owner.stdout
@@ -101,7 +103,8 @@ def test_no_server_outlives_the_process_that_started_it(folder: Path, how: str) 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 def test_the_servers_to_look_around_are_used_by_a_file_and_end_with_it(how: signal.Signals) -> None:
     """What `nox -s stack` runs."""
-    with subprocess.Popen([sys.executable, "-m", "servers"], cwd=HERE, stdout=subprocess.PIPE, text=True) as owner:
+    command = [sys.executable, "-m", "support.servers"]
+    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         said = ""
         while "Ctrl+C ends it" not in said:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from lake_support import numbers, promoted, put, settings_in
-from servers.lakes import fresh_lake
-from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.engine import query
 from cascade_servers.trino.catalogs import ensure_catalog
 from cascade_servers.trino.server import Refused, Server, server_of
+from support.lakes import numbers, promoted, put, settings_in
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 _NESSIE = "\"iceberg.catalog.type\" = 'nessie', \"iceberg.nessie-catalog.default-warehouse-dir\" = 's3://other'"
 #: What sends the secret key to whoever listens there.

@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lake_support import numbers, put, settings_in
-from servers.lakes import fresh_lake
-from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.engine import delete_branch, drop_leftovers, query
 from cascade.errors import QueryError
 from cascade_servers.trino.catalogs import catalog_name, ensure_catalog
 from cascade_servers.trino.server import server_of
+from support.lakes import numbers, put, settings_in
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 COUNT = "SELECT count(*) AS n FROM raw.a"
 

@@ -1,4 +1,4 @@
-"""SQL on Trino, beyond the behaviour suite (`tests/runtime/test_engine.py`): the same rows and types as DuckDB's."""
+"""SQL on Trino, beyond `tests/runtime/engine`: the same rows and types as DuckDB's."""
 
 import datetime as dt
 import math
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from lake_support import numbers, promoted, put, settings_in
 from pyiceberg.types import LongType
-from servers.lakes import fresh_lake
-from servers.stack import Stack
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.engine import duckdb, query, register_table
+from cascade.engine import embedded, query, register_table
 from cascade.errors import QueryError, ServiceError
 from cascade.iceberg.read import connect
 from cascade_servers import trino
+from support.lakes import numbers, promoted, put, settings_in
+from support.servers.lakes import fresh_lake
+from support.servers.stack import Stack
 
 NOON = dt.datetime(2013, 7, 1, 12, 0, 0, 123456, tzinfo=dt.UTC)
 EVERYTHING = pa.table(
@@ -65,7 +65,7 @@ STATEMENTS = [
 def test_trino_and_duckdb_answer_the_same_rows_and_types(lake: BranchingCatalog, sql: str) -> None:
     put(lake, "dev", "raw.everything", EVERYTHING)
     given = [2] if "?" in sql else None
-    one, other = (engine.query(lake, "dev", sql, None, given) for engine in (trino, duckdb))
+    one, other = (engine.query(lake, "dev", sql, None, given) for engine in (trino, embedded))
     assert one.column_names == other.column_names
     names = [str(kind).replace("Etc/", "").replace("list<l:", "list<item:") for kind in other.schema.types]
     assert names == [str(kind) for kind in one.schema.types]
@@ -105,7 +105,7 @@ def test_columns_that_moved_without_a_snapshot_are_read_as_they_are_now(lake: Br
         update.add_column("more", LongType())
     now, then = "SELECT * FROM raw.a", "SELECT raw.a.old FROM raw.a"
     assert query(lake, "dev", now).to_pylist() == [{"id": 1, "new": "x", "more": None}]
-    assert query(lake, "dev", now, at=first).to_pylist() == duckdb.query(lake, "dev", now, first, None).to_pylist()
+    assert query(lake, "dev", now, at=first).to_pylist() == embedded.query(lake, "dev", now, first, None).to_pylist()
     assert query(lake, "dev", then, at=first).to_pylist() == [{"old": "x"}]
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from lake_support import numbers, promoted, put, settings_in
 from pyiceberg.exceptions import NoSuchTableError
 
 from cascade.catalog import MAIN
@@ -13,6 +12,7 @@ from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
 from cascade.names import BRANCH_TAG
 from cascade.testing import TestLakehouse
+from support.lakes import numbers, promoted, put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie")
 

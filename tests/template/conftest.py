@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from generated import BIN, REPOSITORY, stranger
-from projects import Run, commit_all
+
+from support.copies import Run, commit_all
+from support.generated import BIN, REPOSITORY, stranger
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
-from generated import BIN, REPOSITORY
-from projects import Run, commit_all
 
 from cascade.config import Settings
+from support.copies import Run, commit_all
+from support.generated import BIN, REPOSITORY
 
 Document = dict[str, Any]
 
@@ -247,7 +247,7 @@ def test_every_variable_of_the_mounted_files_is_given(project: Path, services: d
 
 def test_images_are_of_the_versions_that_are_tested(services: dict[str, Document]) -> None:
     """PostgreSQL's is compared where its programs are installed: tests/integration."""
-    place = REPOSITORY / "tests/integration/servers/downloads.py"
+    place = REPOSITORY / "tests/support/servers/downloads.py"
     spec = importlib.util.spec_from_file_location("downloads", place)
     assert spec is not None
     assert spec.loader is not None

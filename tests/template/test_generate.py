@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from generated import BIN, EXTENSIONS, REPOSITORY
-from projects import Run, commit_all, tree
+
+from support.copies import Run, commit_all, tree
+from support.generated import BIN, EXTENSIONS, REPOSITORY
 
 DEFAULT: dict[str, str] = {}
 OTHER = {

@@ -21,11 +21,11 @@ import pytest
 import yaml
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
-from generated import BIN, EXTENSIONS, LIMIT_SECONDS
-from projects import Run
 
 from cascade.config import load_settings
 from cascade.framework.instance import open_instance
+from support.copies import Run
+from support.generated import BIN, EXTENSIONS, LIMIT_SECONDS
 
 # What the build does beside our own packages is `uv sync`, which other tests do; these are enough here.
 SYNC = "uv sync --locked --no-dev --no-install-project"

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from generated import BIN, EXTENSIONS
-from projects import Run, commit_all
+
+from support.copies import Run, commit_all
+from support.generated import BIN, EXTENSIONS
 
 
 def pin(project: Path) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from generated import EXTENSIONS, share_bytecode
-from projects import Run, commit_all
+
+from support.copies import Run, commit_all
+from support.generated import EXTENSIONS, share_bytecode
 
 TABLES = {
     "raw.weather_observations": 26_115,

@@ -8,8 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from generated import BIN, EXTENSIONS, share_bytecode
-from projects import Run, commit_all, tree
+
+from support.copies import Run, commit_all, tree
+from support.generated import BIN, EXTENSIONS, share_bytecode
 
 WORKFLOW = "workflows/ingestion/weather.py"
 MODEL = "transforms/dbt/models/gold/weather_daily.sql"

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster_ui import DagsterUI, dagster_dev
-from generated import generate, stranger
-from shop import Shop, replace_example
+
+from support.dagster_ui import DagsterUI, dagster_dev
+from support.generated import generate, stranger
+from support.shop import Shop, replace_example
 
 
 @pytest.fixture(scope="session")

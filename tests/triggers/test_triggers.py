@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from dagster_ui import DagsterUI, until
-from generated import BIN
-from shop import Shop
 
 from cascade.catalog import LogEntry
+from support.dagster_ui import DagsterUI, until
+from support.generated import BIN
+from support.shop import Shop
 
 PIPELINE = ("raw/customers", "shop/report", "cascade/promote", "cascade/publish")
 

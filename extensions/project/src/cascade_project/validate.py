@@ -67,7 +67,7 @@ def inspect_project(settings: Settings) -> Inspection:
     for key in graph.executable_asset_keys:
         if TABLE_METADATA in graph.get(key).metadata:
             try:
-                plan = load_plan(key)
+                plan = load_plan(graph.get(key).assets_def)
             except CascadeError as error:
                 found.problems.append(f"{key.to_user_string()}: {error}")
                 continue

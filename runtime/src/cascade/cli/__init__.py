@@ -1,54 +1,40 @@
-"""Turn a command line into one call; prints, never computes. Commands are imported when they are used."""
+"""The command `cascade`: finds the commands that packages bring, and turns a command line into one call."""
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import sys
 from typing import Any
 
 from cascade.cli.output import INTERRUPTED, complain, fail, unusable_place
 from cascade.cli.style import Command, Group, click
+from cascade.plugins import PluginRecord, find, installed
+from cascade.plugins.source import first_sentence
 
 __all__ = ["main"]
 
-#: Command to module and function, and the line that `--help` shows: help must not import what runs.
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("cascade.cli.pipeline:run", "Run the pipeline: ingest, validate, transform, check, promote, publish."),
-    "materialize": ("cascade.cli.pipeline:materialize", "Materialize assets on a branch, without promoting it."),
-    "query": ("cascade.cli.query:query", "Run a SELECT on the lakehouse."),
-    "branch": ("cascade.cli.branch:branch", "List, make, compare, promote and restore branches."),
-    "maintain": ("cascade_maintain.commands:maintain", "Drop old branches of runs, and files that nothing needs."),
-    "validate": ("cascade_project.commands:validate", "Load everything that users write, and name all problems."),
-    "dev": ("cascade.cli.project:dev", "Open the Dagster UI of the project."),
-    "services": ("cascade_servers.commands:services", "Prepare the servers of compose.yaml."),
-    "config": ("cascade.cli.project:config", "Show the settings and where they come from."),
-}
+_COMMANDS = "cascade.commands"
 
 
-def _is_installed(command: str) -> bool:
-    # Not by entry points: reading those of all packages takes longer than all else that `--help` does.
-    return importlib.util.find_spec(_COMMANDS[command][0].partition(".")[0]) is not None
+class _PluginGroup(Group):
+    """The commands that installed packages bring, ours as well; each is imported when it is used."""
 
-
-class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if _is_installed(name)]
+        return list(dict.fromkeys(record.name for record in installed(_COMMANDS)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         # A stand-in with the right name and line is enough to list commands.
-        if cmd_name not in _COMMANDS or not _is_installed(cmd_name):
-            return None
-        line = _COMMANDS[cmd_name][1]
-        return Command(name=cmd_name, help=line, short_help=line)
+        for record in sorted(installed(_COMMANDS), key=lambda record: bool(record.cause)):
+            if record.name == cmd_name:
+                return Command(name=cmd_name, help=(line := _line(record)), short_help=line)
+        return None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
-            module, _, function = _COMMANDS[name][0].partition(":")
-            command = getattr(importlib.import_module(module), function)
+            command = find(_COMMANDS, name, click.Command)
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -73,7 +59,17 @@ class _LazyGroup(Group):
             signal.signal(signal.SIGINT, before)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _line(record: PluginRecord) -> str:
+    """Return what `--help` says of a command, from its source: help imports nothing that runs."""
+    try:
+        cause = record.cause
+        line = cause or first_sentence(record.value) or f"A command of {record.package}."
+    except (ModuleNotFoundError, SyntaxError, ValueError) as error:
+        cause = line = f"{type(error).__name__}: {error}"
+    return f"(cannot be used: {record.package}: {line})" if cause else line
+
+
+@click.group(cls=_PluginGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="cascade-runtime", prog_name="cascade")
 def _cli() -> None:
     """Start and run a lakehouse: Dagster, dlt, dbt and Iceberg, with branches and promotion.

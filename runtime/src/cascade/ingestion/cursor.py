@@ -10,7 +10,7 @@ from cascade.ingestion.limits import OvertakenError
 from cascade.ingestion.text import snake_case
 
 if TYPE_CHECKING:
-    from cascade.ingestion.load import LoadPlan
+    from cascade.ingestion.plan import LoadPlan
 
 __all__ = ["STATE_PROPERTY", "check_resource", "pack_state", "read_state", "require_cursor_fits"]
 
@@ -108,12 +108,12 @@ def _require_same_hints(plan: LoadPlan, resource: Any) -> None:
         if not value or callable(value):
             continue
         key = (value,) if isinstance(value, str) else tuple(value)
-        same = {snake_case(name) for name in key} == {snake_case(name) for name in plan.key}
-        if not same and (plan.key or not plan.write_given):
-            asset = f"unique_key={list(plan.key)}" if plan.key else "no unique_key"
+        same = {snake_case(name) for name in key} == {snake_case(name) for name in plan.unique_key}
+        if not same and (plan.unique_key or not plan.options.write):
+            asset = f"unique_key={list(plan.unique_key)}" if plan.unique_key else "no unique_key"
             problems.append(
                 f"{hint}={list(key)}, the asset {asset}: set unique_key={list(key)}"
-                + ("" if plan.key else ', or write="append" to add every row')
+                + ("" if plan.unique_key else ', or write="append" to add every row')
             )
     problems += _beside_keys(plan, columns)
     contract = None if resource.validator else resource.schema_contract  # a validator has done it in the resource
@@ -135,9 +135,9 @@ def _beside_keys(plan: LoadPlan, columns: Mapping[str, Any]) -> list[str]:
     for name, column in columns.items():
         if column.get("hard_delete"):
             problems.append(f"hard_delete on `{name}`, the asset deletes no rows: filter them in SQL")
-        if (sort := column.get("dedup_sort")) and (sort != "desc" or snake_case(name) != plan.order_by):
+        if (sort := column.get("dedup_sort")) and (sort != "desc" or snake_case(name) != plan.options.order_by):
             remedy = f'set order_by="{snake_case(name)}"' if sort == "desc" else "the greatest value wins"
-            problems.append(f"dedup_sort={sort!r} on `{name}`, the asset order_by={plan.order_by!r}: {remedy}")
+            problems.append(f"dedup_sort={sort!r} on `{name}`, the asset order_by={plan.options.order_by!r}: {remedy}")
     return problems
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysFalse
-from pyiceberg.partitioning import PartitionSpec, assign_fresh_partition_spec_ids
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, assign_fresh_partition_spec_ids
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField, StringType, TimestamptzType
@@ -28,7 +27,7 @@ from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Replace, Staging, commit, stage
 from cascade.ingestion import quarantine
 from cascade.ingestion.cursor import STATE_PROPERTY, check_resource, pack_state, read_state, require_cursor_fits
-from cascade.ingestion.options import Options, Policy
+from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.quarantine import Aside
 from cascade.ingestion.record import PARTITION, held_partitions, loaded_partitions, record, require_known_rows, table_of
 from cascade.ingestion.rows import Batch, to_batches
@@ -36,10 +35,9 @@ from cascade.ingestion.slices import key_ranges, label_of, partition_of, rows_of
 from cascade.ingestion.text import json_text
 
 if TYPE_CHECKING:
-    from cascade.ingestion.contract import Contract
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["INGESTED_AT", "LoadPlan", "LoadResult", "load", "loaded_partitions"]
+__all__ = ["INGESTED_AT", "LoadResult", "load", "loaded_partitions"]
 
 #: Column of every table: when the run loaded the row, UTC.
 INGESTED_AT = "_cascade_ingested_at"
@@ -48,34 +46,6 @@ _RUN_SUMMARY = "cascade.run-id"
 _OURS = (INGESTED_AT, PARTITION)
 _TIME = pa.timestamp("us", "UTC")
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class LoadPlan(Options):
-    """How rows of one table are fetched, checked and written: the options, and what follows from them.
-
-    Attributes:
-        fetch: Calls the function for some partitions, and yields what it returns.
-        definition: The asset's partitions; `None` when it has none.
-        contract: The Pandera model; `None` without.
-        schema: Declared columns; `None` when the first load infers them.
-        spec: Iceberg partitioning of a new table.
-        policy: What happens to undeclared columns.
-        per_key: Whether the function is called for one partition at a time.
-    """
-
-    fetch: Callable[[Sequence[str]], Iterator[object]]
-    definition: dg.PartitionsDefinition[Any] | None
-    contract: Contract | None
-    schema: Schema | None
-    spec: PartitionSpec
-    policy: Policy
-    per_key: bool
-
-    @property
-    def tagged(self) -> bool:
-        """Whether rows carry their partition in a column of ours: nothing else tells what a re-run replaces."""
-        return self.write == "append" and self.definition is not None and self.partition_column is None
 
 
 @dataclass
@@ -151,7 +121,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
     schema = _target_schema(plan, table)
-    rows = _Rows(plan, schema, wanted, state, result, quarantine.waiting(aside) if aside and plan.key else set())
+    rows = _Rows(plan, schema, wanted, state, result, quarantine.waiting(aside) if aside and plan.unique_key else set())
     started = time.monotonic()
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
@@ -163,6 +133,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
 
     spill = lakehouse.settings.data_path / "tmp"
     spill.mkdir(parents=True, exist_ok=True)
+    spec = plan.options.partition_spec or UNPARTITIONED_PARTITION_SPEC
     replaces_all = plan.write == "replace_partition" and plan.definition is None
     replace = None if plan.write == "merge" or replaces_all else _replaced(plan, wanted)
     data = stage(
@@ -172,18 +143,18 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         rows.batches(),
         schema=schema,
         mode="replace" if replace or replaces_all else "merge" if plan.write == "merge" else "append",
-        key=plan.key,
-        order_by=plan.order_by,
-        unique=plan.contract.unique if plan.contract and plan.validate else (),
+        key=plan.unique_key,
+        order_by=plan.options.order_by,
+        unique=plan.contract.unique if plan.contract and plan.options.validate else (),
         replace=replace,
-        spec=assign_fresh_partition_spec_ids(plan.spec, plan.schema or schema, schema),
+        spec=assign_fresh_partition_spec_ids(spec, plan.schema or schema, schema),
         properties=recorded,
         snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
         spill_to=spill,
     )
     with data as staged, contextlib.ExitStack() as also:
         require_cursor_fits(plan, state)
-        if plan.contract and plan.validate:
+        if plan.contract and plan.options.validate:
             everything = partial(staged.query, "SELECT * FROM {rows}")
             plan.contract.check_together(lambda: everything().to_arrow_table(), nothing_came=not rows.checked)
         result.per_partition = _per_partition(plan, staged, wanted)
@@ -225,7 +196,7 @@ class _Rows:
         inferred = set(declared.names if declared else ()).difference(by_plan)
         absent: set[str] | None = None
         # One call for all partitions, so that small ones share a batch, unless each row must know its own.
-        alone = plan.tagged or (plan.per_key and plan.on_invalid == "quarantine")
+        alone = plan.tagged or (plan.per_key and plan.options.on_invalid == "quarantine")
         for keys in [[key] for key in self.keys] if alone else [self.keys]:
             opened = partial(check_resource, plan, state=self.state)
             fetched = plan.fetch(keys)
@@ -241,7 +212,7 @@ class _Rows:
                 self._set_aside_uncast(batch, label)
                 rows = self._checked(batch.rows, keys, label) if batch.rows.num_rows else batch.rows
                 if self.waiting and rows.num_rows:
-                    self.mended |= quarantine.loaded_keys(rows, plan.key, self.waiting)
+                    self.mended |= quarantine.loaded_keys(rows, plan.unique_key, self.waiting)
                 if self.result.preview is None and rows.num_rows:
                     self.result.preview = rows.slice(0, _SHOWN)
                 rows = rows.append_column(INGESTED_AT, pa.repeat(now, rows.num_rows))
@@ -255,7 +226,7 @@ class _Rows:
     def _set_aside_uncast(self, batch: Batch, label: str) -> None:
         """Set aside the rows with values that their column cannot hold."""
         self.result.quarantined += len(batch.rejected)
-        names = [*self.plan.key, *filter(None, [self.plan.partition_column])]
+        names = [*self.plan.unique_key, *filter(None, [self.plan.options.partition_column])]
         wanted = pa.schema([f for f in batch.rows.schema if f.name in names])
         for rejection in batch.rejected[: self._left()]:
             values = quarantine.typed_values(rejection.row, wanted)
@@ -271,16 +242,16 @@ class _Rows:
                 where=f"table {self.plan.table}, columns {', '.join(rows.column_names)}",
                 fix="return it, or name another column in unique_key, partition_column or order_by.",
             )
-        if nested := [name for name in self.plan.key if pa.types.is_nested(rows[name].type)]:
+        if nested := [name for name in self.plan.unique_key if pa.types.is_nested(rows[name].type)]:
             raise IngestionError(
                 f"`{nested[0]}` is a {rows[nested[0]].type}, which cannot be a key.",
                 where=f"table {self.plan.table}, unique_key",
                 fix="name another column in unique_key, or return the value as text.",
             )
         reasons: dict[int, list[str]] = {}
-        if self.plan.validate and self.plan.contract is not None:
+        if self.plan.options.validate and self.plan.contract is not None:
             reasons = self.plan.contract.check(rows)
-        for column in self.plan.key:
+        for column in self.plan.unique_key:
             for position in pc.indices_nonzero(pc.is_null(rows[column])).to_pylist():
                 found = reasons.setdefault(position, [])
                 if not any(f"`{column}`" in reason for reason in found):
@@ -298,12 +269,12 @@ class _Rows:
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 
     def _key(self, row: Mapping[str, Any]) -> str | None:
-        values = [row.get(column) for column in self.plan.key]
+        values = [row.get(column) for column in self.plan.unique_key]
         return None if not values or None in values else json_text(values)
 
     def _partitions(self, rows: pa.Table, positions: Sequence[int], label: str) -> list[str]:
         """Return the partition of some rows; the label where they do not tell it."""
-        column, definition = self.plan.partition_column, self.plan.definition
+        column, definition = self.plan.options.partition_column, self.plan.definition
         if definition is None or column not in rows.column_names or label in self.keys:
             return [label] * len(positions)
         found = partition_of(definition, self.keys, rows[column].take(list(positions))).to_pylist()
@@ -311,7 +282,7 @@ class _Rows:
 
     def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: Mapping[int, list[str]]) -> None:
         """Refuse rows outside the run's partitions."""
-        column, definition = self.plan.partition_column, self.plan.definition
+        column, definition = self.plan.options.partition_column, self.plan.definition
         if column is None or definition is None:
             return
         values = rows[column]
@@ -329,12 +300,12 @@ class _Rows:
 
     def _left(self) -> int:
         """How many more rejected rows are kept: one beyond the limit is enough to know."""
-        return max(self.plan.quarantine_limit + 1 - len(self.rejected), 0)
+        return max(self.plan.options.quarantine_limit + 1 - len(self.rejected), 0)
 
     def _judge(self) -> None:
         """Decide, when all rows were seen, whether the rejected ones may be set aside."""
-        bad, quarantine = self.result.quarantined, self.plan.on_invalid == "quarantine"
-        if not bad or (quarantine and bad <= self.plan.quarantine_limit):
+        bad, quarantine = self.result.quarantined, self.plan.options.on_invalid == "quarantine"
+        if not bad or (quarantine and bad <= self.plan.options.quarantine_limit):
             return
         shown = "\n".join(f"    {'; '.join(r.reasons)} in {_short(r.row)}" for r in self.rejected[:_SHOWN])
         contract = f"the contract {self.plan.contract.name}" if self.plan.contract else "the table's columns"
@@ -342,7 +313,7 @@ class _Rows:
         raise ContractError(
             f"{bad:,} of {count(self.result.extracted, 'row')} break {contract}; nothing was written.\n{shown}",
             where=f"table {self.plan.table}"
-            + (f", more than quarantine_limit={self.plan.quarantine_limit}" if quarantine else ""),
+            + (f", more than quarantine_limit={self.plan.options.quarantine_limit}" if quarantine else ""),
             fix=f"correct the source or {other}"
             + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
         )
@@ -372,7 +343,7 @@ def _replaced(plan: LoadPlan, keys: list[str]) -> Replace | None:
         return None
 
     def where(table: Table) -> Where:
-        name = plan.partition_column or PARTITION
+        name = plan.options.partition_column or PARTITION
         column = next((f for f in table.schema().fields if f.name == name), None)
         if column is None:
             return Where(AlwaysFalse(), "false")  # no earlier run has brought anything
@@ -392,7 +363,11 @@ def _stage_rejected(
         sql = quarantine.condition(rows.rejected, rows.keys, ranges, label_of(plan.definition, rows.keys))
     else:
         everything = plan.write == "replace_partition"
-        sql = "true" if everything else quarantine.replaced_by_key(rows.rejected, rows.mended, keyed=bool(plan.key))
+        sql = (
+            "true"
+            if everything
+            else quarantine.replaced_by_key(rows.rejected, rows.mended, keyed=bool(plan.unique_key))
+        )
     return stage(
         catalog,
         branch,
@@ -407,7 +382,7 @@ def _stage_rejected(
 
 def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict[str, int]:
     """Count the loaded rows of each partition, where the rows tell it."""
-    column = PARTITION if plan.tagged else plan.partition_column
+    column = PARTITION if plan.tagged else plan.options.partition_column
     if plan.definition is None or (column is None and len(keys) > 1):
         return {}
     if len(keys) == 1 or column is None:

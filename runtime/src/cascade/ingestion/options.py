@@ -1,12 +1,18 @@
-"""The options of `@cascade_ingestion`: what was asked for, defaults filled in, and everything wrong with it."""
+"""The options of `@cascade_ingestion`: each one's name, type and default, and everything that is wrong with them."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cascade.catalog import check_table_name
 from cascade.errors import CascadeError
-from cascade.ingestion.partitions import NAMES, Partitions
+from cascade.ingestion.partitions import Partitions, Word
+
+if TYPE_CHECKING:
+    from pyiceberg.partitioning import PartitionSpec
+    from pyiceberg.schema import Schema
 
 __all__ = ["OnInvalid", "Options", "Policy", "Write"]
 
@@ -19,49 +25,30 @@ _CHOICES = {"write": get_args(Write), "schema_policy": get_args(Policy), "on_inv
 _LEAST = {"max_runtime_seconds": 1, "max_retries": 0, "retry_delay_seconds": 0, "quarantine_limit": 0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options by the names that `cascade_ingestion` documents; `key` is `unique_key` as a tuple."""
+    """What a user asks for. `cascade_ingestion` takes these options by name, and documents them."""
 
-    table_name: str
-    key: tuple[str, ...]
-    group: str | None
-    validation_schema: Any
-    iceberg_schema: Any
-    partition_spec: Any
-    partitions: Any  # Partitions, once `problems` finds nothing
-    partition_column: str | None
-    namespace: str
-    write: Write
-    write_given: bool  # rather than chosen by default
-    schema_policy: Policy | None
-    on_invalid: OnInvalid
-    quarantine_limit: int
-    order_by: str | None
-    cron: str | None
-    freshness_hours: tuple[float, float] | None
-    max_runtime_seconds: float
-    max_retries: int
-    retry_delay_seconds: float
-    validate: bool
-
-    @classmethod
-    def of(
-        cls, function: str, *, table_name: Any, unique_key: Any, partitions: Any, write: Any, **others: Any
-    ) -> "Options":
-        """Fill in the defaults that depend on the function's name or on other options."""
-        key = (unique_key,) if isinstance(unique_key, str) else tuple(unique_key or ())
-        if partitions is None or partitions in NAMES:
-            partitions = Partitions(partitions or "none")
-        chosen: Any = write or ("merge" if key else "append")
-        return cls(
-            table_name=table_name or function,
-            key=key,
-            partitions=partitions,
-            write=chosen,
-            write_given=write is not None,
-            **others,
-        )
+    table_name: str | None = None
+    unique_key: str | Sequence[str] | None = None
+    group: str | None = None
+    validation_schema: Any = None
+    iceberg_schema: Schema | None = None
+    partition_spec: PartitionSpec | None = None
+    partitions: Partitions | Word | None = "daily"
+    partition_column: str | None = None
+    namespace: str = "raw"
+    write: Write | None = None
+    schema_policy: Policy | None = None
+    on_invalid: OnInvalid = "fail"
+    quarantine_limit: int = 1000
+    order_by: str | None = None
+    cron: str | None = None
+    freshness_hours: tuple[float, float] | None = None
+    max_runtime_seconds: float = 300
+    max_retries: int = 3
+    retry_delay_seconds: float = 30
+    validate: bool = True
 
     @property
     def table(self) -> str:
@@ -72,11 +59,6 @@ class Options:
     def checked(self) -> bool:
         """Whether rows are checked against a contract."""
         return self.validation_schema is not None and self.validate
-
-    def missing(self, columns: Sequence[str]) -> str:
-        """Name the columns that the options need and that are not among the given ones."""
-        needed = {*self.key, *filter(None, [self.partition_column, self.order_by])}
-        return ", ".join(f"`{name}`" for name in sorted(needed.difference(columns)))
 
     def problems(self, per_run: Sequence[str]) -> Iterator[str]:
         """Name everything that is wrong.
@@ -98,10 +80,11 @@ class Options:
                 yield f"{name}={value!r} must be a number, at least {least}"
             elif name in ("max_retries", "quarantine_limit") and isinstance(value, float):
                 yield f"{name}={value!r} must be a whole number"
-        if not isinstance(self.partitions, Partitions):
-            yield f"partitions={self.partitions!r} is not one of {', '.join(NAMES)}, static([...])"
+        partitions = Partitions.of(self.partitions)
+        if partitions is None:
+            yield f"partitions={self.partitions!r} is not one of {', '.join(get_args(Word))}, static([...])"
             return
-        sliced, hours, no_column = self.partitions.unit != "none", self.freshness_hours, self.partition_column is None
+        sliced, hours, no_column = partitions.unit != "none", self.freshness_hours, self.partition_column is None
         wrong = {
             "namespace `quarantine` is for rows set aside": self.namespace == "quarantine",
             "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,
@@ -112,9 +95,9 @@ class Options:
             "a function of partition_dates needs partition_column, which says what belongs to which partition": (
                 "partition_dates" in per_run and no_column
             ),
-            'write="merge" needs unique_key': self.write == "merge" and not self.key,
+            'write="merge" needs unique_key': self.write == "merge" and not self.unique_key,
             "order_by needs unique_key: it says which of the rows with one key stays": (
-                self.order_by is not None and not self.key
+                self.order_by is not None and not self.unique_key
             ),
             'write="replace_partition" needs partition_column': self.write == "replace_partition"
             and sliced

@@ -5,7 +5,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -13,9 +13,11 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import DefinitionError
 
-__all__ = ["NAMES", "Partitions", "daily", "hourly", "kind_of", "monthly", "none", "static", "time_ranges", "weekly"]
+__all__ = ["Partitions", "Word", "daily", "hourly", "kind_of", "monthly", "none", "static", "time_ranges", "weekly"]
 
-Unit = Literal["hourly", "daily", "weekly", "monthly", "static", "none"]
+#: Partitions that a word alone describes.
+Word = Literal["hourly", "daily", "weekly", "monthly", "none"]
+Unit = Word | Literal["static"]
 Day: TypeAlias = str | dt.date | None
 
 # Partitions of time: Dagster's definition, and how many hours one has at least.
@@ -25,8 +27,6 @@ _KINDS: dict[str, tuple[type[dg.TimeWindowPartitionsDefinition], int]] = {
     "weekly": (dg.WeeklyPartitionsDefinition, 168),
     "monthly": (dg.MonthlyPartitionsDefinition, 672),
 }
-#: Partitions that a word alone describes.
-NAMES = (*_KINDS, "none")
 # Dagster's end is exclusive, ours is the last day that is filled.
 _ONE_DAY = dt.timedelta(days=1)
 
@@ -48,6 +48,13 @@ class Partitions:
     end: dt.date | None = None
     timezone: str | None = None
     keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, said: "Partitions | Word | None") -> "Partitions | None":
+        """Return what the option `partitions` says; `None` when it is invalid."""
+        if isinstance(said, Partitions):
+            return said
+        return cls(said or "none") if said is None or said in get_args(Word) else None
 
     def definition(self, settings: Settings, cron: str | None) -> dg.PartitionsDefinition[Any] | None:
         """Return Dagster's definition; `None` for an unpartitioned asset.

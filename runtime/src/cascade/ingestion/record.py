@@ -15,7 +15,7 @@ from cascade.ingestion.partitions import kind_of, pack_keys, unpack_keys
 from cascade.ingestion.text import json_text
 
 if TYPE_CHECKING:
-    from cascade.ingestion.load import LoadPlan
+    from cascade.ingestion.plan import LoadPlan
 
 __all__ = ["PARTITION", "held_partitions", "loaded_partitions", "record", "require_known_rows", "table_of"]
 
@@ -65,7 +65,7 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         return
     problem, kind = "", _kind(plan)
     was = table.properties.get(_KIND_PROPERTY, kind)
-    if plan.write == "merge" and (new := set(plan.key) - columns):
+    if plan.write == "merge" and (new := set(plan.unique_key) - columns):
         problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
     elif plan.definition is not None and plan.tagged and PARTITION not in columns:
         problem = "it was filled without partitions, or with a partition_column, and now has neither"
@@ -77,11 +77,15 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         # A key without a value is equal to none.
         with connect(io=table.io) as connection:
             view = connection.sql(view_sql(table))
-            empty = [name for name in plan.key if view.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
+            empty = [name for name in plan.unique_key if view.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
         if empty:
             problem = f"rows without a value in {', '.join(empty)}, which is part of the new unique_key"
-    elif plan.definition is not None and plan.write != "merge" and (plan.partition_column or PARTITION) not in columns:
-        problem = f"its rows lack the partition_column {plan.partition_column}"
+    elif (
+        plan.definition is not None
+        and plan.write != "merge"
+        and (plan.options.partition_column or PARTITION) not in columns
+    ):
+        problem = f"its rows lack the partition_column {plan.options.partition_column}"
     if problem:
         raise IngestionError(
             f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
@@ -109,9 +113,12 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
 
 def _kind(plan: LoadPlan) -> str:
     """The kind of partitions, and what tells their rows: under another kind a key means something else."""
-    told_by = "key" if plan.write == "merge" else plan.partition_column or PARTITION
-    return f"{kind_of(plan.definition)}{_BY}{told_by}" if plan.definition else ""
+    return f"{kind_of(plan.definition)}{_BY}{_told_by(plan)}" if plan.definition else ""
+
+
+def _told_by(plan: LoadPlan) -> str:
+    return "key" if plan.write == "merge" else plan.options.partition_column or PARTITION
 
 
 def _packed_key(plan: LoadPlan) -> str:
-    return json_text(list(plan.key))
+    return json_text(list(plan.unique_key))

@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import re
 import sys
-import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import metadata, util
-from pathlib import Path
+from importlib import metadata
 from typing import Any, TypeVar
 
 from cascade.deadline import deadline
 from cascade.errors import CascadeError, ConfigurationError
-from cascade.plugins.shape import place, problem
+from cascade.plugins.shape import problem
+from cascade.plugins.source import failing_line, folders, place, top
 
-__all__ = ["LIMIT_SECONDS", "PluginRecord", "failing_line", "find", "installed", "load", "load_all"]
+__all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "installed", "load", "load_all"]
 
 #: How long the import of one plugin may take.
 LIMIT_SECONDS = 60.0
@@ -132,18 +131,6 @@ def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
     return found
 
 
-def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, int] | None:
-    """Return file and line of the innermost frame of an error that lies in one of some folders or files."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return Path(error.filename), error.lineno or 0
-    places = tuple(inside)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
-        if any(file.is_relative_to(place) for place in places):
-            return file, frame.lineno or 0
-    return None
-
-
 class _TooSlowError(BaseException):
     """A plugin took too long; no `except Exception` of it keeps that from us."""
 
@@ -168,7 +155,7 @@ def _imported(record: PluginRecord, seconds: float) -> PluginRecord:
         raise
     # A package may raise anything, SystemExit included; the others must not suffer.
     except BaseException as error:  # noqa: BLE001
-        at = failing_line(error, _folders(record.value))
+        at = failing_line(error, folders(record.value))
         where = f"{at[0]}:{at[1]}" if at else record.value
         return replace(record, where=where, cause=_says(error), fix=_fix(record, error))
     return replace(record, where=place(found) or record.value, object=found)
@@ -183,24 +170,9 @@ def _says(error: BaseException) -> str:
 
 def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
     package = record.package.partition(" ")[0]
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != _top(record.value):
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != top(record.value):
         return f"install `{error.name}`, which {package} needs, or uninstall {package}."
     return f"install another version of {package}, or uninstall it."
-
-
-def _top(value: str) -> str:
-    return re.split(r"[.:]", value, maxsplit=1)[0].strip()
-
-
-def _folders(value: str) -> list[Path]:
-    """Return where the package of an entry point lies: its folders, or its one file."""
-    try:
-        spec = util.find_spec(_top(value))
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    return [Path(folder) for folder in spec.submodule_search_locations or [spec.origin or ""]]
 
 
 @functools.cache

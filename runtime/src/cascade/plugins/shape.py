@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["members", "place", "problem", "signature_of"]
+__all__ = ["members", "problem", "signature_of"]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -44,21 +44,6 @@ def signature_of(member: Any) -> inspect.Signature:
     """Return the signature of a Protocol's method as its caller sees it, without `self`."""
     signature = inspect.signature(member)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-def place(found: Any) -> str:
-    """Return `file:line` where an object is defined; empty when nobody can tell."""
-    try:
-        found = inspect.unwrap(found) if callable(found) else found
-        found = getattr(found, "callback", None) or found  # a command of click
-        if inspect.ismodule(found):
-            return found.__file__ or ""
-        source = found if inspect.isfunction(found) or inspect.isclass(found) else type(found)
-        file = inspect.getsourcefile(source) or ""
-        line = source.__code__.co_firstlineno if inspect.isfunction(source) else inspect.getsourcelines(source)[1]
-        return f"{file}:{line}"
-    except (OSError, TypeError):
-        return ""
 
 
 def _takes(own: Any, member: Any) -> bool:

@@ -1,0 +1,116 @@
+"""What an ingestion asset does when it runs: its options, and what follows from them, its function and its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from pyiceberg.schema import Schema
+
+from cascade.errors import DefinitionError
+from cascade.iceberg.schema import alike
+from cascade.ingestion.contract import Contract
+from cascade.ingestion.options import Options, Policy, Write
+
+__all__ = ["LoadPlan", "build_plan"]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """How rows of one table are fetched, checked and written.
+
+    Attributes:
+        options: What the user asked for.
+        table: `namespace.table`.
+        unique_key: The columns of the option `unique_key`; empty without one.
+        write: The option `write`, or what the key says.
+        fetch: Calls the function for some partitions, and yields what it returns.
+        definition: The asset's partitions; `None` when it has none.
+        contract: The Pandera model; `None` without.
+        schema: Declared columns; `None` when the first load infers them.
+        policy: What happens to undeclared columns.
+        per_key: Whether the function is called for one partition at a time.
+    """
+
+    options: Options
+    table: str
+    unique_key: tuple[str, ...]
+    write: Write
+    fetch: Callable[[Sequence[str]], Iterator[object]]
+    definition: dg.PartitionsDefinition[Any] | None
+    contract: Contract | None
+    schema: Schema | None
+    policy: Policy
+    per_key: bool
+
+    @property
+    def tagged(self) -> bool:
+        """Whether rows carry their partition in a column of Cascade: no other column says what a re-run replaces."""
+        return self.write == "append" and self.definition is not None and self.options.partition_column is None
+
+    def missing(self, columns: Sequence[str]) -> str:
+        """Name the columns that the options need and that are not among the given ones."""
+        needed = {*self.unique_key, *filter(None, [self.options.partition_column, self.options.order_by])}
+        return ", ".join(f"`{name}`" for name in sorted(needed.difference(columns)))
+
+
+def build_plan(
+    fetch: Callable[..., object],
+    options: Options,
+    definition: dg.PartitionsDefinition[Any] | None,
+    per_run: Sequence[str],
+    given: Mapping[str, Any],
+) -> LoadPlan:
+    """Derive the plan of an asset.
+
+    Args:
+        fetch: The decorated function.
+        options: Options without problems.
+        definition: The asset's partitions.
+        per_run: Which of `partition_date` and `partition_dates` the function takes.
+        given: The function's other arguments: resources, and `context`.
+
+    Raises:
+        DefinitionError: The contract cannot become a table, or lacks a column that an option names.
+    """
+
+    def calls(keys: Sequence[str]) -> Iterator[object]:
+        if "partition_date" in per_run:
+            for key in keys:
+                yield fetch(partition_date=key, **given)
+        elif per_run:
+            yield fetch(partition_dates=list(keys), **given)
+        else:
+            yield fetch(**given)
+
+    key = options.unique_key
+    unique_key = (key,) if isinstance(key, str) else tuple(key or ())
+    contract = None if options.validation_schema is None else Contract(options.validation_schema)
+    plan = LoadPlan(
+        options=options,
+        table=options.table,
+        unique_key=unique_key,
+        write=options.write or ("merge" if unique_key else "append"),
+        fetch=calls,
+        definition=definition,
+        contract=contract,
+        schema=options.iceberg_schema or (contract.schema if contract else None),
+        policy=options.schema_policy or (contract.policy if contract else "additive"),
+        per_key="partition_date" in per_run,
+    )
+    columns = [f.name for f in plan.schema.fields] if plan.schema else []
+    if same := alike(columns):
+        raise DefinitionError(
+            f"SQL ignores the case of names and cannot tell these columns apart: {same}.",
+            where=f"table {plan.table}",
+            fix="give one of them another name.",
+        )
+    if plan.schema and (missing := plan.missing(columns)):
+        raise DefinitionError(
+            f"The schema has no column {missing}.",
+            where=f"table {plan.table}, columns {', '.join(columns)}",
+            fix="declare it, or name another column in unique_key, partition_column or order_by.",
+        )
+    return plan

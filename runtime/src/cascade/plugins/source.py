@@ -1,0 +1,78 @@
+"""Where the source of a plugin lies, and what it says: read, not imported."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import traceback
+from collections.abc import Iterable
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+__all__ = ["failing_line", "first_sentence", "folders", "place", "top"]
+
+
+def top(value: str) -> str:
+    """Return the top-level package of `module:object`."""
+    return re.split(r"[.:]", value, maxsplit=1)[0].strip()
+
+
+def folders(value: str) -> list[Path]:
+    """Return where the top-level package of `module:object` lies: its folders, or its one file; empty if nowhere."""
+    try:
+        spec = util.find_spec(top(value))
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    return [Path(folder) for folder in spec.submodule_search_locations or [spec.origin or ""]]
+
+
+def first_sentence(value: str) -> str:
+    """Return the first sentence of the docstring of `module:function`; empty if it has none.
+
+    Raises:
+        ModuleNotFoundError: There is no such file.
+        SyntaxError: The file is not Python.
+    """
+    module, _, name = value.partition(":")
+    inner = "/".join(module.split(".")[1:])
+    found = folders(value)
+    files = [file for at in found for file in ((at / f"{inner}.py", at / inner / "__init__.py") if inner else (at,))]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ModuleNotFoundError(f"No module named {module!r}")
+    for node in ast.parse(file.read_bytes(), str(file)).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+            return re.split(r"(?<=[.!?]) ", paragraph, maxsplit=1)[0]
+    return ""
+
+
+def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, int] | None:
+    """Return file and line of the innermost frame of an error that lies in one of some folders or files."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return Path(error.filename), error.lineno or 0
+    places = tuple(inside)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if any(file.is_relative_to(place) for place in places):
+            return file, frame.lineno or 0
+    return None
+
+
+def place(found: Any) -> str:
+    """Return `file:line` where an object is defined; empty when nobody can tell."""
+    try:
+        found = inspect.unwrap(found) if callable(found) else found
+        found = getattr(found, "callback", None) or found  # a command of click
+        if inspect.ismodule(found):
+            return found.__file__ or ""
+        source = found if inspect.isfunction(found) or inspect.isclass(found) else type(found)
+        file = inspect.getsourcefile(source) or ""
+        line = source.__code__.co_firstlineno if inspect.isfunction(source) else inspect.getsourcelines(source)[1]
+        return f"{file}:{line}"
+    except (OSError, TypeError):
+        return ""

@@ -1,0 +1,90 @@
+"""The promises of the embedded catalog beyond those of every catalog: a local folder that may move, and syncs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cascade.catalog import open_catalog
+from cascade.catalog.storage import WarehouseIO, open_durable
+from cascade.config import Settings
+from cascade.errors import CatalogError
+from support.lakes import ids, numbers, open_embedded, put
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A lakehouse with a row."""
+    put(open_embedded(tmp_path / "here"), "dev", "raw.a", numbers(1, 1))
+    return tmp_path / "here"
+
+
+def test_a_moved_folder_is_refused_with_what_to_do(folder: Path) -> None:
+    there = folder.rename(folder.parent / "there")
+    with pytest.raises(CatalogError, match="was moved") as caught:
+        open_embedded(there)
+    assert caught.value.where == f"made at {folder}, now at {there}"
+    assert f"ln -s {there} {folder}" in caught.value.fix
+
+
+def test_a_state_whose_file_is_gone_says_how_to_go_back(folder: Path) -> None:
+    lake = open_embedded(folder)
+    location = lake.pointers("dev")["raw.a"]
+    Path(location.removeprefix("file://")).unlink()
+    with pytest.raises(CatalogError, match="not there any more") as caught:
+        lake.load("raw.a", location)
+    assert "cascade branch restore" in caught.value.fix
+
+
+def test_a_copied_folder_is_refused_too(folder: Path) -> None:
+    """Its tables would be those of the first."""
+    shutil.copytree(folder, folder.parent / "copy")
+    with pytest.raises(CatalogError, match="was moved"):
+        open_embedded(folder.parent / "copy")
+
+
+def test_a_moved_folder_works_when_the_old_path_leads_to_it(folder: Path) -> None:
+    there = folder.rename(folder.parent / "there")
+    folder.symlink_to(there)
+    for path in (there, folder):
+        lake = open_embedded(path)
+        put(lake, "dev", "raw.a", numbers(2, 2), "merge", key=["id"])
+        assert ids(lake, "dev", "raw.a") == [1, 2]
+
+
+def test_a_folder_that_moved_back_works(folder: Path) -> None:
+    folder.rename(folder.parent / "there").rename(folder)
+    assert ids(open_embedded(folder), "dev", "raw.a") == [1]
+
+
+def test_the_settings_say_where_the_lakehouse_is(tmp_path: Path) -> None:
+    open_catalog(Settings(project_dir=tmp_path, data_dir=Path("data")))
+    assert (tmp_path / "data" / "catalog.db").is_file()
+
+
+@pytest.mark.parametrize("name", ["Ünïcode and spaces", "it's 100%", "a#b?c"])
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    lake = open_embedded(tmp_path / name)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    put(lake, "dev", "raw.a", numbers(1, 2), "merge", key=["id"])
+    assert ids(lake, "dev", "raw.a") == [1, 2]
+
+
+def test_a_durable_file_does_not_overwrite_another(tmp_path: Path) -> None:
+    place = str(tmp_path / "deep" / "file")
+    with open_durable(place) as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError):
+        WarehouseIO().new_output(place).create()
+    assert Path(place).read_bytes() == b"first"
+
+
+def test_a_catalog_that_was_deleted_is_not_taken_for_an_empty_lakehouse(tmp_path: Path) -> None:
+    lake = open_embedded(tmp_path)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    for file in tmp_path.glob("catalog.db*"):
+        file.unlink()
+    for _ in range(2):
+        with pytest.raises(CatalogError, match=r"catalog\.db is gone, but the warehouse holds tables") as caught:
+            open_embedded(tmp_path)
+        assert "backup" in caught.value.fix

@@ -1,0 +1,312 @@
+"""What lies below `workflows/` is found by its type; what cannot be used costs itself, never the rest, and is named."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from cascade.config import Settings
+from cascade.framework.definitions import Problems, build_definitions, guards_of, problems_of
+from support.projects import Command, make_project
+
+ASSET = """
+import dagster as dg
+
+@dg.asset
+def {name}():
+    return 1
+"""
+RESOURCE = """
+import dagster as dg
+
+class Box(dg.ConfigurableResource):
+    size: int
+
+{name} = Box(size={size})
+"""
+# A daily and an hourly asset that write tables, and a job of both, which no run can hold.
+TWO_RHYTHMS = """
+import dagster as dg
+from cascade import Lakehouse
+
+@dg.asset(partitions_def=dg.DailyPartitionsDefinition("2024-01-01"))
+def days(lakehouse: dg.ResourceParam[Lakehouse]): ...
+
+@dg.asset(partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00"))
+def hours(lakehouse: dg.ResourceParam[Lakehouse]): ...
+"""
+
+
+def built(folder: Path, **files: str) -> dg.Definitions:
+    for name, text in files.items():
+        file = folder / "workflows" / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    return build_definitions(Settings(project_dir=folder))
+
+
+def names(definitions: dg.Definitions) -> set[str]:
+    """Return the assets that can be materialized, without our own."""
+    keys = definitions.resolve_asset_graph().executable_asset_keys
+    return {key.to_user_string() for key in keys if key.path[0] != "cascade"}
+
+
+def test_what_files_define_is_found_by_its_type(tmp_path: Path) -> None:
+    definitions = built(tmp_path, a=ASSET.format(name="one"), b=RESOURCE.format(name="box", size=1))
+    assert names(definitions) == {"one"}
+    assert set(definitions.resources or {}) == {"box", "lakehouse"}
+    assert problems_of(definitions) == Problems()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (ASSET.format(name="one"), ASSET.format(name="one"), "asset one"),
+        (RESOURCE.format(name="box", size=1), RESOURCE.format(name="box", size=2), "resource box"),
+    ],
+    ids=["asset", "resource"],
+)
+def test_what_two_files_define_is_refused_in_the_second(tmp_path: Path, first: str, second: str, said: str) -> None:
+    definitions = built(tmp_path, a=first, b=second, c=ASSET.format(name="other"))
+    (problem,) = problems_of(definitions).broken
+    assert problem == f"workflows/b.py: {said} is defined already in workflows/a.py; rename one of them."
+    assert "other" in names(definitions)
+
+
+def test_one_object_that_two_files_show_is_one(tmp_path: Path) -> None:
+    definitions = built(tmp_path, a=RESOURCE.format(name="box", size=1), b="from workflows.a import box")
+    assert set(definitions.resources or {}) == {"box", "lakehouse"}
+    assert problems_of(definitions) == Problems()
+
+
+# One bad definition
+
+HEAD = "import dagster as dg\n"
+BAD = {
+    "unknown_input": (
+        "@dg.asset\ndef bad(nowhere): ...",
+        'workflows/bad.py: asset bad: Input asset "["nowhere"]" is not produced by any',
+    ),
+    "bare_lakehouse": (
+        "@dg.asset\ndef bad(lakehouse): ...",
+        "Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`.",
+    ),
+    "missing_resource": (
+        "@dg.asset(required_resource_keys={'nope'})\ndef bad(): ...",
+        "workflows/bad.py: asset bad: resource with key 'nope' required by op 'bad' was not provided.",
+    ),
+    "dynamic": (
+        "@dg.asset(partitions_def=dg.DynamicPartitionsDefinition(name='shops'))\ndef bad(): ...",
+        "workflows/bad.py: asset bad: no run can fill dynamic partitions yet; use partitions of time or",
+    ),
+    "several_dimensions": (
+        "parts = {n: dg.StaticPartitionsDefinition(['1', '2']) for n in 'ab'}\n"
+        "@dg.asset(partitions_def=dg.MultiPartitionsDefinition(parts))\ndef bad(): ...",
+        "workflows/bad.py: asset bad: no run can fill multi-dimensional partitions yet",
+    ),
+    "several_assets": (
+        "@dg.multi_asset(specs=[dg.AssetSpec('bad'), dg.AssetSpec('worse')], required_resource_keys={'no'})\n"
+        "def both(): ...",
+        "workflows/bad.py: `both`: resource with key 'no' required by op 'both' was not provided.",
+    ),
+    "key_in_definitions": (
+        "defs = dg.Definitions(assets=[dg.asset(name='one')(lambda: 1)])",
+        "workflows/bad.py: `defs`: Duplicate asset key: one: a model of the dbt project, or another workflow, makes",
+    ),
+    "second_executor": (
+        "a = dg.Definitions(executor=dg.multiprocess_executor)\nb = dg.Definitions(executor=dg.in_process_executor)",
+        "workflows/bad.py: `b`: this and another `Definitions` both have an executor",
+    ),
+    "second_logger": (
+        "a, b = (dg.Definitions(loggers={'mine': dg.logger(lambda _: None)}) for _ in range(2))",
+        "workflows/bad.py: `b`: this and another `Definitions` have different loggers with same key 'mine'",
+    ),
+    "a_name_that_differs_in_case": (
+        "@dg.asset\ndef One(): ...",
+        "asset One: SQL, which knows no capital letters, cannot tell these tables apart: `One` and `one`",
+    ),
+    "our_resource": (
+        "defs = dg.Definitions(resources={'lakehouse': 1})",
+        "workflows/bad.py: `defs`: this and another `Definitions` have different resources with same key 'lakehouse'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD.keys())
+def test_a_bad_definition_costs_itself_and_nothing_is_promoted(tmp_path: Path, text: str, said: str) -> None:
+    good = {f"z{i}": ASSET.format(name=f"z{i}") for i in range(3)}
+    definitions = built(tmp_path, a=ASSET.format(name="one"), bad=HEAD + text, **good)
+    (problem,) = problems_of(definitions).broken
+    assert said in problem
+    assert names(definitions) == {"one", *good}
+    assert guards_of(definitions).broken == (problem,)
+
+
+BAD_JOBS = {
+    "job": (
+        "nightly = dg.define_asset_job('nightly', dg.AssetSelection.all())",
+        "workflows/bad.py: job nightly: Failed to resolve asset job nightly; Selected assets must have the same",
+    ),
+    "schedule": (
+        "s = dg.ScheduleDefinition(name='s', cron_schedule='0 3 * * *', target=dg.AssetSelection.all())",
+        "workflows/bad.py: schedule s: Failed to resolve asset job __anonymous_asset_job_s; Selected assets must",
+    ),
+    "sensor": (
+        "@dg.sensor(job_name='nowhere')\ndef s(): ...",
+        "workflows/bad.py: sensor s: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_JOBS.values(), ids=BAD_JOBS.keys())
+def test_a_job_that_cannot_be_resolved_costs_itself_alone(tmp_path: Path, text: str, said: str) -> None:
+    """It holds no checks, so all else is promoted."""
+    fine = "days = dg.define_asset_job('days_alone', ['days', 'cascade/promote'])"
+    definitions = built(tmp_path, a=TWO_RHYTHMS, bad=f"{HEAD}{text}\n{fine}")
+    (problem,) = problems_of(definitions).jobs
+    assert said in problem
+    assert names(definitions) == {"days", "hours"}
+    assert definitions.resolve_job_def("days_alone")
+    assert guards_of(definitions).broken == ()
+
+
+def test_what_waits_for_a_later_file_is_not_lost_with_a_bad_one(tmp_path: Path) -> None:
+    """The files are tried by halves when one is bad; an asset whose input comes later is good all the same."""
+    early = HEAD + "@dg.asset\ndef early(late): ..."
+    definitions = built(tmp_path, a=early, b=HEAD + BAD["unknown_input"][0], c=ASSET.format(name="late"))
+    assert names(definitions) == {"early", "late"}
+
+
+def test_the_ui_shows_what_is_left_out(tmp_path: Path) -> None:
+    definitions = built(tmp_path, a=ASSET.format(name="one"), broken="1 / 0")
+    graph = definitions.resolve_asset_graph()
+    (sign,) = graph.asset_keys_for_group("not_loaded")
+    assert "broken.py" in sign.to_user_string()
+    assert "ZeroDivisionError" in (graph.get(sign).description or "")
+
+
+def test_an_executor_of_the_project_is_used(tmp_path: Path) -> None:
+    definitions = built(tmp_path, a=HEAD + "defs = dg.Definitions(executor=dg.multiprocess_executor)")
+    assert definitions.executor is dg.multiprocess_executor
+    assert problems_of(definitions) == Problems()
+
+
+# Packages
+
+PACKAGES = {
+    "broken": (
+        {"cascade-extra": "nothere:build"},
+        "`extra` of cascade.schedules: ModuleNotFoundError: No module named 'nothere'",
+    ),
+    "other": ({"cascade-extra": "builtins:len"}, "TypeError: object of type 'Settings' has no len()"),
+    "no_schedule": ({"cascade-extra": "builtins:repr"}, "str is not a schedule"),
+    "twice": (
+        {"cascade-extra": "a:b", "cascade-more": "a:b"},
+        "package cascade-extra 1.0: `extra` of cascade.schedules: cascade-more brings one of this name, too",
+    ),
+}
+
+
+@pytest.mark.parametrize(("packages", "said"), PACKAGES.values(), ids=PACKAGES.keys())
+def test_a_broken_package_costs_itself_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packages: dict[str, str], said: str
+) -> None:
+    for name, value in packages.items():
+        info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[cascade.schedules]\nextra = {value}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    definitions = built(tmp_path, a=ASSET.format(name="one"))
+    problems = problems_of(definitions).jobs
+    assert len(problems) == len(packages)
+    assert said in problems[0]
+    assert all(f"package {name} 1.0: `extra`" in problem for name, problem in zip(packages, problems, strict=True))
+    assert names(definitions) == {"one"}
+
+
+# What works, and may not do what its author expects
+
+UNPROMOTED = {
+    "job": ("j = dg.define_asset_job('j', ['days'])", "job j"),
+    "schedule": (
+        "j = dg.define_asset_job('j', ['days'])\ns = dg.ScheduleDefinition(job=j, cron_schedule='0 3 * * *')",
+        "job j",
+    ),
+    "sensor": (
+        "j = dg.define_asset_job('j', ['days'])\n@dg.sensor(job=j)\ndef s(): ...",
+        "job j",
+    ),
+    "target": (
+        "s = dg.ScheduleDefinition(name='s', cron_schedule='0 3 * * *', target=dg.AssetSelection.assets('days'))",
+        "schedule s",
+    ),
+    "definitions": (
+        "j = dg.define_asset_job('j', ['days'])\ndefs = dg.Definitions(jobs=[j])",
+        "job j",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "title"), UNPROMOTED.values(), ids=UNPROMOTED.keys())
+def test_a_job_that_writes_and_does_not_promote_is_told(tmp_path: Path, text: str, title: str) -> None:
+    definitions = built(tmp_path, a=TWO_RHYTHMS, jobs=HEAD + text)
+    problems = problems_of(definitions)
+    (warning,) = problems.warnings
+    assert warning.startswith(f"workflows/jobs.py: {title}: what it writes (days) stays on the branch of its run")
+    assert problems.all == []
+    if title == "job j" and "Definitions(" not in text:
+        assert warning in (definitions.resolve_job_def("j").description or "")
+
+
+@pytest.mark.parametrize("selection", ["['days', 'cascade/promote']", "dg.AssetSelection.groups('cascade')"])
+def test_a_job_that_promotes_or_writes_nothing_is_not_told(tmp_path: Path, selection: str) -> None:
+    definitions = built(tmp_path, a=TWO_RHYTHMS, jobs=f"{HEAD}j = dg.define_asset_job('j', {selection})")
+    assert problems_of(definitions) == Problems()
+
+
+def test_a_component_is_named_as_ignored_and_nothing_beside_it_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "workflows" / "sync"
+    folder.mkdir(parents=True)
+    (folder / "defs.yaml").write_text("type: dagster.PythonScriptComponent\n")
+    (folder / "script.py").write_text("raise SystemExit('ran')")
+    problems = problems_of(built(tmp_path, a=ASSET.format(name="one")))
+    assert problems.all == []
+    (warning,) = problems.warnings
+    assert warning.startswith("workflows/sync/defs.yaml: components of Dagster are not loaded")
+
+
+def test_validate_names_problems_and_warnings_and_only_problems_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = f"{HEAD}j = dg.define_asset_job('j', ['days'])"
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/a.py": TWO_RHYTHMS, "workflows/jobs.py": job}))
+    warned = Command(capsys)("validate")
+    assert (warned.code, "Warnings:\n  workflows/jobs.py: job j: what it writes (days) stays" in warned.out) == (
+        0,
+        True,
+    )
+    (tmp_path / "workflows" / "bad.py").write_text(HEAD + BAD["unknown_input"][0])
+    failed = Command(capsys)("validate")
+    assert BAD["unknown_input"][1] in failed.err
+    assert failed.code == 1
+
+
+# Settings
+
+
+def test_settings_are_read_once_for_all_assets(tmp_path: Path) -> None:
+    """The given ones count, wherever the command is run: nothing of the folder is read again."""
+    text = "from cascade.ingestion import cascade_ingestion\n"
+    for name in ("one", "two"):
+        text += f"@cascade_ingestion(unique_key='id')\ndef {name}(partition_date: str): ...\n"
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows" / "loads.py").write_text(text)
+    (tmp_path / "cascade_config.py").write_text("raise SystemExit('read again')")
+    (tmp_path / "pyproject.toml").write_text("[tool.cascade]")
+    definitions = build_definitions(Settings(project_dir=tmp_path, timezone="Asia/Tokyo"))
+    assert problems_of(definitions) == Problems()
+    for name in ("one", "two"):
+        partitions = definitions.resolve_asset_graph().get(dg.AssetKey(["raw", name])).partitions_def
+        assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+        assert partitions.timezone == "Asia/Tokyo"
