@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from lake_support import put, settings_in
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
@@ -24,6 +23,7 @@ from cascade.names import BRANCH_TAG
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
 from cascade_dbt.unchanged import MADE_FROM_PROPERTY, judge, read_recipes, record
+from support.lakes import put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
