@@ -89,11 +89,13 @@ def _quality() -> str:
     import cascade.quality as room
 
     parts = ["# `@cascade_quality`\n", *_docstring(room.cascade_quality), "## Built-in checks\n"]
+    parts.append("Options that every check has:\n\n| option | type | meaning |\n|---|---|---|")
+    shared = (room.__doc__ or "").partition("Options of every built-in check:\n")[2]
+    parts += [f"| `{n}` | `{kind}` | {says} |" for n, kind, says in re.findall(r"    (\w+) \((\w+)\): (.+)", shared)]
     for name in sorted(set(room.__all__) - {"cascade_quality", "Check"}):
         function = getattr(room, name)
-        if inspect.isfunction(function):
-            parts.append(f"- `{name}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}")
-    return "\n".join(parts) + "\n" + NEXT
+        parts += [f"\n### `{name}`\n\n```python\n{name}{_signature(function)}\n```\n", *_docstring(function)]
+    return "\n".join(parts).rstrip() + "\n" + NEXT
 
 
 def _sql() -> str:
@@ -147,7 +149,7 @@ def _docstring(function: object) -> Iterator[str]:
     name, meaning = "", ""
     for line in [*arguments.splitlines(), "    end:"]:
         if line.startswith("    ") and not line.startswith("     "):
-            if name and name != "fetch":
+            if name in parameters and name != "fetch":  # "a, b: …" refers to another page
                 default = parameters[name].default
                 kind = (
                     re.sub(r"\w+\.", "", inspect.formatannotation(parameters[name].annotation))

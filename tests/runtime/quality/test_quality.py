@@ -227,7 +227,8 @@ def test_what_cannot_be_checked_fails_and_says_why(weather: Lakehouse, check: Ch
 def test_a_missing_table_fails_its_checks_and_the_tables_are_listed(weather: Lakehouse) -> None:
     evaluation = run_check(weather, not_null("origin"), asset="raw/wether")
     assert not evaluation.passed
-    assert "raw.wether does not exist on branch dev, whose tables are raw.weather" in (evaluation.description or "")
+    said = "on raw.wether: it does not exist on branch dev, whose tables are raw.weather"
+    assert said in (evaluation.description or "")
 
 
 def test_a_catalog_that_cannot_be_read_fails_the_checks_one_by_one(tmp_path: Path) -> None:

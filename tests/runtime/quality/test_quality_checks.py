@@ -110,7 +110,7 @@ def test_a_failing_check_says_in_one_sentence_what_is_wrong(lakehouse: Lakehouse
     write_rows(lakehouse, "raw.weather", pa.table({"temp": [999.0] * 3 + [70.0] * 1197}))
     evaluation = run_check(lakehouse, in_range("temp", -80, 140))
     assert evaluation.description == (
-        "3 of 1,200 rows of raw.weather have a `temp` outside -80..140 (0.25 %, allowed 0 %)"
+        "3 of 1,200 rows of raw.weather have `temp` outside -80..140 (0.25 %, allowed 0 %)"
     )
 
 
@@ -166,7 +166,7 @@ def test_an_empty_table_fails_a_minimum_number_of_rows(lakehouse: Lakehouse) -> 
     write_rows(lakehouse, "raw.weather", WEATHER.slice(0, 0))
     evaluation = run_check(lakehouse, row_count(minimum=1))
     assert not evaluation.passed
-    assert evaluation.description == "raw.weather has 0 rows, demanded are at least 1 row"
+    assert evaluation.description == "raw.weather has 0 rows, expected at least 1"
 
 
 def _range(first: str, last: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a check is: the rule, what it looks at, what it found; and how its options are refused."""
+"""What a check is: the rule, what it reads, what it finds; and how wrong options are refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
     "Value",
     "bounds_text",
     "check_name",
+    "require",
     "require_columns",
     "require_order",
     "require_tolerance",
     "table_name",
-    "wrong_option",
 ]
 
 #: Metadata of a check that holds a user's statement, for `cascade validate`.
@@ -42,7 +42,7 @@ Value = str | bool | Bound
 
 @dataclass(frozen=True)
 class Scope:
-    """What a check looks at: the table `namespace.table`, on the run's branch."""
+    """What a check reads: the table `namespace.table`, on the run's branch."""
 
     table: str
     lakehouse: Lakehouse
@@ -54,7 +54,7 @@ class Outcome:
     """What a check found.
 
     Attributes:
-        passed: Whether the table is as it should be.
+        passed: Whether the table fulfils the rule.
         description: One sentence.
         metadata: Figures, and under `sql` the statement.
         sample: Some of the failing rows.
@@ -74,11 +74,11 @@ class Check:
 
     Attributes:
         name: Its name among the checks of the asset.
-        description: What it demands, one sentence.
+        description: What it requires, one sentence.
         evaluate: Runs it.
-        blocking: Whether its failure keeps a run from being promoted; `None`: as its group says.
+        blocking: Whether its failure blocks the promotion; `None`: as its group says.
         others: Further tables it reads, `namespace.table`; it runs after them.
-        sql: The statement that a user wrote; empty for what is built in.
+        sql: The statement that a user wrote; empty for built-in checks.
     """
 
     name: str
@@ -89,79 +89,84 @@ class Check:
     sql: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.blocking, bool | None):
-            raise wrong_option(f"blocking={self.blocking!r} is neither True nor False.", self.name, "give one of them.")
+        require(
+            isinstance(self.blocking, bool | None),
+            f"blocking={self.blocking!r} is neither True nor False.",
+            self.name,
+            "give one of them.",
+        )
 
 
-def wrong_option(what: str, where: str, fix: str) -> DefinitionError:
-    """Return the error for an option that cannot be."""
-    return DefinitionError(what, where=where, fix=fix)
+def require(holds: bool, what: str, where: str, fix: str) -> None:
+    """Raise a `DefinitionError` unless a condition holds."""
+    if not holds:
+        raise DefinitionError(what, where=where, fix=fix)
 
 
 def table_name(asset: str) -> str:
     """Return `namespace.table` of an asset's name, written with a slash or a dot.
 
     Raises:
-        DefinitionError: It is no name of a table.
+        DefinitionError: It is not the name of a table.
     """
     try:
         return check_table_name(asset.replace("/", "."))
     except (CatalogError, AttributeError):
-        raise wrong_option(
+        raise DefinitionError(
             f"{asset!r} is not the name of a table.",
-            "asset= of cascade_quality, or other= of reconciles",
-            "write namespace/table, for example raw/weather_observations.",
+            where="asset= of cascade_quality, or other= of reconciles",
+            fix="write namespace/table, for example raw/weather_observations.",
         ) from None
 
 
 def check_name(kind: str, name: str | None, *parts: str) -> str:
-    """Return the name given, or one made of the kind of check and its columns.
+    """Return the given name; without one, the kind of check and its columns.
 
     Raises:
-        DefinitionError: Dagster does not allow it.
+        DefinitionError: Dagster does not allow the name.
     """
     if name is None:
         return "_".join([kind, *(re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_") for part in parts)])
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise wrong_option(f"{name!r} is no name for a check.", kind, "use letters, digits and underscores.")
+    valid = isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z0-9_]+", name))
+    require(valid, f"{name!r} is not a name for a check.", kind, "use letters, digits and underscores.")
     return name
 
 
-def require_columns(kind: str, columns: Sequence[str]) -> None:
-    """Refuse what are no names of columns, none at all, or one twice."""
+def require_columns(kind: str, *columns: str) -> None:
+    """Refuse values that are not names of columns, an empty list, and a column named twice."""
     where = f"{kind}({', '.join(map(repr, columns))})"
-    if not columns:
-        raise wrong_option(f"{kind} names no column.", where, f'name one, for example {kind}("origin").')
-    if wrong := [column for column in columns if not isinstance(column, str) or not column.strip()]:
-        raise wrong_option(
-            f"{', '.join(map(repr, wrong))} is no name of a column.",
-            where,
-            f'give names, several as {kind}("origin", "time_hour") where it takes several.',
-        )
-    if len({column.lower() for column in columns}) < len(columns):
-        raise wrong_option(f"{kind} names a column twice.", where, "name each column once.")
+    require(bool(columns), f"{kind} names no column.", where, f'name one, for example {kind}("origin").')
+    wrong = [repr(column) for column in columns if not isinstance(column, str) or not column.strip()]
+    several = f'give names, several as {kind}("origin", "time_hour") where it takes several.'
+    require(not wrong, f"{', '.join(wrong)} is not the name of a column.", where, several)
+    once = len({column.lower() for column in columns}) == len(columns)
+    require(once, f"{kind} names a column twice.", where, "name each column once.")
 
 
 def require_tolerance(kind: str, tolerance: float) -> None:
-    """Refuse what is no fraction."""
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
-        raise wrong_option(
-            f"tolerance={tolerance!r} is no fraction.", kind, "give a number from 0 to 1; 0.01 allows one in a hundred."
-        )
+    """Refuse what is not a fraction from 0 to 1."""
+    fraction = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance <= 1
+    fix = "give a number from 0 to 1; 0.01 allows one in a hundred."
+    require(fraction, f"tolerance={tolerance!r} is not a fraction.", kind, fix)
 
 
-def require_order(where: str, low: Any, high: Any, *, names: tuple[str, str] = ("minimum", "maximum")) -> None:
-    """Refuse no bound at all, and a lower one that is above the upper one."""
-    if low is None and high is None:
-        raise wrong_option(f"Neither {names[0]} nor {names[1]} is given.", where, "give one of them, or both.")
+def require_order(where: str, **bounds: Any) -> None:
+    """Refuse two bounds that are both missing, or of which the first is above the second.
+
+    Args:
+        where: The check, for the message.
+        bounds: The lower and the upper bound, by the names of their options; `None` for one that is missing.
+    """
+    (lower, low), (upper, high) = bounds.items()
+    if low is None or high is None:
+        missing = low is None and high is None
+        return require(not missing, f"Neither {lower} nor {upper} is given.", where, "give one of them, or both.")
     try:
-        wrong = low is not None and high is not None and low > high
+        ordered = low <= high
     except TypeError:
-        raise wrong_option(
-            f"{names[0]}={low!r} and {names[1]}={high!r} cannot be compared.", where, "give two of one type."
-        ) from None
-    if wrong:
-        raise wrong_option(f"{names[0]}={low!r} is more than {names[1]}={high!r}.", where, "exchange them.")
+        what = f"{lower}={low!r} and {upper}={high!r} cannot be compared."
+        raise DefinitionError(what, where=where, fix="give two of one type.") from None
+    return require(ordered, f"{lower}={low!r} is more than {upper}={high!r}.", where, "swap them.")
 
 
 def bounds_text(low: object, high: object) -> str:

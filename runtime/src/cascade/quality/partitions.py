@@ -14,12 +14,12 @@ from cascade.quality.sql import literal, query, quoted, table_sql
 
 __all__ = ["partition_counts"]
 
-# Of a partition of time: its start, the first moment after it, its key.
+# A time partition: its start, the first moment after it, its key.
 _Window = tuple[dt.datetime, dt.datetime, str]
 
 
 def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
-    """Return the rows of each partition that the run fills, none for a run without, and the statement that counted."""
+    """Return rows by key of each partition of the run, empty for a run without, and the statement that counted."""
     keys, windows = _partitions(scope)
     if not keys:
         return {}, ""
@@ -44,7 +44,7 @@ def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
 
 
 def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
-    """Return the keys of the run's partitions, by its tags, and for partitions of time their windows in order."""
+    """Return the keys of the run's partitions, from its tags, and for time partitions their windows in order."""
     context, asset = scope.context, dg.AssetKey(scope.table.split("."))
     tags = context.run.tags
     first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
@@ -53,11 +53,11 @@ def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
     last = tags.get("dagster/asset_partition_range_end", first)
     layer = context.job_def.asset_layer
     definition = layer.get(asset).partitions_def if layer.has(asset) else None
-    # A table without partitions of its own follows those of the run; a run of checks alone has days.
+    # A table without own partitions is checked by those of the run's job; without these too, keys are days.
     definition = definition or context.job_def.partitions_def or dg.DailyPartitionsDefinition("0001-01-02")
     if isinstance(definition, dg.MultiPartitionsDefinition):
         raise DefinitionError(
-            "`partition_column` is one column, but the partitions have several dimensions.",
+            "`partition_column` is one column, but the table's partitions have several dimensions.",
             fix="leave `partition_column` out, or count with custom_sql.",
         )
     keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
@@ -68,7 +68,7 @@ def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
 
 
 def _unit(windows: Sequence[_Window]) -> str:
-    """Return the coarsest unit of time that no window's start divides."""
+    """Return the coarsest unit of time that all windows start on."""
     starts = [start for start, _, _ in windows]
     if any(start.minute or start.second for start in starts):
         return "minute"

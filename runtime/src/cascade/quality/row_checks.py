@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
+from typing import Any, TypeAlias
 
+from cascade.errors import QueryError
 from cascade.options import known_options
 from cascade.quality.model import (
     Bound,
@@ -17,14 +20,17 @@ from cascade.quality.model import (
     Value,
     bounds_text,
     check_name,
+    require,
     require_columns,
     require_order,
     require_tolerance,
-    wrong_option,
 )
-from cascade.quality.sql import count_rows, literal, quoted, table_sql
+from cascade.quality.sql import SAMPLE_ROWS, literal, percent, query, quoted, table_sql
 
 __all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
+
+# Makes two statements: an aggregate with `checked_rows` and `failing_rows`, and a SELECT of the failing rows.
+_Statements: TypeAlias = Callable[[Scope], tuple[str, str]]
 
 # What Python's `re` knows and the engines do not: look-around, back references, conditions, atomic groups.
 _NOT_IN_ENGINES = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
@@ -32,61 +38,48 @@ _NOT_IN_ENGINES = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
 
 @known_options
 def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None) -> Check:
-    """Demand a value in each of these columns.
+    """Require a value in each of these columns.
 
     Args:
         columns: One column or several; a row fails if any of them is null.
-        tolerance: Fraction of the rows that may fail, 0 to 1.
-        name: Name of the check; made of the columns by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        tolerance, name, blocking: As for every check, see `cascade.quality`.
     """
-    require_columns("not_null", columns)
-    names = _names(columns, "or")
-
-    def failing(_: Scope) -> str:
-        return " OR ".join(f"{quoted(c)} IS NULL" for c in columns)
-
-    return Check(
-        check_name("not_null", name, *columns),
-        f"No row lacks a value in {names}.",
-        _each_row("not_null", failing, f"have no {names}", tolerance),
-        blocking,
-    )
+    require_columns("not_null", *columns)
+    names = _names(columns)
+    failing = _where(lambda _: " OR ".join(f"{quoted(c)} IS NULL" for c in columns))
+    check_rows = _count("not_null", failing, f"have a null in {names}", tolerance)
+    return Check(check_name("not_null", name, *columns), f"No null in {names}.", check_rows, blocking)
 
 
 @known_options
 def unique(*columns: str, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None) -> Check:
-    """Demand that no two rows have the same values in these columns together.
+    """Require that no two rows have the same values in these columns together.
 
-    All rows that share their values fail. A row with a null among them is nobody's duplicate, as in
+    All rows that share their values fail. A row with a null in one of them is never a duplicate, as in
     SQL: add `not_null` for those.
 
     Args:
-        columns: One column, or those that make the key.
-        tolerance: Fraction of the rows that may fail, 0 to 1.
-        name: Name of the check; made of the columns by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        columns: One column, or the columns of a composite key.
+        tolerance, name, blocking: As for every check, see `cascade.quality`.
     """
-    require_columns("unique", columns)
-    require_tolerance("unique", tolerance)
+    require_columns("unique", *columns)
+    names = _names(columns)
 
-    def evaluate(scope: Scope) -> Outcome:
+    def statements(scope: Scope) -> tuple[str, str]:
         keys = ", ".join(f"{quoted(c)} AS k{i}" for i, c in enumerate(columns))
         positions = ", ".join(str(i + 1) for i in range(len(columns)))
         groups = f"SELECT {keys}, count(*) AS n FROM {table_sql(scope.table)} GROUP BY {positions}"
         shared = " AND ".join(["n > 1", *(f"k{i} IS NOT NULL" for i in range(len(columns)))])
-        counts = (
+        shown = ", ".join(f"k{i} AS {quoted(c)}" for i, c in enumerate(columns))
+        return (
             "SELECT CAST(coalesce(sum(n), 0) AS bigint) AS checked_rows,"
             f" CAST(coalesce(sum(n) FILTER (WHERE {shared}), 0) AS bigint) AS failing_rows"
-            f" FROM ({groups}) AS keys"
+            f" FROM ({groups}) AS keys",
+            f"SELECT {shown}, n AS rows_with_this_key FROM ({groups}) AS keys WHERE {shared}",
         )
-        shown = ", ".join(f"k{i} AS {quoted(c)}" for i, c in enumerate(columns))
-        sample = f"SELECT {shown}, n AS rows_with_this_key FROM ({groups}) AS keys WHERE {shared}"
-        return count_rows(scope, counts, sample, f"share their {_names(columns)} with another", tolerance)
 
-    return Check(
-        check_name("unique", name, *columns), f"No two rows have the same {_names(columns)}.", evaluate, blocking
-    )
+    check_rows = _count("unique", statements, f"share their {names} with another", tolerance)
+    return Check(check_name("unique", name, *columns), f"No two rows have the same {names}.", check_rows, blocking)
 
 
 @known_options
@@ -99,25 +92,22 @@ def in_range(
     name: str | None = None,
     blocking: bool | None = None,
 ) -> Check:
-    """Demand values from `minimum` to `maximum`, both included. Null passes; `NaN` does not.
+    """Require values from `minimum` to `maximum`, both included. Null passes; `NaN` does not.
 
     Args:
         column: The column.
         minimum: Smallest value: a number, date or datetime (with a zone for a timestamp with a zone).
         maximum: Greatest value.
-        tolerance: Fraction of the rows that may fail, 0 to 1.
-        name: Name of the check; made of the column by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        tolerance, name, blocking: As for every check, see `cascade.quality`.
     """
-    require_columns("in_range", [column])
+    require_columns("in_range", column)
+    where = f"in_range({column!r})"
     for bound in (minimum, maximum):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, Bound) or not _is_finite(bound)):
-            raise wrong_option(
-                f"{bound!r} is no bound.", f"in_range({column!r})", "give a finite number, a date or a datetime."
-            )
-    require_order(f"in_range({column!r})", minimum, maximum)
+        valid = bound is None or (isinstance(bound, Bound) and not isinstance(bound, bool) and _is_finite(bound))
+        require(valid, f"{bound!r} is not a bound.", where, "give a finite number, a date or a datetime.")
+    require_order(where, minimum=minimum, maximum=maximum)
 
-    def failing(_: Scope) -> str:
+    def outside(_: Scope) -> str:
         value, conditions = quoted(column), []
         if minimum is not None:
             conditions.append(f"{value} >= {literal(minimum)}")
@@ -129,13 +119,9 @@ def in_range(
         return f"NOT ({' AND '.join(conditions)})"
 
     bounds = bounds_text(minimum, maximum)
-    outside = f"outside {minimum}..{maximum}" if None not in (minimum, maximum) else f"that is not {bounds}"
-    return Check(
-        check_name("in_range", name, column),
-        f"`{column}` is {bounds}.",
-        _each_row("in_range", failing, f"have {_article(column)} {outside}", tolerance),
-        blocking,
-    )
+    problem = f"outside {minimum}..{maximum}" if None not in (minimum, maximum) else f"that is not {bounds}"
+    check_rows = _count("in_range", _where(outside), f"have `{column}` {problem}", tolerance)
+    return Check(check_name("in_range", name, column), f"`{column}` is {bounds}.", check_rows, blocking)
 
 
 @known_options
@@ -147,118 +133,133 @@ def accepted_values(
     name: str | None = None,
     blocking: bool | None = None,
 ) -> Check:
-    """Demand one of some values. Null passes.
+    """Require one of the given values. Null passes.
 
     Args:
         column: The column.
         values: The values: strings, numbers, booleans, dates or datetimes.
-        tolerance: Fraction of the rows that may fail, 0 to 1.
-        name: Name of the check; made of the column by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        tolerance, name, blocking: As for every check, see `cascade.quality`.
     """
-    require_columns("accepted_values", [column])
+    require_columns("accepted_values", column)
     where = f"accepted_values({column!r})"
-    if isinstance(values, str) or not isinstance(values, Collection) or not values:
-        raise wrong_option(f"{values!r} is no list of values.", where, 'give at least one, for example ["EWR", "JFK"].')
-    if wrong := [v for v in values if not isinstance(v, Value) or not _is_finite(v)]:
-        raise wrong_option(
-            f"{', '.join(map(repr, wrong))} cannot be compared with a column's values.",
-            where,
-            "give strings, finite numbers, booleans, dates or datetimes; null always passes, add `not_null`.",
-        )
+    listed = isinstance(values, Collection) and not isinstance(values, str) and bool(values)
+    require(listed, f"{values!r} is not a list of values.", where, 'give at least one, for example ["EWR", "JFK"].')
+    wrong = [repr(v) for v in values if not isinstance(v, Value) or not _is_finite(v)]
+    require(
+        not wrong,
+        f"{', '.join(wrong)} cannot be compared with a column's values.",
+        where,
+        "give strings, finite numbers, booleans, dates or datetimes; null always passes, add `not_null`.",
+    )
     ordered = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
     shown = ", ".join(map(str, ordered[:10])) + (", …" if len(ordered) > 10 else "")
-
-    def failing(_: Scope) -> str:
-        return f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})"
-
-    return Check(
-        check_name("accepted_values", name, column),
-        f"`{column}` is one of {shown}.",
-        _each_row("accepted_values", failing, f"have {_article(column)} other than {shown}", tolerance),
-        blocking,
-    )
+    failing = _where(lambda _: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})")
+    check_rows = _count("accepted_values", failing, f"have `{column}` other than {shown}", tolerance)
+    return Check(check_name("accepted_values", name, column), f"`{column}` is one of {shown}.", check_rows, blocking)
 
 
 @known_options
 def matches(
     column: str, pattern: str, *, tolerance: float = 0.0, name: str | None = None, blocking: bool | None = None
 ) -> Check:
-    """Demand that the whole value matches a regular expression. Null passes.
+    """Require that the whole value matches a regular expression. Null passes.
 
     Args:
-        column: The column; what is no text is compared as the engine prints it.
-        pattern: The expression, in what Python, DuckDB and Trino share: no look-around, no back references.
-        tolerance: Fraction of the rows that may fail, 0 to 1.
-        name: Name of the check; made of the column by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        column: The column; a value that is not text is compared as the engine prints it.
+        pattern: The expression, in the syntax that Python, DuckDB and Trino share: no look-around, no back references.
+        tolerance, name, blocking: As for every check, see `cascade.quality`.
     """
-    require_columns("matches", [column])
-    where = f"matches({column!r}, {pattern!r})"
+    require_columns("matches", column)
+    where, problem = f"matches({column!r}, {pattern!r})", "not text"
     try:
-        re.compile(pattern if isinstance(pattern, str) else "(")
+        valid = isinstance(pattern, str) and bool(re.compile(pattern))
     except re.error as error:
-        raise wrong_option(f"{pattern!r} is no regular expression: {error}.", where, "correct the pattern.") from None
-    # Escaped characters and sets are not syntax, whatever they hold.
-    if found := _NOT_IN_ENGINES.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", re.sub(r"\\[^1-9]", "x", pattern))):
-        raise wrong_option(
-            f"The pattern holds `{found[0]}`, which SQL engines do not know.",
-            where,
-            "do without look-around, back references and possessive or atomic groups, or use custom_sql.",
-        )
+        valid, problem = False, str(error)
+    require(valid, f"{pattern!r} is not a regular expression: {problem}.", where, "correct the pattern.")
+    # Escaped characters and sets are not syntax, whatever they contain.
+    found = _NOT_IN_ENGINES.search(re.sub(r"\[\^?\]?[^\]]*\]", "x", re.sub(r"\\[^1-9]", "x", pattern)))
+    require(
+        found is None,
+        f"The pattern contains `{found and found[0]}`, which SQL engines do not know.",
+        where,
+        "write it without look-around, back references and possessive or atomic groups, or use custom_sql.",
+    )
 
-    def failing(scope: Scope) -> str:
+    def unlike(scope: Scope) -> str:
         function = {"embedded": "regexp_matches", "trino": "regexp_like"}[scope.lakehouse.settings.engine]
         whole = literal(rf"\A(?:{pattern})\z")
         return f"NOT {function}(CAST({quoted(column)} AS varchar), {whole})"
 
-    return Check(
-        check_name("matches", name, column),
-        f"`{column}` looks like `{pattern}`.",
-        _each_row("matches", failing, f"have {_article(column)} unlike `{pattern}`", tolerance),
-        blocking,
-    )
+    check_rows = _count("matches", _where(unlike), f"have `{column}` unlike `{pattern}`", tolerance)
+    return Check(check_name("matches", name, column), f"`{column}` looks like `{pattern}`.", check_rows, blocking)
 
 
 @known_options
 def custom_sql(
     name: str, sql: str, *, tolerance: float = 0.0, description: str = "", blocking: bool | None = None
 ) -> Check:
-    """Demand that a statement finds nothing.
+    """Require that a statement selects no rows.
 
     Args:
         name: Name of the check.
         sql: One SELECT of the rows that fail; tables are named `namespace.table`.
         tolerance: Fraction of the table's rows that may fail, 0 to 1.
-        description: What is demanded, one sentence.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        description: What is required, one sentence.
+        blocking: As for every check, see `cascade.quality`.
     """
-    require_tolerance("custom_sql", tolerance)
     statement = sql.strip().rstrip(";").rstrip() if isinstance(sql, str) else ""
-    if not statement:
-        raise wrong_option(f"{sql!r} is no SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail.")
+    require(bool(statement), f"{sql!r} is not SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail.")
 
-    def evaluate(scope: Scope) -> Outcome:
+    def statements(scope: Scope) -> tuple[str, str]:
         # On lines of its own: the statement may end with a comment.
         failing = f"(\n{statement}\n) AS failing"
-        counts = (
-            f"SELECT (SELECT count(*) FROM {table_sql(scope.table)}) AS checked_rows,"
-            f" (SELECT count(*) FROM {failing}) AS failing_rows"
-        )
-        return count_rows(scope, counts, f"SELECT * FROM {failing}", f"fail `{name}`", tolerance)
+        total = f"(SELECT count(*) FROM {table_sql(scope.table)}) AS checked_rows"
+        return f"SELECT {total}, (SELECT count(*) FROM {failing}) AS failing_rows", f"SELECT * FROM {failing}"
 
-    demand = description or f"`{name}` selects no rows."
-    return Check(check_name("custom_sql", name), demand, evaluate, blocking, sql=statement)
+    check_rows = _count("custom_sql", statements, f"fail `{name}`", tolerance)
+    says = description or f"`{name}` selects no rows."
+    return Check(check_name("custom_sql", name), says, check_rows, blocking, sql=statement)
 
 
-def _each_row(kind: str, failing: Callable[[Scope], str], problem: str, tolerance: float) -> Callable[[Scope], Outcome]:
-    """Return how to look at each row alone; `failing` makes the SQL condition of a failing row."""
+def _where(condition: Callable[[Scope], str]) -> _Statements:
+    """Return the statements for rows that fail one by one, from the SQL condition of a failing row."""
+
+    def statements(scope: Scope) -> tuple[str, str]:
+        table, failing = table_sql(scope.table), condition(scope)
+        counts = f"count(*) AS checked_rows, count(*) FILTER (WHERE {failing}) AS failing_rows"
+        return f"SELECT {counts} FROM {table}", f"SELECT * FROM {table} WHERE {failing}"
+
+    return statements
+
+
+def _count(kind: str, statements: _Statements, problem: str, tolerance: float) -> Callable[[Scope], Outcome]:
+    """Return a function that compares how many rows fail with how many may.
+
+    Args:
+        kind: The check, for messages.
+        statements: What to run.
+        problem: What is wrong with the rows, as the end of a sentence that counts them.
+        tolerance: Fraction that may fail.
+    """
     require_tolerance(kind, tolerance)
 
     def evaluate(scope: Scope) -> Outcome:
-        table, condition = table_sql(scope.table), failing(scope)
-        counts = f"SELECT count(*) AS checked_rows, count(*) FILTER (WHERE {condition}) AS failing_rows FROM {table}"
-        return count_rows(scope, counts, f"SELECT * FROM {table} WHERE {condition}", problem, tolerance)
+        counts, failing = statements(scope)
+        (row,) = query(scope, counts)
+        checked, wrong = int(row["checked_rows"]), int(row["failing_rows"])
+        fraction = wrong / checked if checked else float(wrong > 0)
+        sample: list[dict[str, Any]] = []
+        if wrong:
+            with contextlib.suppress(QueryError, ValueError, OverflowError):  # the verdict is valid without a sample
+                sample = query(scope, f"{failing} LIMIT {SAMPLE_ROWS}")
+        figures = {"checked_rows": checked, "failing_rows": wrong, "fraction": fraction}
+        share = f"({percent(fraction)}, allowed {percent(tolerance)})"
+        return Outcome(
+            fraction <= tolerance,
+            f"{wrong:,} of {checked:,} rows of {scope.table} {problem} {share}",
+            {**figures, "tolerance": float(tolerance), "sql": counts},
+            sample,
+        )
 
     return evaluate
 
@@ -267,12 +268,6 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float | Decimal) or math.isfinite(value)
 
 
-def _article(column: str) -> str:
-    """Return a column's name with its article."""
-    return f"a{'n' * (column[0].lower() in 'aeio')} `{column}`"
-
-
-def _names(columns: Sequence[str], joined: str = "and") -> str:
+def _names(columns: Sequence[str]) -> str:
     """Return names of columns as part of a sentence."""
-    *first, last = (f"`{column}`" for column in columns)
-    return f"{', '.join(first)} {joined} {last}" if first else last
+    return ", ".join(f"`{column}`" for column in columns)

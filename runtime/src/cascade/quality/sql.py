@@ -1,24 +1,22 @@
-"""The SQL of the checks, in what DuckDB and Trino share, and what comes back from the engine."""
+"""SQL of the checks, in the syntax that DuckDB and Trino share, and the rows that it selects."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-from cascade.errors import QueryError
-from cascade.quality.model import Outcome, Scope, Value
+from cascade.quality.model import Scope, Value
 
-__all__ = ["SAMPLE_ROWS", "count_rows", "literal", "percent", "query", "quoted", "table_sql"]
+__all__ = ["SAMPLE_ROWS", "literal", "percent", "query", "quoted", "table_sql"]
 
-#: So many failing rows are shown.
+#: How many failing rows are shown.
 SAMPLE_ROWS = 5
 
 
 def quoted(name: str) -> str:
     """Return a name as a quoted identifier."""
-    from cascade.iceberg.read import quote  # here: it brings PyIceberg, which a definition does without
+    from cascade.iceberg.read import quote  # here: it imports PyIceberg, which a definition does without
 
     return quote(name)
 
@@ -47,42 +45,11 @@ def literal(value: Value) -> str:
 
 
 def query(scope: Scope, sql: str) -> list[dict[str, Any]]:
-    """Return the rows that a statement selects."""
+    """Return the rows that a statement selects, each as column to value."""
     rows = scope.lakehouse.query(sql)
     # Not `to_pylist`: it refuses two columns of one name, which a user's join may well have.
     columns = [(name, column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)]
     return [{name: values[i] for name, values in columns} for i in range(rows.num_rows)]
-
-
-def count_rows(scope: Scope, counts: str, failing: str, problem: str, tolerance: float) -> Outcome:
-    """Compare how many rows fail with how many may.
-
-    Args:
-        scope: The table.
-        counts: Aggregate with `checked_rows` and `failing_rows`.
-        failing: Statement that selects failing rows; only a few of them are read.
-        problem: What is wrong with the rows, as the end of a sentence that counts them.
-        tolerance: Fraction that may fail.
-    """
-    (row,) = query(scope, counts)
-    checked, wrong = int(row["checked_rows"]), int(row["failing_rows"])
-    fraction = wrong / checked if checked else float(wrong > 0)
-    sample: list[dict[str, Any]] = []
-    if wrong:
-        with contextlib.suppress(QueryError, ValueError, OverflowError):  # the verdict stands without a sample
-            sample = query(scope, f"{failing} LIMIT {SAMPLE_ROWS}")
-    return Outcome(
-        fraction <= tolerance,
-        f"{wrong:,} of {checked:,} rows of {scope.table} {problem} ({percent(fraction)}, allowed {percent(tolerance)})",
-        {
-            "checked_rows": checked,
-            "failing_rows": wrong,
-            "fraction": fraction,
-            "tolerance": float(tolerance),
-            "sql": counts,
-        },
-        sample,
-    )
 
 
 def percent(fraction: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from decimal import Decimal
+from typing import TypeVar
 
 import dagster as dg
 
@@ -15,16 +16,18 @@ from cascade.quality.model import (
     Scope,
     bounds_text,
     check_name,
+    require,
     require_columns,
     require_order,
     require_tolerance,
     table_name,
-    wrong_option,
 )
 from cascade.quality.partitions import partition_counts
 from cascade.quality.sql import SAMPLE_ROWS, percent, query, quoted, table_sql
 
 __all__ = ["freshness", "reconciles", "row_count"]
+
+_Number = TypeVar("_Number", int, float)
 
 
 @known_options
@@ -36,56 +39,50 @@ def row_count(
     name: str | None = None,
     blocking: bool | None = None,
 ) -> Check:
-    """Demand a number of rows, of the table or of each partition that the run fills.
+    """Require a number of rows, in the table or in each partition of the run.
 
     Args:
         minimum: Fewest rows; 1 refuses an empty table or partition.
         maximum: Most rows.
-        partition_column: Column that says which partition a row is of. Given it, and a run with partitions,
-            every one of them has to keep the bounds; else the whole table. Windows of time are compared with
-            the column's own clock, UTC for timestamps with a zone; partitions without time by their key.
-        name: Name of the check; `row_count` by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        partition_column: Column that says which partition a row belongs to. In a run with partitions, each of
+            them must then be within the bounds; otherwise the whole table. Time windows are compared with
+            the column's own clock, UTC for timestamps with a zone; other partitions by their key.
+        name, blocking: As for every check, see `cascade.quality`.
     """
     for bound in (minimum, maximum):
-        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
-            raise wrong_option(f"{bound!r} is no number of rows.", "row_count", "give a whole number from 0 on.")
-    require_order("row_count", minimum, maximum)
+        valid = bound is None or (isinstance(bound, int) and not isinstance(bound, bool) and bound >= 0)
+        require(valid, f"{bound!r} is not a number of rows.", "row_count", "give a whole number from 0 on.")
+    require_order("row_count", minimum=minimum, maximum=maximum)
     if partition_column is not None:
-        require_columns("row_count", [partition_column])
-    last = minimum if maximum is None else maximum
-    bounds = f"{bounds_text(minimum, maximum)} {'row' if last == 1 else 'rows'}"
-    limits = {k: v for k, v in (("minimum", minimum), ("maximum", maximum)) if v is not None}
+        require_columns("row_count", partition_column)
+    bounds = bounds_text(minimum, maximum)
+    rows_text = f"{bounds} {'row' if bounds.endswith(' 1') else 'rows'}"
+    limits = _given(minimum=minimum, maximum=maximum)
 
     def fits(rows: int) -> bool:
         return (minimum is None or rows >= minimum) and (maximum is None or rows <= maximum)
 
     def evaluate(scope: Scope) -> Outcome:
         counts, sql = partition_counts(scope, partition_column) if partition_column else ({}, "")
-        if counts:
-            wrong = {key: rows for key, rows in counts.items() if not fits(rows)}
-            shown = [{"partition": key, "rows": rows} for key, rows in list(wrong.items())[:SAMPLE_ROWS]]
-            some = ", ".join(f"{part['partition']} has {part['rows']:,}" for part in shown)
-            return Outcome(
-                not wrong,
-                f"{len(wrong):,} of {len(counts):,} partitions of {scope.table} do not have {bounds}"
-                + (f": {some}{', …' if len(wrong) > len(shown) else ''}" if wrong else ""),
-                {
-                    "checked_rows": sum(counts.values()),
-                    "checked_partitions": len(counts),
-                    "failing_partitions": len(wrong),
-                    **limits,
-                    "sql": sql,
-                },
-                shown,
-            )
-        sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
-        rows = int(query(scope, sql)[0]["checked_rows"])
-        said = f"{scope.table} has {rows:,} rows, demanded are {bounds}"
-        return Outcome(fits(rows), said, {"checked_rows": rows, **limits, "sql": sql})
+        if not counts:
+            sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
+            rows = int(query(scope, sql)[0]["checked_rows"])
+            says = f"{scope.table} has {rows:,} rows, expected {bounds}"
+            return Outcome(fits(rows), says, {"checked_rows": rows, **limits, "sql": sql})
+        wrong = [{"partition": key, "rows": rows} for key, rows in counts.items() if not fits(rows)]
+        shown = wrong[:SAMPLE_ROWS]
+        some = ", ".join(f"{part['partition']} has {part['rows']:,}" for part in shown)
+        says = f"{len(wrong):,} of {len(counts):,} partitions of {scope.table} do not have {rows_text}"
+        figures = {"checked_partitions": len(counts), "failing_partitions": len(wrong)}
+        return Outcome(
+            not wrong,
+            says + (f": {some}{', …' if len(wrong) > len(shown) else ''}" if wrong else ""),
+            {"checked_rows": sum(counts.values()), **figures, **limits, "sql": sql},
+            shown,
+        )
 
     each = "Every partition of the run has" if partition_column else "The table has"
-    return Check(check_name("row_count", name), f"{each} {bounds}.", evaluate, blocking)
+    return Check(check_name("row_count", name), f"{each} {rows_text}.", evaluate, blocking)
 
 
 @known_options
@@ -97,22 +94,22 @@ def freshness(
     name: str | None = None,
     blocking: bool = False,
 ) -> Check:
-    """Demand that the newest value of a column is not too old. A table without rows is not fresh.
+    """Require that the newest value of a column is not too old. A table without rows is not fresh.
 
     Args:
         column: A date or a timestamp; without a zone it is UTC.
-        warn_hours: Age from which on the check fails as a warning, which never blocks.
-        fail_hours: Age from which on it fails as an error.
-        name: Name of the check; made of the column by default.
-        blocking: Whether an error blocks the promotion. It does not by default: what the source delivers late
-            is late on `main` too.
+        warn_hours: Age in hours above which the check fails as a warning, which never blocks.
+        fail_hours: Age in hours above which it fails as an error.
+        name: As for every check, see `cascade.quality`.
+        blocking: Whether an error blocks the promotion. It does not by default: data that the source delivers
+            late is late on `main` too.
     """
-    require_columns("freshness", [column])
+    require_columns("freshness", column)
     for hours in (warn_hours, fail_hours):
-        if hours is not None and (isinstance(hours, bool) or not isinstance(hours, int | float) or not hours > 0):
-            raise wrong_option(f"{hours!r} is no age in hours.", "freshness", "give a number greater than 0.")
-    require_order("freshness", warn_hours, fail_hours, names=("warn_hours", "fail_hours"))
-    limits = {k: v for k, v in (("warn_hours", warn_hours), ("fail_hours", fail_hours)) if v is not None}
+        valid = hours is None or (isinstance(hours, int | float) and not isinstance(hours, bool) and hours > 0)
+        require(valid, f"{hours!r} is not an age in hours.", "freshness", "give a number greater than 0.")
+    require_order("freshness", warn_hours=warn_hours, fail_hours=fail_hours)
+    limits = _given(warn_hours=warn_hours, fail_hours=fail_hours)
     limit = fail_hours if warn_hours is None else warn_hours
 
     def evaluate(scope: Scope) -> Outcome:
@@ -128,17 +125,13 @@ def freshness(
         allowed = fail_hours if failed else limit
         return Outcome(
             not (failed or warned),
-            f"the newest `{column}` of {scope.table} is {age:,.1f} hours old, allowed are {allowed:g}",
+            f"the newest `{column}` of {scope.table} is {age:,.1f} hours old, at most {allowed:g} allowed",
             figures,
             severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
         )
 
-    return Check(
-        check_name("freshness", name, column),
-        f"The newest `{column}` is at most {limit:g} hours old.",
-        evaluate,
-        blocking,
-    )
+    says = f"The newest `{column}` is at most {limit:g} hours old."
+    return Check(check_name("freshness", name, column), says, evaluate, blocking)
 
 
 @known_options
@@ -150,21 +143,18 @@ def reconciles(
     name: str | None = None,
     blocking: bool | None = None,
 ) -> Check:
-    """Demand that an aggregate has the same value on another table.
+    """Require that an aggregate has the same value on another table.
 
     Args:
         other: The other table, such as `raw/weather_observations`; the check runs after it too.
         expression: The aggregate, in SQL that both tables understand, such as `sum(amount)`.
         tolerance: Allowed difference as a fraction of the other table's value, 0 to 1.
-        name: Name of the check; made of the other table by default.
-        blocking: Whether a failure blocks the promotion; as the group says by default.
+        name, blocking: As for every check, see `cascade.quality`.
     """
     there = table_name(other)
     require_tolerance("reconciles", tolerance)
-    if not isinstance(expression, str) or not expression.strip():
-        raise wrong_option(
-            f"{expression!r} is no SQL expression.", "reconciles", "give an aggregate such as `count(*)`."
-        )
+    written = isinstance(expression, str) and bool(expression.strip())
+    require(written, f"{expression!r} is not a SQL expression.", "reconciles", "give an aggregate such as `count(*)`.")
 
     def evaluate(scope: Scope) -> Outcome:
         here_sql, there_sql = (f"(SELECT {expression} FROM {table_sql(t)})" for t in (scope.table, there))
@@ -178,13 +168,17 @@ def reconciles(
             {"value": str(row["here"]), "other_value": str(row["there"]), "tolerance": float(tolerance), "sql": sql},
         )
 
-    return Check(
-        check_name("reconciles", name, there), f"{expression} is the same on {there}.", evaluate, blocking, (there,)
-    )
+    says = f"{expression} is the same on {there}."
+    return Check(check_name("reconciles", name, there), says, evaluate, blocking, (there,))
+
+
+def _given(**limits: _Number | None) -> dict[str, _Number]:
+    """Return the limits that are given."""
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _difference(here: object, there: object) -> float:
-    """Return how far two values are apart, as a fraction of the second; infinite where that means nothing."""
+    """Return how far two values are apart, as a fraction of the second; infinite where there is no such fraction."""
     if here == there:
         return 0.0
     if not all(isinstance(v, int | float | Decimal) for v in (here, there)) or not there:
