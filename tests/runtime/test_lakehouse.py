@@ -9,8 +9,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
-from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
-from cascade.names import BRANCH_TAG
+from cascade.lakehouse import Lakehouse, branch_of_run
+from cascade.names import BRANCH_TAG, is_run_branch
 from cascade.testing import TestLakehouse
 from support.lakes import numbers, promoted, put, settings_in
 

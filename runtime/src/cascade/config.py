@@ -26,9 +26,9 @@ from pydantic_settings import (
 )
 
 from cascade.errors import ConfigurationError, ProjectNotFoundError
+from cascade.names import PROJECT_DIR_VARIABLE
 
 __all__ = [
-    "PROJECT_DIR_VARIABLE",
     "REFERENCE_NAME",
     "REFERENCE_NAME_RULE",
     "Settings",
@@ -40,7 +40,6 @@ __all__ = [
     "use_settings",
 ]
 
-PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
 # What a branch or tag may be called.
 REFERENCE_NAME = re.compile(r"(?!.{101})[A-Za-z]([A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-]))*")
 REFERENCE_NAME_RULE = (

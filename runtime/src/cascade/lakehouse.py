@@ -10,7 +10,7 @@ from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_c
 from cascade.config import Settings
 from cascade.engine import query as run_query
 from cascade.errors import BranchNotFoundError
-from cascade.names import BRANCH_TAG
+from cascade.names import ASSET_JOB, BACKFILL_TAG, BRANCH_TAG, run_branch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-__all__ = ["Lakehouse", "branch_of_run", "is_run_branch"]
-
-_BACKFILL_TAG = "dagster/backfill"
-_RUN_PREFIX = "run-"
-# Dagster's name for the job behind a bare materialization in the UI or by command.
-_BARE_JOB = "__ASSET_JOB"
+__all__ = ["Lakehouse", "branch_of_run"]
 
 
 def branch_of_run(run: DagsterRun, settings: Settings) -> str:
@@ -40,16 +35,11 @@ def branch_of_run(run: DagsterRun, settings: Settings) -> str:
     if named := run.tags.get(BRANCH_TAG):
         return check_reference_name(named)
     # One backfill is several runs without a common root.
-    if backfill := run.tags.get(_BACKFILL_TAG):
-        return f"{_RUN_PREFIX}{backfill}"
-    if run.job_name.startswith(_BARE_JOB):
+    if backfill := run.tags.get(BACKFILL_TAG):
+        return run_branch(backfill)
+    if run.job_name.startswith(ASSET_JOB):
         return settings.branch
-    return f"{_RUN_PREFIX}{(run.root_run_id or run.run_id)[:8]}"
-
-
-def is_run_branch(name: str) -> bool:
-    """Say whether a branch belongs to one run, or one backfill, and ends with its promotion."""
-    return name.startswith(_RUN_PREFIX)
+    return run_branch(run.root_run_id or run.run_id)
 
 
 class Lakehouse:

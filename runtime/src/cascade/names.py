@@ -1,16 +1,155 @@
-"""Every name that Cascade writes into other systems. They are a public format."""
+"""Every name that Cascade writes into other systems, and every name of theirs that it reads.
+
+They are a public format: tables, run histories and files of users hold them for years. `docs/reference/names.md` is
+generated from this module, from its headings and from the `#:` comment of each name; a test fails when a name changes.
+"""
 
 from __future__ import annotations
 
-__all__ = ["BRANCH_METADATA", "BRANCH_TAG", "FULL_REFRESH_TAG", "MISSING_ONLY_TAG", "SNAPSHOT_METADATA"]
+# Branches
 
-#: Run tag that names the branch a run writes to.
+#: The branch that readers read. Only a promotion or a restore moves it.
+MAIN = "main"
+#: How the branch of a run begins; the start of the run's id, or the id of its backfill, follows.
+RUN_BRANCH_PREFIX = "run-"
+
+# Tags of a run in Dagster
+
+#: The branch that the run writes to. Set by Cascade's commands, and by the first step of other runs; read by each step.
 BRANCH_TAG = "cascade/branch"
-#: Run tag: partitions that the branch holds already are left alone.
+#: Which command started the run. Set by `cascade run`; read to close runs whose process was killed.
+COMMAND_TAG = "cascade/command"
+#: `true` skips the partitions that the branch already holds. Set by `cascade run`; read by ingestion assets.
 MISSING_ONLY_TAG = "cascade/missing_only"
-#: Run tag: the tables of incremental models are created again, whatever its value.
+#: Rebuilds the tables of incremental models, whatever its value. Set by `--full-refresh` or in Dagster's UI; read by
+#: dbt assets.
 FULL_REFRESH_TAG = "cascade/full-refresh"
+#: The backfill of the run. Set by Dagster; read to give all runs of one backfill the same branch.
+BACKFILL_TAG = "dagster/backfill"
+#: The run that the run repeats. Set by Dagster; read by `cascade maintain branches`.
+ROOT_RUN_TAG = "dagster/root_run_id"
+#: The run's only partition. Set by Dagster and by `cascade run`; read by quality checks.
+PARTITION_TAG = "dagster/partition"
+#: First and last partition of the run. Set by Dagster, `cascade run` and `cascade.testing`; read by quality checks.
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
 
-#: Metadata of materializations and checks: the snapshot they speak of, and the branch it was read from.
+# Assets and jobs in Dagster
+
+#: Key of the asset that promotes the run's branch.
+PROMOTE_ASSET = ("cascade", "promote")
+#: Key of the asset that publishes the marts.
+PUBLISH_ASSET = ("cascade", "publish")
+#: Pool of the steps that promote: they run one at a time.
+PROMOTE_POOL = "cascade_promote"
+#: Name of the check that says whether the loaded rows fulfil the contract.
+CONTRACT_CHECK = "contract"
+#: Name of the check that says whether the newest partition is recent enough.
+FRESHNESS_CHECK = "freshness"
+#: How Dagster's name for the job of a bare materialization begins. Read to choose the branch of such a run.
+ASSET_JOB = "__ASSET_JOB"
+
+# Metadata of assets, checks and definitions in Dagster
+
+#: On materializations and check results: the Iceberg snapshot that they describe. Read by the promotion gate.
 SNAPSHOT_METADATA = "cascade/snapshot_id"
+#: On materializations and check results: the branch that the snapshot was read from.
 BRANCH_METADATA = "cascade/branch"
+#: On ingestion assets: the table that is loaded, `namespace.table`.
+TABLE_METADATA = "cascade/table"
+#: On ingestion assets: the cron expression of their schedule.
+CRON_METADATA = "cascade/cron"
+#: On quality checks of the user's own SQL: the statement. Read by `cascade validate`.
+SQL_METADATA = "cascade/sql"
+#: On the definitions: the files and definitions that could not be loaded, as JSON.
+PROBLEMS_METADATA = "cascade/problems"
+#: On materializations: rows of the table on the branch. Dagster draws it over time.
+ROW_COUNT = "dagster/row_count"
+#: On materializations of one partition: rows that the run loaded into it.
+PARTITION_ROW_COUNT = "dagster/partition_row_count"
+#: On materializations: `namespace.table`.
+TABLE_NAME = "dagster/table_name"
+#: On loads: rows that the source returned. It is the sum of the next three.
+EXTRACTED_ROWS = "extracted_rows"
+#: On loads: rows that were written.
+LOADED_ROWS = "loaded_rows"
+#: On loads and contract checks: rows that broke the contract and were set aside.
+QUARANTINED_ROWS = "quarantined_rows"
+#: On loads: rows that another row with the same key replaced before they were written.
+DUPLICATE_ROWS = "duplicate_rows"
+#: On loads: rows of the table that the load replaced.
+REPLACED_ROWS = "replaced_rows"
+#: On loads: how many partitions were loaded, and how many were skipped because the branch already holds them.
+PARTITIONS_LOADED = "partitions_loaded"
+PARTITIONS_SKIPPED = "partitions_skipped"
+#: On loads that set rows aside: the table that holds these rows.
+QUARANTINE_TABLE = "quarantine_table"
+#: On loads: columns of the source that the contract does not have.
+DROPPED_COLUMNS = "dropped_columns"
+#: On quality checks: rows that were checked, and rows that failed.
+CHECKED_ROWS = "checked_rows"
+FAILING_ROWS = "failing_rows"
+
+# Iceberg tables: properties, snapshots, columns, files
+
+#: Table property: the loaded partitions, those without rows included. Written in the commit of the rows.
+LOADED_PROPERTY = "cascade.loaded-partitions"
+#: Table property: kind and time zone of the loaded partitions, and what tells which rows belong to one.
+PARTITIONS_PROPERTY = "cascade.partitions"
+#: Table property: the key that rows are merged by.
+KEY_PROPERTY = "cascade.key"
+#: Table property: the state of a dlt source (its cursor), packed. Written in the commit of the rows.
+DLT_STATE_PROPERTY = "cascade.dlt-state"
+#: Snapshot property: the id of the run that wrote the snapshot.
+RUN_PROPERTY = "cascade.run-id"
+#: Snapshot property: the branch that the run wrote to.
+BRANCH_PROPERTY = "cascade.branch"
+#: How the columns that Cascade adds begin. Columns of sources that begin so are left out.
+COLUMN_PREFIX = "_cascade_"
+#: Column of loaded tables: when the run loaded the row, in UTC.
+INGESTED_AT_COLUMN = "_cascade_ingested_at"
+#: Column of appended tables without a partition column: the partition that the row was loaded for.
+PARTITION_COLUMN = "_cascade_partition"
+#: Entry in the footer of Parquet files whose pages all have checksums; its value is `crc32`.
+CHECKSUMS_ENTRY = "cascade.page-checksums"
+#: Folder of the warehouse with one note for each catalog that keeps files there.
+NOTES_FOLDER = "_cascade"
+
+# Namespaces, schemas and tables
+
+#: Namespace of the rows that were set aside; `quarantine.raw__orders` for `raw.orders`.
+QUARANTINE = "quarantine"
+#: Namespace of the marts, and the schema that they are published to.
+MARTS = "marts"
+#: Schema of Cascade's own tables in the serving database of the marts.
+SCHEMA = "cascade"
+#: Table of that schema: which snapshot of each mart is published.
+PUBLISHED = "published"
+#: Tables of the embedded catalog's database, beside PyIceberg's own: branches, where each began, the log, properties.
+BRANCHES_TABLE = "cascade_branches"
+BASES_TABLE = "cascade_branch_bases"
+LOG_TABLE = "cascade_log"
+PROPERTIES_TABLE = "cascade_properties"
+
+# Environment variables that are not settings
+
+#: The root folder of the project. Read by every command; set for the processes that Cascade starts.
+PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
+#: The branch that a dbt process writes to. Set for the dbt processes that Cascade starts.
+RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
+#: The folder with Cascade's macros. Set for dbt processes; read by the project's `dbt_project.yml`.
+DBT_MACROS_VARIABLE = "CASCADE_DBT_MACROS"
+
+
+def run_branch(run_id: str) -> str:
+    """Return the branch of a run.
+
+    Args:
+        run_id: Id of the run, of the run that it repeats, or of its backfill. Only its first 8 characters count.
+    """
+    return RUN_BRANCH_PREFIX + run_id[:8]
+
+
+def is_run_branch(name: str) -> bool:
+    """Say whether a branch belongs to one run, or one backfill, and ends with its promotion."""
+    return name.startswith(RUN_BRANCH_PREFIX)

@@ -10,7 +10,7 @@ import dagster as dg
 
 from cascade.config import Settings, export_dotenv, find_project_dir
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_TAG
+from cascade.names import BRANCH_TAG, RANGE_END_TAG, RANGE_START_TAG
 from cascade.operations.report import failure_text
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TestLakehouse:
         keys = [partitions] if isinstance(partitions, str) else list(partitions or ())
         tags = {BRANCH_TAG: _BRANCH}
         if keys:
-            tags |= {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+            tags |= {RANGE_START_TAG: keys[0], RANGE_END_TAG: keys[-1]}
         result = dg.materialize(
             list(assets),
             instance=self._instance,

@@ -12,8 +12,6 @@ from pyiceberg.types import LongType, NestedField, StringType
 
 from cascade.errors import ConfigurationError, DefinitionError
 from cascade.ingestion import (
-    CRON_METADATA,
-    TABLE_METADATA,
     cascade_ingestion,
     daily,
     hourly,
@@ -23,6 +21,7 @@ from cascade.ingestion import (
     static,
     weekly,
 )
+from cascade.names import CRON_METADATA, TABLE_METADATA
 
 SCHEMA = Schema(NestedField(1, "id", LongType()), NestedField(2, "name", StringType()))
 

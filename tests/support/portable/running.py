@@ -13,7 +13,8 @@ import duckdb
 import trino
 
 from cascade_dbt import project as parse
-from cascade_servers.trino import CATALOG_VARIABLE, DBT_MACROS
+from cascade_servers.names import TRINO_CATALOG_VARIABLE
+from cascade_servers.trino import DBT_MACROS
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
 
@@ -54,7 +55,7 @@ def render(folder: Path, dialect: str, statements: Mapping[str, str], trino_url:
     done = subprocess.run(
         [parse.dbt_executable(), "--quiet", "--no-populate-cache", "compile", "--target", dialect],
         cwd=folder,
-        env={**os.environ, "DBT_PROFILES_DIR": str(folder), "DO_NOT_TRACK": "1", CATALOG_VARIABLE: "system"},
+        env={**os.environ, "DBT_PROFILES_DIR": str(folder), "DO_NOT_TRACK": "1", TRINO_CATALOG_VARIABLE: "system"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -20,7 +20,7 @@ from cascade.engine import branch_environment
 from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import FULL_REFRESH_TAG
+from cascade.names import FULL_REFRESH_TAG, ROW_COUNT
 from cascade_dbt.project import dbt_environment, dbt_executable, fingerprint, render_profile
 from cascade_dbt.unchanged import read_recipes, record
 
@@ -209,4 +209,4 @@ def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
     table = ".".join(key.path)
     found: dict[str, Any] = snapshot_evidence(lakehouse.head(table), lakehouse.branch)
     rows = lakehouse.row_count(table)
-    return found if rows is None else {**found, "dagster/row_count": rows}
+    return found if rows is None else {**found, ROW_COUNT: rows}

@@ -24,6 +24,7 @@ from cascade.iceberg.rows import Where, within
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.lakehouse import Lakehouse
+from cascade.names import PROJECT_DIR_VARIABLE, RUN_BRANCH_VARIABLE
 
 __all__ = ["Plugin", "arrow_rows"]
 
@@ -37,14 +38,14 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Find the project and the branch."""
-        settings = load_settings(
-            Path(os.environ["CASCADE_PROJECT_DIR"]) if "CASCADE_PROJECT_DIR" in os.environ else None
-        )
-        run_branch = os.environ.get("CASCADE_RUN_BRANCH")
+        settings = load_settings(Path(os.environ[PROJECT_DIR_VARIABLE]) if PROJECT_DIR_VARIABLE in os.environ else None)
+        run_branch = os.environ.get(RUN_BRANCH_VARIABLE)
         # A run has made its branch before it starts dbt.
         self._lakehouse = Lakehouse(settings, run_branch or settings.branch, made=bool(run_branch))
         if self._lakehouse.branch == MAIN:
-            raise TransformError("dbt never writes `main`.", fix="unset CASCADE_RUN_BRANCH, or name another branch.")
+            raise TransformError(
+                "dbt never writes `main`.", fix=f"unset {RUN_BRANCH_VARIABLE}, or name another branch."
+            )
         self._spill = settings.data_path / "tmp"
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:

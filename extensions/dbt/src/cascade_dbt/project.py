@@ -16,9 +16,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from cascade.config import PROJECT_DIR_VARIABLE, Settings
+from cascade.config import Settings
 from cascade.engine.base import Engine
 from cascade.errors import TransformError
+from cascade.names import DBT_MACROS_VARIABLE, PROJECT_DIR_VARIABLE, RUN_BRANCH_VARIABLE
 from cascade.plugins import load
 
 __all__ = [
@@ -49,8 +50,8 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
         more: What the engine adds; see `cascade.engine.branch_environment`.
     """
     values = {
-        "CASCADE_RUN_BRANCH": branch,  # a variable of its own, since `--vars` would force a full parse
-        "CASCADE_DBT_MACROS": str(macros_folder(settings)),
+        RUN_BRANCH_VARIABLE: branch,  # a variable of its own, since `--vars` would force a full parse
+        DBT_MACROS_VARIABLE: str(macros_folder(settings)),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
         **target_of(settings)[1],

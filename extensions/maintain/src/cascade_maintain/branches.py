@@ -16,8 +16,8 @@ from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
 from cascade.engine import delete_branch, drop_leftovers
 from cascade.errors import BranchNotFoundError, CascadeError, count
-from cascade.lakehouse import branch_of_run, is_run_branch
-from cascade.names import BRANCH_TAG
+from cascade.lakehouse import branch_of_run
+from cascade.names import BACKFILL_TAG, BRANCH_TAG, ROOT_RUN_TAG, RUN_BRANCH_PREFIX, is_run_branch
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -31,9 +31,8 @@ _LONGEST_RUN = dt.timedelta(days=7)
 # The clocks of machines differ.
 _MARGIN = dt.timedelta(minutes=10)
 _LOG_BYTES = 16 << 20
-_PREFIX = "run-"
 # The first characters of a run's id, or the id of a backfill: people choose other names.
-_MADE_BY_A_RUN = re.compile(r"run-[0-9a-z]{8}")
+_MADE_BY_A_RUN = re.compile(rf"{RUN_BRANCH_PREFIX}[0-9a-z]{{8}}")
 
 
 @dataclass
@@ -139,11 +138,11 @@ class _Runs:
         """Return the records of all runs of a branch, re-executions and those of a backfill included."""
         from dagster import RunsFilter
 
-        name = branch.removeprefix(_PREFIX)
+        name = branch.removeprefix(RUN_BRANCH_PREFIX)
         roots = [run_id for run_id in self.ids if run_id.startswith(name)]
-        filters = [RunsFilter(tags={BRANCH_TAG: branch}), RunsFilter(tags={"dagster/backfill": name})]
+        filters = [RunsFilter(tags={BRANCH_TAG: branch}), RunsFilter(tags={BACKFILL_TAG: name})]
         if roots:
-            filters += [RunsFilter(tags={"dagster/root_run_id": roots}), RunsFilter(run_ids=roots)]
+            filters += [RunsFilter(tags={ROOT_RUN_TAG: roots}), RunsFilter(run_ids=roots)]
         found = {r.dagster_run.run_id: r for wanted in filters for r in self.instance.get_run_records(wanted)}
         return [r for r in found.values() if branch_of_run(r.dagster_run, self.settings) == branch]
 
@@ -151,7 +150,7 @@ class _Runs:
         """Say whether the branch belongs to a backfill that has not ended."""
         from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
 
-        backfill = self.instance.get_backfill(branch.removeprefix(_PREFIX))
+        backfill = self.instance.get_backfill(branch.removeprefix(RUN_BRANCH_PREFIX))
         return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES
 
     def has_ended(self, run_id: str) -> bool:

@@ -18,8 +18,9 @@ from pyarrow.fs import FileInfo, FileSelector, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.catalog.storage import NOTES, sign_warehouse
+from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError
+from cascade.names import NOTES_FOLDER
 
 __all__ = ["StoredFile", "Warehouse", "in_threads", "open_warehouse"]
 
@@ -195,7 +196,7 @@ class _Folder(Warehouse):
                 _remove_if_empty(folder)
             _remove_if_empty(f"{self._root}/{table}")
         for namespace in _folders(self._root):
-            if namespace.name != NOTES:
+            if namespace.name != NOTES_FOLDER:
                 _remove_if_empty(namespace.path)
 
     def _walk(self, table: str) -> Iterator[tuple[str, list[str]]]:
@@ -213,7 +214,7 @@ class _Folder(Warehouse):
             os.unlink(f"{self._root}/{folder}/{name}")
 
     def _notes(self) -> list[str]:
-        return [f"{NOTES}/{name}" for name in os.listdir(f"{self._root}/{NOTES}")]
+        return [f"{NOTES_FOLDER}/{name}" for name in os.listdir(f"{self._root}/{NOTES_FOLDER}")]
 
     def _modified(self, path: str) -> dt.datetime:
         return _utc(os.stat(f"{self._root}/{path}").st_mtime)
@@ -249,7 +250,7 @@ class _Bucket(Warehouse):
         self._fs.delete_file(f"{self._root}/{path}")
 
     def _notes(self) -> list[str]:
-        return [f"{NOTES}/{info.base_name}" for info in self._list(f"{self._root}/{NOTES}")]
+        return [f"{NOTES_FOLDER}/{info.base_name}" for info in self._list(f"{self._root}/{NOTES_FOLDER}")]
 
     def _modified(self, path: str) -> dt.datetime:
         found: dt.datetime = self._fs.get_file_info(f"{self._root}/{path}").mtime

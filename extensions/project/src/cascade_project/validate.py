@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cascade.config import Settings
 from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
-from cascade.ingestion import TABLE_METADATA, load_plan
-from cascade.quality.model import SQL_METADATA
+from cascade.ingestion import load_plan
+from cascade.names import SQL_METADATA, TABLE_METADATA
 from cascade_dbt.project import parse_project
 from cascade_project.portability import Columns, Finding, check_sql
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
+from cascade.names import MAIN
 from cascade.plugins import load
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ __all__ = [
     "compare",
     "open_catalog",
 ]
-
-#: The branch that readers read. Only a promotion moves it.
-MAIN = "main"
 
 # What every implementation takes: Nessie wants a letter first, and no dot at the end or beside another.
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pyiceberg.catalog.sql import IcebergTables
 
 from cascade.catalog.locks import FileLocks, Locks
+from cascade.names import BASES_TABLE, BRANCHES_TABLE, LOG_TABLE, PROPERTIES_TABLE
 
 __all__ = [
     "BASES",
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 SCHEMA = sa.MetaData()
 BRANCHES = sa.Table(
-    "cascade_branches",
+    BRANCHES_TABLE,
     SCHEMA,
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("kind", sa.String(10), nullable=False),
@@ -41,7 +42,7 @@ BRANCHES = sa.Table(
 )
 # Where each table stood when the branch was made, or when it was last promoted.
 BASES = sa.Table(
-    "cascade_branch_bases",
+    BASES_TABLE,
     SCHEMA,
     sa.Column("branch", sa.String(100), primary_key=True),
     sa.Column("table_namespace", sa.String(255), primary_key=True),
@@ -49,7 +50,7 @@ BASES = sa.Table(
     sa.Column("metadata_location", sa.String(1000), nullable=False),
 )
 LOG = sa.Table(
-    "cascade_log",
+    LOG_TABLE,
     SCHEMA,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("at", sa.String(40), nullable=False),
@@ -59,7 +60,7 @@ LOG = sa.Table(
     sa.Column("changes", sa.Text, nullable=False),  # JSON: [[table, before, after], ...]
 )
 PROPERTIES = sa.Table(
-    "cascade_properties",
+    PROPERTIES_TABLE,
     SCHEMA,
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("value", sa.String(1000), nullable=False),

@@ -39,6 +39,7 @@ from cascade.catalog.reference import SqlReference
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
+from cascade.names import RUN_BRANCH_PREFIX
 from cascade.plugins import load
 
 __all__ = ["EmbeddedCatalog"]
@@ -409,7 +410,9 @@ class EmbeddedCatalog(BranchingCatalog):
         """
         rows = connection.execute(
             sa.select(BRANCHES.c.name).where(
-                BRANCHES.c.kind == "branch", BRANCHES.c.source == target, BRANCHES.c.name.not_like("run-%")
+                BRANCHES.c.kind == "branch",
+                BRANCHES.c.source == target,
+                BRANCHES.c.name.not_like(f"{RUN_BRANCH_PREFIX}%"),
             )
         )
         for name in [str(row.name) for row in rows]:

@@ -17,14 +17,13 @@ from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
 from cascade.config import Settings
 from cascade.errors import ServiceError
+from cascade.names import NOTES_FOLDER
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["NOTES", "WarehouseIO", "open_durable", "sign_warehouse", "storage_errors", "warehouse_properties"]
+__all__ = ["WarehouseIO", "open_durable", "sign_warehouse", "storage_errors", "warehouse_properties"]
 
-#: Folder of the warehouse with a note of every catalog that keeps files there.
-NOTES = "_cascade"
 _CA_FILE = "cascade.ca-file"
 _ATTEMPTS = 5
 
@@ -114,7 +113,7 @@ def sign_warehouse(properties: Mapping[str, str], made_at: dt.datetime) -> str:
     Raises:
         ServiceError: S3 cannot be used.
     """
-    path = f"{NOTES}/catalog-{made_at.astimezone(dt.UTC):%Y%m%d%H%M%S%f}.json"
+    path = f"{NOTES_FOLDER}/catalog-{made_at.astimezone(dt.UTC):%Y%m%d%H%M%S%f}.json"
     note = {"catalog_made_at": made_at.isoformat(), "from": socket.gethostname()}
     place = properties["warehouse"]
     with (

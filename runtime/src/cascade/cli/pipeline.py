@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cascade.cli.output import INTERRUPTED, complain, json_option, print_json, progress, say
 from cascade.cli.style import click
 from cascade.config import Settings, load_settings
+from cascade.names import DUPLICATE_ROWS, EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS
 
 if TYPE_CHECKING:
     from cascade.operations.report import Outcome
@@ -147,10 +148,10 @@ def _moved(outcome: Outcome, settings: Settings, *, promote: bool) -> str:
 
 def _loaded(metadata: dict[str, Any]) -> str:
     """Return the equation of a load, where the asset is an ingestion."""
-    if "extracted_rows" not in metadata:
+    if EXTRACTED_ROWS not in metadata:
         return ""
     extracted, loaded, quarantined, duplicates = (
-        metadata[f"{what}_rows"] for what in ("extracted", "loaded", "quarantined", "duplicate")
+        metadata[name] for name in (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS)
     )
     return f"  ({extracted:,} extracted = {loaded:,} loaded + {quarantined:,} quarantined + {duplicates:,} duplicates)"
 

@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from cascade.cli.output import json_option, print_json, print_table, say
 from cascade.cli.style import click
-from cascade.config import PROJECT_DIR_VARIABLE, load_settings, setting_sources
+from cascade.config import load_settings, setting_sources
 from cascade.errors import UsageError
+from cascade.names import PROJECT_DIR_VARIABLE
 
 __all__ = ["config", "dev"]
 

@@ -18,8 +18,8 @@ from cascade.framework.base import AssetSource, ScheduleFactory
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
 from cascade.iceberg.schema import alike
-from cascade.lakehouse import Lakehouse, branch_of_run, is_run_branch
-from cascade.names import BRANCH_TAG
+from cascade.lakehouse import Lakehouse, branch_of_run
+from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
@@ -27,8 +27,6 @@ __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"] 
 
 _SCHEDULES = "cascade.schedules"
 _ASSETS = "cascade.assets"
-# Metadata of the definitions.
-_PROBLEMS = "cascade/problems"
 
 
 def __getattr__(name: str) -> Any:
@@ -97,7 +95,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 def problems_of(definitions: dg.Definitions) -> Problems:
     """Return what is wrong with definitions that `build_definitions` made."""
-    return Problems(**cast("dict[str, list[str]]", definitions.metadata[_PROBLEMS].value))
+    return Problems(**cast("dict[str, list[str]]", definitions.metadata[PROBLEMS_METADATA].value))
 
 
 def guards_of(definitions: dg.Definitions) -> Guards:
@@ -159,7 +157,9 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     schedules, impossible = cron_schedules(assets, upstream)
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
-    theirs = dg.Definitions.merge(theirs, dg.Definitions(metadata={_PROBLEMS: dg.MetadataValue.json(asdict(problems))}))
+    theirs = dg.Definitions.merge(
+        theirs, dg.Definitions(metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))})
+    )
     ours = dg.Definitions(
         assets=[*build_publishing(_before_promotion(upstream), guards_of(theirs)), *_signs(problems)],
         schedules=schedules,

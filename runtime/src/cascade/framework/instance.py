@@ -12,7 +12,7 @@ from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from cascade.config import Settings
 from cascade.errors import ConfigurationError
-from cascade.publish import PROMOTE_POOL
+from cascade.names import PROMOTE_POOL
 
 __all__ = ["open_instance"]
 

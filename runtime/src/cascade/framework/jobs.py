@@ -11,7 +11,7 @@ from dagster_shared import record
 from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.framework.discovery import Item
-from cascade.ingestion import CRON_METADATA
+from cascade.names import CRON_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
 __all__ = ["cron_schedules", "describe", "unpromoted_jobs"]

@@ -12,11 +12,12 @@ from pyiceberg.io.pyarrow import parquet_path_to_id_mapping, pyarrow_to_schema
 from pyiceberg.manifest import DataFile, FileFormat
 
 from cascade.errors import SchemaMismatchError
+from cascade.names import CHECKSUMS_ENTRY
 
 __all__ = ["CHECKSUMS", "damage_of", "require_whole"]
 
 #: Entry of a Parquet file whose pages all have checksums.
-CHECKSUMS = {b"cascade.page-checksums": b"crc32"}
+CHECKSUMS = {CHECKSUMS_ENTRY.encode(): b"crc32"}
 
 _ROWS = 50_000
 

@@ -15,19 +15,15 @@ from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
-from cascade.ingestion.report import CONTRACT_CHECK, FRESHNESS_CHECK, materialization, say
+from cascade.ingestion.report import materialization, say
 from cascade.lakehouse import Lakehouse
-from cascade.names import MISSING_ONLY_TAG
+from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
 from cascade.options import known_options
 
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["CRON_METADATA", "TABLE_METADATA", "cascade_ingestion", "load_plan"]
-
-#: Metadata of an ingestion asset: its table, and its schedule, which the definitions are built from.
-TABLE_METADATA = "cascade/table"
-CRON_METADATA = "cascade/cron"
+__all__ = ["cascade_ingestion", "load_plan"]
 
 Fetch = Callable[..., object]
 _Build = Callable[[Fetch, Options], dg.AssetsDefinition]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from cascade.errors import IngestionError
 from cascade.ingestion.limits import OvertakenError
 from cascade.ingestion.text import snake_case
+from cascade.names import DLT_STATE_PROPERTY
 
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["STATE_PROPERTY", "check_resource", "pack_state", "read_state", "require_cursor_fits"]
+__all__ = ["check_resource", "pack_state", "read_state", "require_cursor_fits"]
 
 #: Table property: the state of the dlt source, such as incremental cursors; never ahead of the data.
-STATE_PROPERTY = "cascade.dlt-state"
 
 _WRITES = {"merge": "merge", "replace": "replace_partition"}
 _POLICIES = {"freeze": "strict", "discard_value": "drop_extra"}
@@ -23,7 +23,7 @@ _POLICIES = {"freeze": "strict", "discard_value": "drop_extra"}
 
 def read_state(properties: Mapping[str, str]) -> dict[str, Any]:
     """Return the state that the table's newest commit recorded."""
-    packed = properties.get(STATE_PROPERTY)
+    packed = properties.get(DLT_STATE_PROPERTY)
     state: dict[str, Any] = _json().typed_loads(packed) if packed else {}
     return state
 
@@ -40,7 +40,7 @@ def pack_state(state: dict[str, Any], table: str, before: Mapping[str, str], cur
     Raises:
         OvertakenError: Another run moved the cursor in the meantime: its rows would come twice.
     """
-    if before.get(STATE_PROPERTY) != current.get(STATE_PROPERTY):
+    if before.get(DLT_STATE_PROPERTY) != current.get(DLT_STATE_PROPERTY):
         raise OvertakenError(
             "Another run moved the cursor of this source while this one was loading; nothing was written.",
             where=f"table {table}",

@@ -26,24 +26,21 @@ from cascade.iceberg.rows import Where, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Replace, Staging, commit, stage
 from cascade.ingestion import quarantine
-from cascade.ingestion.cursor import STATE_PROPERTY, check_resource, pack_state, read_state, require_cursor_fits
+from cascade.ingestion.cursor import check_resource, pack_state, read_state, require_cursor_fits
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.quarantine import Aside
-from cascade.ingestion.record import PARTITION, held_partitions, loaded_partitions, record, require_known_rows, table_of
+from cascade.ingestion.record import held_partitions, loaded_partitions, record, require_known_rows, table_of
 from cascade.ingestion.rows import Batch, to_batches
 from cascade.ingestion.slices import key_ranges, label_of, partition_of, rows_of
 from cascade.ingestion.text import json_text
+from cascade.names import BRANCH_PROPERTY, DLT_STATE_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY
 
 if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["INGESTED_AT", "LoadResult", "load", "loaded_partitions"]
+__all__ = ["LoadResult", "load", "loaded_partitions"]
 
-#: Column of every table: when the run loaded the row, UTC.
-INGESTED_AT = "_cascade_ingested_at"
-_RUN_SUMMARY = "cascade.run-id"
-
-_OURS = (INGESTED_AT, PARTITION)
+_OURS = (INGESTED_AT_COLUMN, PARTITION_COLUMN)
 _TIME = pa.timestamp("us", "UTC")
 _SHOWN = 5
 
@@ -128,7 +125,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         # Under the lock of the commit: other loads may have committed since this one began.
         values = record(plan, current, wanted)
         if state:
-            values[STATE_PROPERTY] = pack_state(state, plan.table, properties, current)
+            values[DLT_STATE_PROPERTY] = pack_state(state, plan.table, properties, current)
         return values
 
     spill = lakehouse.settings.data_path / "tmp"
@@ -149,7 +146,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         replace=replace,
         spec=assign_fresh_partition_spec_ids(spec, plan.schema or schema, schema),
         properties=recorded,
-        snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
+        snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
         spill_to=spill,
     )
     with data as staged, contextlib.ExitStack() as also:
@@ -215,9 +212,9 @@ class _Rows:
                     self.mended |= quarantine.loaded_keys(rows, plan.unique_key, self.waiting)
                 if self.result.preview is None and rows.num_rows:
                     self.result.preview = rows.slice(0, _SHOWN)
-                rows = rows.append_column(INGESTED_AT, pa.repeat(now, rows.num_rows))
+                rows = rows.append_column(INGESTED_AT_COLUMN, pa.repeat(now, rows.num_rows))
                 if plan.tagged:
-                    rows = rows.append_column(PARTITION, pa.repeat(pa.scalar(label), rows.num_rows))
+                    rows = rows.append_column(PARTITION_COLUMN, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
         if plan.contract and absent:
             self.result.absent = absent & plan.contract.required
@@ -320,7 +317,7 @@ class _Rows:
 
 
 def _has_loaded(table: Table, run_id: str) -> bool:
-    return any(s.summary and s.summary.additional_properties.get(_RUN_SUMMARY) == run_id for s in table.snapshots())
+    return any(s.summary and s.summary.additional_properties.get(RUN_PROPERTY) == run_id for s in table.snapshots())
 
 
 def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
@@ -329,9 +326,9 @@ def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
     if table and (plan.policy == "additive" or plan.schema is None):
         names = {*_OURS, *(f.name for f in fields)}
         fields += [f for f in table.schema().fields if f.name not in names]
-    fields.append(NestedField(0, INGESTED_AT, TimestamptzType(), doc="When the run loaded the row"))
+    fields.append(NestedField(0, INGESTED_AT_COLUMN, TimestamptzType(), doc="When the run loaded the row"))
     if plan.tagged:
-        fields.append(NestedField(0, PARTITION, StringType(), doc="The partition that brought the row"))
+        fields.append(NestedField(0, PARTITION_COLUMN, StringType(), doc="The partition that brought the row"))
     # Ids only have to differ here: the table assigns its own.
     return assign_fresh_schema_ids(Schema(*fields))
 
@@ -343,11 +340,11 @@ def _replaced(plan: LoadPlan, keys: list[str]) -> Replace | None:
         return None
 
     def where(table: Table) -> Where:
-        name = plan.options.partition_column or PARTITION
+        name = plan.options.partition_column or PARTITION_COLUMN
         column = next((f for f in table.schema().fields if f.name == name), None)
         if column is None:
             return Where(AlwaysFalse(), "false")  # no earlier run has brought anything
-        if name == PARTITION:
+        if name == PARTITION_COLUMN:
             return Where(one_of(name, keys), f"{quote(name)} IN ({', '.join(text(key) for key in keys)})")
         return rows_of(definition, keys, column)
 
@@ -376,13 +373,13 @@ def _stage_rejected(
         schema=quarantine.SCHEMA,
         mode="replace",
         replace=quarantine.replaced_rows(sql),
-        snapshot_properties={_RUN_SUMMARY: run_id, "cascade.branch": branch},
+        snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
     )
 
 
 def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict[str, int]:
     """Count the loaded rows of each partition, where the rows tell it."""
-    column = PARTITION if plan.tagged else plan.options.partition_column
+    column = PARTITION_COLUMN if plan.tagged else plan.options.partition_column
     if plan.definition is None or (column is None and len(keys) > 1):
         return {}
     if len(keys) == 1 or column is None:

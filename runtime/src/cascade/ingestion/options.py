@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from cascade.catalog import check_table_name
 from cascade.errors import CascadeError
 from cascade.ingestion.partitions import Partitions, Word
+from cascade.names import QUARANTINE
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
@@ -86,7 +87,7 @@ class Options:
             return
         sliced, hours, no_column = partitions.unit != "none", self.freshness_hours, self.partition_column is None
         wrong = {
-            "namespace `quarantine` is for rows set aside": self.namespace == "quarantine",
+            "namespace `quarantine` is for rows set aside": self.namespace == QUARANTINE,
             "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,
             f"the function takes {' and '.join(per_run)}, but the asset has no partitions": per_run and not sliced,
             "the function must take partition_date: str or partition_dates: list[str] (or set partitions=none())": (

@@ -22,6 +22,7 @@ from cascade.iceberg.rows import Where
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column
 from cascade.ingestion.text import json_text, snake_case
+from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
 
 __all__ = [
     "SCHEMA",
@@ -44,7 +45,7 @@ SCHEMA = Schema(
     ),
     NestedField(2, "row", StringType(), doc="The row as JSON"),
     NestedField(3, "reasons", ListType(4, StringType(), element_required=False), doc="Why it was set aside"),
-    NestedField(5, "_cascade_ingested_at", TimestamptzType(), doc="When the run set it aside"),
+    NestedField(5, INGESTED_AT_COLUMN, TimestamptzType(), doc="When the run set it aside"),
     NestedField(6, "key", StringType(), doc="Values of the unique key as a JSON list; null where one is missing"),
     NestedField(7, "run", StringType(), doc="Id of the run that set it aside"),
 )
@@ -72,7 +73,7 @@ def quarantine_table(table: str) -> str:
     Where two tables would share the name, or it would be too long, it ends with a checksum of the table's own name.
     """
     namespace, name = table.split(".")
-    found = f"quarantine.{namespace}__{name}"
+    found = f"{QUARANTINE}.{namespace}__{name}"
     try:
         if "__" not in namespace and not namespace.endswith("_") and not name.startswith("_"):
             return check_table_name(found)
@@ -83,7 +84,7 @@ def quarantine_table(table: str) -> str:
 
 def to_arrow(rows: Iterable[Aside], run_id: str) -> pa.Table:
     """Return rows as they are written to the quarantine table."""
-    common = {"_cascade_ingested_at": dt.datetime.now(dt.UTC), "run": run_id}
+    common = {INGESTED_AT_COLUMN: dt.datetime.now(dt.UTC), "run": run_id}
     return pa.Table.from_pylist([{**row._asdict(), **common} for row in rows], arrow_schema(SCHEMA))
 
 

@@ -13,20 +13,13 @@ from cascade.errors import IngestionError
 from cascade.iceberg.read import connect, quote, row_count, view_sql
 from cascade.ingestion.partitions import kind_of, pack_keys, unpack_keys
 from cascade.ingestion.text import json_text
+from cascade.names import KEY_PROPERTY, LOADED_PROPERTY, PARTITION_COLUMN, PARTITIONS_PROPERTY
 
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["PARTITION", "held_partitions", "loaded_partitions", "record", "require_known_rows", "table_of"]
+__all__ = ["held_partitions", "loaded_partitions", "record", "require_known_rows", "table_of"]
 
-# Table property: the loaded partitions, empty ones included. It travels inside the commit of the data.
-_LOADED_PROPERTY = "cascade.loaded-partitions"
-# Table property: of what kind and time zone the loaded partitions are, and what tells their rows.
-_KIND_PROPERTY = "cascade.partitions"
-# Table property: the key that rows are merged by.
-_KEY_PROPERTY = "cascade.key"
-#: Column of appended tables without a partition column: which partition of which run brought the row.
-PARTITION = "_cascade_partition"
 _BY = " by "
 
 
@@ -37,9 +30,9 @@ def loaded_partitions(
     found = table_of(catalog, ref, table)
     properties = found.properties if found else {}
     kind = kind_of(definition)
-    if properties.get(_KIND_PROPERTY, kind).split(_BY)[0] != kind:
+    if properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] != kind:
         return set()
-    packed = properties.get(_LOADED_PROPERTY)
+    packed = properties.get(LOADED_PROPERTY)
     return unpack_keys(definition, packed) if packed else set()
 
 
@@ -51,8 +44,8 @@ def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:
 
 def held_partitions(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
     """Return the partitions that a table's properties name as loaded; none when they were of another kind."""
-    packed = properties.get(_LOADED_PROPERTY)
-    if not plan.definition or not packed or properties.get(_KIND_PROPERTY, _kind(plan)) != _kind(plan):
+    packed = properties.get(LOADED_PROPERTY)
+    if not plan.definition or not packed or properties.get(PARTITIONS_PROPERTY, _kind(plan)) != _kind(plan):
         return set()
     return unpack_keys(plan.definition, packed)
 
@@ -64,16 +57,16 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
     if table is None or snapshot is None or not row_count(snapshot):
         return
     problem, kind = "", _kind(plan)
-    was = table.properties.get(_KIND_PROPERTY, kind)
+    was = table.properties.get(PARTITIONS_PROPERTY, kind)
     if plan.write == "merge" and (new := set(plan.unique_key) - columns):
         problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
-    elif plan.definition is not None and plan.tagged and PARTITION not in columns:
+    elif plan.definition is not None and plan.tagged and PARTITION_COLUMN not in columns:
         problem = "it was filled without partitions, or with a partition_column, and now has neither"
     elif plan.definition is not None and plan.tagged and was != kind:
         problem = f"its partitions were {was}, and are now {kind}"
-    elif plan.definition is None and plan.write == "append" and _LOADED_PROPERTY in table.properties:
+    elif plan.definition is None and plan.write == "append" and LOADED_PROPERTY in table.properties:
         problem = "they were loaded by partitions, which it has no longer"
-    elif plan.write == "merge" and table.properties.get(_KEY_PROPERTY) != _packed_key(plan):
+    elif plan.write == "merge" and table.properties.get(KEY_PROPERTY) != _packed_key(plan):
         # A key without a value is equal to none.
         with connect(io=table.io) as connection:
             view = connection.sql(view_sql(table))
@@ -83,7 +76,7 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
     elif (
         plan.definition is not None
         and plan.write != "merge"
-        and (plan.options.partition_column or PARTITION) not in columns
+        and (plan.options.partition_column or PARTITION_COLUMN) not in columns
     ):
         problem = f"its rows lack the partition_column {plan.options.partition_column}"
     if problem:
@@ -104,10 +97,10 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
     """
     values: dict[str, str] = {}
     if plan.definition:
-        values[_LOADED_PROPERTY] = pack_keys(plan.definition, held_partitions(plan, current) | set(wanted))
-        values[_KIND_PROPERTY] = _kind(plan)
-    if plan.write == "merge" and current.get(_KEY_PROPERTY) != _packed_key(plan):
-        values[_KEY_PROPERTY] = _packed_key(plan)
+        values[LOADED_PROPERTY] = pack_keys(plan.definition, held_partitions(plan, current) | set(wanted))
+        values[PARTITIONS_PROPERTY] = _kind(plan)
+    if plan.write == "merge" and current.get(KEY_PROPERTY) != _packed_key(plan):
+        values[KEY_PROPERTY] = _packed_key(plan)
     return values
 
 
@@ -117,7 +110,7 @@ def _kind(plan: LoadPlan) -> str:
 
 
 def _told_by(plan: LoadPlan) -> str:
-    return "key" if plan.write == "merge" else plan.options.partition_column or PARTITION
+    return "key" if plan.write == "merge" else plan.options.partition_column or PARTITION_COLUMN
 
 
 def _packed_key(plan: LoadPlan) -> str:

@@ -10,17 +10,29 @@ import dagster as dg
 
 from cascade.errors import count
 from cascade.evidence import snapshot_evidence
+from cascade.names import (
+    CONTRACT_CHECK,
+    DROPPED_COLUMNS,
+    DUPLICATE_ROWS,
+    EXTRACTED_ROWS,
+    FRESHNESS_CHECK,
+    LOADED_ROWS,
+    PARTITION_ROW_COUNT,
+    PARTITIONS_LOADED,
+    PARTITIONS_SKIPPED,
+    QUARANTINE_TABLE,
+    QUARANTINED_ROWS,
+    REPLACED_ROWS,
+    ROW_COUNT,
+    TABLE_NAME,
+)
 
 if TYPE_CHECKING:
     from cascade.ingestion.load import LoadResult
     from cascade.ingestion.plan import LoadPlan
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["CONTRACT_CHECK", "FRESHNESS_CHECK", "materialization", "say"]
-
-#: Names of the asset checks that say whether the loaded rows fulfil the contract, and whether they are recent.
-CONTRACT_CHECK = "contract"
-FRESHNESS_CHECK = "freshness"
+__all__ = ["materialization", "say"]
 
 
 def say(log: dg.DagsterLogManager, result: LoadResult, table: str) -> None:
@@ -52,7 +64,7 @@ def materialization(
         # What is true of the run is said once, with its last partition, and not once for each of a year.
         for partition in result.partitions:
             if partition in result.per_partition:
-                rows = {"dagster/partition_row_count": result.per_partition[partition]}
+                rows = {PARTITION_ROW_COUNT: result.per_partition[partition]}
                 context.add_asset_metadata(rows, partition_key=partition)
         context.add_asset_metadata(metadata, partition_key=context.partition_keys[-1])
         metadata = {}
@@ -62,21 +74,21 @@ def materialization(
 
 def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "dagster/row_count": result.total,
-        "dagster/table_name": table,
-        "extracted_rows": result.extracted,
-        "loaded_rows": result.loaded,
-        "quarantined_rows": result.quarantined,
-        "duplicate_rows": result.duplicates,
-        "replaced_rows": result.replaced,
-        "partitions_loaded": len(result.partitions),
-        "partitions_skipped": result.skipped,
+        ROW_COUNT: result.total,
+        TABLE_NAME: table,
+        EXTRACTED_ROWS: result.extracted,
+        LOADED_ROWS: result.loaded,
+        QUARANTINED_ROWS: result.quarantined,
+        DUPLICATE_ROWS: result.duplicates,
+        REPLACED_ROWS: result.replaced,
+        PARTITIONS_LOADED: len(result.partitions),
+        PARTITIONS_SKIPPED: result.skipped,
         **{f"{step}_seconds": round(seconds, 3) for step, seconds in result.seconds.items()},
     }
     if result.quarantine:
-        found["quarantine_table"] = result.quarantine
+        found[QUARANTINE_TABLE] = result.quarantine
     if result.dropped:
-        found["dropped_columns"] = sorted(result.dropped)
+        found[DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:
         names = result.preview.column_names
         lines = [" | ".join(names), " | ".join("---" for _ in names)]
@@ -110,7 +122,7 @@ def _contract_check(result: LoadResult, evidence: dict[str, str]) -> dg.AssetChe
         passed=not warnings,
         severity=dg.AssetCheckSeverity.WARN if warnings else dg.AssetCheckSeverity.ERROR,
         description=" ".join(warnings) or None,
-        metadata={**evidence, "quarantined_rows": result.quarantined},
+        metadata={**evidence, QUARANTINED_ROWS: result.quarantined},
     )
 
 

@@ -21,6 +21,7 @@ from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_ty
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, shown, snake_case
 from cascade.ingestion.values import kind_of
+from cascade.names import COLUMN_PREFIX
 
 __all__ = ["Batch", "Policy", "Rejection", "hinted_columns", "to_batches"]
 
@@ -371,7 +372,7 @@ class _Target:
         columns: dict[str, Values] = {}
         extra: list[str] = []
         for name, values in page.columns:
-            if name.startswith("_cascade_"):  # rows of another table of ours; this one gets its own
+            if name.startswith(COLUMN_PREFIX):  # rows of another table of ours; this one gets its own
                 continue
             if not isinstance(values, list) and (kind := strange(values.type)):
                 raise _unreadable(name, kind)

@@ -14,7 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from cascade.catalog import LogEntry
 from cascade.errors import count
-from cascade.names import SNAPSHOT_METADATA
+from cascade.names import ROW_COUNT, SNAPSHOT_METADATA
 
 __all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
 
@@ -137,10 +137,10 @@ class Watcher:
         asset = materialization.asset_key.to_user_string()
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         # One event for each partition of a range; a load tells of all of them with the last one.
-        part = materialization.partition and SNAPSHOT_METADATA in metadata and "dagster/row_count" not in metadata
+        part = materialization.partition and SNAPSHOT_METADATA in metadata and ROW_COUNT not in metadata
         if part or any(done.asset == asset for done in self._outcome.assets):
             return
-        rows = metadata.get("dagster/row_count")
+        rows = metadata.get(ROW_COUNT)
         self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
         self._tell("materialized", f"{asset}, {count(rows, 'row')}" if isinstance(rows, int) else asset)
 

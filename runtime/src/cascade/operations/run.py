@@ -22,15 +22,12 @@ from cascade.errors import DefinitionError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_TAG, FULL_REFRESH_TAG
+from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.operations.report import Listener, Outcome, Watcher, error_text
 from cascade.operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
 __all__ = ["close_killed_runs", "materialize", "run_pipeline"]
-
-# Tag of the runs of `cascade run`.
-_COMMAND_TAG = "cascade/command"
 
 
 def run_pipeline(
@@ -63,9 +60,9 @@ def run_pipeline(
     ends = {PROMOTE_KEY, PUBLISH_KEY}
     chosen = chosen | ends if promote else chosen - ends
     run_id = make_new_run_id()
-    lakehouse = Lakehouse(settings, f"run-{run_id[:8]}")
+    lakehouse = Lakehouse(settings, run_branch(run_id))
     outcome = Outcome(branch=lakehouse.branch)
-    tags = {BRANCH_TAG: lakehouse.branch, _COMMAND_TAG: "run", **_refresh(full_refresh)}
+    tags = {BRANCH_TAG: lakehouse.branch, COMMAND_TAG: "run", **_refresh(full_refresh)}
     with (
         _stopped(outcome, settings),
         lakehouse.catalog.lease(MAIN, "`cascade run`"),
@@ -136,7 +133,7 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
         instance: The project's Dagster storage.
     """
     alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={_COMMAND_TAG: "run"})):
+    for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={COMMAND_TAG: "run"})):
         instance.report_run_failed(run, "The process that executed this run was killed.")
 
 

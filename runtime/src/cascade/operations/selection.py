@@ -10,12 +10,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage import tags as dagster_tags
 
 from cascade.errors import UsageError
-from cascade.ingestion import TABLE_METADATA
 from cascade.lakehouse import Lakehouse
-from cascade.names import MISSING_ONLY_TAG
+from cascade.names import MISSING_ONLY_TAG, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, TABLE_METADATA
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
@@ -85,11 +83,11 @@ class PartitionGroup:
         """Return the tags by which Dagster knows the range."""
         tags = {MISSING_ONLY_TAG: "true"} if self.missing_only else {}
         if self.first == self.last:
-            return {**tags, dagster_tags.PARTITION_NAME_TAG: self.first}
+            return {**tags, PARTITION_TAG: self.first}
         return {
             **tags,
-            dagster_tags.ASSET_PARTITION_RANGE_START_TAG: self.first,
-            dagster_tags.ASSET_PARTITION_RANGE_END_TAG: self.last,
+            RANGE_START_TAG: self.first,
+            RANGE_END_TAG: self.last,
         }
 
 

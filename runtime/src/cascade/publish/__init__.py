@@ -2,7 +2,6 @@
 
 from cascade.publish.assets import (
     PROMOTE_KEY,
-    PROMOTE_POOL,
     PUBLISH_KEY,
     Guards,
     build_publishing,
@@ -11,7 +10,6 @@ from cascade.publish.assets import (
 
 __all__ = [
     "PROMOTE_KEY",
-    "PROMOTE_POOL",
     "PUBLISH_KEY",
     "Guards",
     "build_publishing",

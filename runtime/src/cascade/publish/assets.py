@@ -7,15 +7,14 @@ import dagster as dg
 
 from cascade.catalog import MAIN, LogEntry
 from cascade.lakehouse import Lakehouse
+from cascade.names import PROMOTE_ASSET, PROMOTE_POOL, PUBLISH_ASSET
 from cascade.publish.gate import Guards, promote_branch
 
-__all__ = ["PROMOTE_KEY", "PROMOTE_POOL", "PUBLISH_KEY", "Guards", "build_publishing", "promote_branch"]
+__all__ = ["PROMOTE_KEY", "PUBLISH_KEY", "Guards", "build_publishing", "promote_branch"]
 
 #: Selecting this asset is what promotes a run's branch.
-PROMOTE_KEY = dg.AssetKey(["cascade", "promote"])
-PUBLISH_KEY = dg.AssetKey(["cascade", "publish"])
-#: Runs that promote take turns: the pool has one slot and counts whole runs (`dagster.yaml`).
-PROMOTE_POOL = "cascade_promote"
+PROMOTE_KEY = dg.AssetKey(PROMOTE_ASSET)
+PUBLISH_KEY = dg.AssetKey(PUBLISH_ASSET)
 
 
 def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg.AssetsDefinition]:

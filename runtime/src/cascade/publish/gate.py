@@ -13,7 +13,8 @@ from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import PromotionRefusedError
 from cascade.evidence import is_about
-from cascade.lakehouse import branch_of_run, is_run_branch
+from cascade.lakehouse import branch_of_run
+from cascade.names import is_run_branch
 
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot

@@ -15,6 +15,7 @@ from filelock import FileLock
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.iceberg.read import connect, duckdb_type, quote, reach, view_sql
+from cascade.names import MARTS, PUBLISHED, SCHEMA
 from cascade.plugins import load
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
     from pyiceberg.table import Table
 
-__all__ = ["MARTS", "Mart", "PublishMarts", "ReadMarts", "Version", "marts_location", "publish_marts"]
-
-#: The namespace that is published.
-MARTS = "marts"
+__all__ = ["Mart", "PublishMarts", "ReadMarts", "Version", "marts_location", "publish_marts"]
 
 _ROWS = 100_000
 
@@ -129,15 +127,15 @@ def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
         with duckdb.connect(str(fresh)) as connection:
             connection.execute("SET TimeZone='UTC'")
             connection.execute(f"CREATE SCHEMA {quote(MARTS)}")
-            connection.execute("CREATE SCHEMA cascade")
+            connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(
-                "CREATE TABLE cascade.published"
+                f"CREATE TABLE {SCHEMA}.{PUBLISHED}"
                 " (table_name VARCHAR, snapshot_id BIGINT, schema_id INTEGER, published_at TIMESTAMPTZ)"
             )
             for name, mart in marts.items():
                 rows[name] = _copy_to_file(connection, name, mart)
                 connection.execute(
-                    "INSERT INTO cascade.published VALUES (?, ?, ?, ?)",
+                    f"INSERT INTO {SCHEMA}.{PUBLISHED} VALUES (?, ?, ?, ?)",
                     [name, versions[name].snapshot_id, versions[name].schema_id, dt.datetime.now(dt.UTC)],
                 )
         with fresh.open("rb") as file:
@@ -163,7 +161,9 @@ def _published(target: Path) -> dict[str, Version] | None:
         return None
     try:
         with duckdb.connect(str(target), read_only=True) as connection:
-            found = connection.execute("SELECT table_name, snapshot_id, schema_id FROM cascade.published").fetchall()
+            found = connection.execute(
+                f"SELECT table_name, snapshot_id, schema_id FROM {SCHEMA}.{PUBLISHED}"
+            ).fetchall()
     except duckdb.Error:
         return None  # not a file of ours, a torn one, or one of an earlier release: it is made anew
     return {name: Version(*version) for name, *version in found}

@@ -10,9 +10,10 @@ from dagster_shared.utils.warnings import disable_dagster_warnings
 
 from cascade.errors import CascadeError, DefinitionError, QueryError, ServiceError
 from cascade.evidence import snapshot_evidence
+from cascade.names import SQL_METADATA
 from cascade.options import known_options
 from cascade.quality import row_checks, table_checks
-from cascade.quality.model import SQL_METADATA, Check, Outcome, Scope, require, table_name
+from cascade.quality.model import Check, Outcome, Scope, require, table_name
 
 __all__ = ["cascade_quality"]
 

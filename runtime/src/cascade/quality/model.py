@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
-    "SQL_METADATA",
     "Bound",
     "Check",
     "Outcome",
@@ -34,7 +33,6 @@ __all__ = [
 ]
 
 #: Metadata of a check that holds a user's statement, for `cascade validate`.
-SQL_METADATA = "cascade/sql"
 
 Bound = int | float | Decimal | dt.date | dt.datetime
 Value = str | bool | Bound

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from cascade.errors import DefinitionError
+from cascade.names import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from cascade.quality.model import Scope
 from cascade.quality.sql import literal, query, quoted, table_sql
 
@@ -47,10 +48,10 @@ def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
     """Return the keys of the run's partitions, from its tags, and for time partitions their windows in order."""
     context, asset = scope.context, dg.AssetKey(scope.table.split("."))
     tags = context.run.tags
-    first = tags.get("dagster/asset_partition_range_start", tags.get("dagster/partition"))
+    first = tags.get(RANGE_START_TAG, tags.get(PARTITION_TAG))
     if first is None:
         return [], []
-    last = tags.get("dagster/asset_partition_range_end", first)
+    last = tags.get(RANGE_END_TAG, first)
     layer = context.job_def.asset_layer
     definition = layer.get(asset).partitions_def if layer.has(asset) else None
     # A table without own partitions is checked by those of the run's job; without these too, keys are days.

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from cascade.errors import QueryError
+from cascade.names import CHECKED_ROWS, FAILING_ROWS
 from cascade.options import known_options
 from cascade.quality.model import (
     Bound,
@@ -252,7 +253,7 @@ def _count(kind: str, statements: _Statements, problem: str, tolerance: float) -
         if wrong:
             with contextlib.suppress(QueryError, ValueError, OverflowError):  # the verdict is valid without a sample
                 sample = query(scope, f"{failing} LIMIT {SAMPLE_ROWS}")
-        figures = {"checked_rows": checked, "failing_rows": wrong, "fraction": fraction}
+        figures = {CHECKED_ROWS: checked, FAILING_ROWS: wrong, "fraction": fraction}
         share = f"({percent(fraction)}, allowed {percent(tolerance)})"
         return Outcome(
             fraction <= tolerance,

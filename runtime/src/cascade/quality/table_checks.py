@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import dagster as dg
 
+from cascade.names import CHECKED_ROWS
 from cascade.options import known_options
 from cascade.quality.model import (
     Check,
@@ -68,7 +69,7 @@ def row_count(
             sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
             rows = int(query(scope, sql)[0]["checked_rows"])
             says = f"{scope.table} has {rows:,} rows, expected {bounds}"
-            return Outcome(fits(rows), says, {"checked_rows": rows, **limits, "sql": sql})
+            return Outcome(fits(rows), says, {CHECKED_ROWS: rows, **limits, "sql": sql})
         wrong = [{"partition": key, "rows": rows} for key, rows in counts.items() if not fits(rows)]
         shown = wrong[:SAMPLE_ROWS]
         some = ", ".join(f"{part['partition']} has {part['rows']:,}" for part in shown)
@@ -77,7 +78,7 @@ def row_count(
         return Outcome(
             not wrong,
             says + (f": {some}{', …' if len(wrong) > len(shown) else ''}" if wrong else ""),
-            {"checked_rows": sum(counts.values()), **figures, **limits, "sql": sql},
+            {CHECKED_ROWS: sum(counts.values()), **figures, **limits, "sql": sql},
             shown,
         )
 
@@ -116,7 +117,7 @@ def freshness(
         newest = f"CAST(max({quoted(column)}) AS timestamp(6))"
         sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
         (row,) = query(scope, sql)
-        figures: dict[str, int | float | str] = {"checked_rows": int(row["checked_rows"]), **limits, "sql": sql}
+        figures: dict[str, int | float | str] = {CHECKED_ROWS: int(row["checked_rows"]), **limits, "sql": sql}
         if row["newest"] is None:
             return Outcome(False, f"{scope.table} has no `{column}` at all", figures)
         age = (dt.datetime.now(dt.UTC).replace(tzinfo=None) - row["newest"]).total_seconds() / 3600

@@ -24,6 +24,8 @@ from cascade.catalog.locks import FileLocks, Locks
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
+from cascade.names import is_run_branch
+from cascade_servers.names import FIRST_KEY, KIND_PROPERTY, SOURCE_PROPERTY, TARGET_PROPERTY
 from cascade_servers.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade_servers.nessie.records import Records
 from cascade_servers.nessie.reference import NessieReference, delete, is_table, key_name, put
@@ -281,7 +283,7 @@ class NessieCatalog(BranchingCatalog):
         if self._find(source)["hash"] == NO_ANCESTOR:
             sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
-            nothing = {"type": "UNCHANGED", "key": {"elements": ["cascade"]}}
+            nothing = {"type": "UNCHANGED", "key": {"elements": [FIRST_KEY]}}
             with suppress(Conflict):  # another process was first
                 self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
         while True:
@@ -378,7 +380,7 @@ class NessieCatalog(BranchingCatalog):
         number = self._detail(name).get("numTotalCommits", 0) - 1
         for commit in self._history(reference):
             properties = commit.get("allProperties", {})
-            if properties.get("cascade.kind") and properties.get("cascade.target") == [name]:
+            if properties.get(KIND_PROPERTY) and properties.get(TARGET_PROPERTY) == [name]:
                 if limit is not None and limit <= 0:
                     return
                 limit = None if limit is None else limit - 1
@@ -388,7 +390,7 @@ class NessieCatalog(BranchingCatalog):
     def _newest(self, target: str, source: str, changes: list[TableChange]) -> LogEntry:
         """Return the log's entry of a move that was just made; others may have followed it."""
         moves = self._moves(self._find(target), None)
-        number, commit = next(move for move in moves if move[1]["allProperties"]["cascade.source"] == [source])
+        number, commit = next(move for move in moves if move[1]["allProperties"][SOURCE_PROPERTY] == [source])
         return _entry(target, number, commit, changes)
 
     def _follow(self, target: str, promoted: dict[str, dict[str, str]]) -> None:
@@ -403,7 +405,7 @@ class NessieCatalog(BranchingCatalog):
             name = reference["name"]
             record = records.get(name, {}) | promoted.get(name, {})
             follows = reference["type"] == "BRANCH" and name != MAIN and record.get("source") == target
-            if not follows or name.startswith("run-") or self._changes(reference, record):
+            if not follows or is_run_branch(name) or self._changes(reference, record):
                 continue
             with suppress(Conflict, BranchNotFoundError):  # written or deleted at this moment: it follows no more
                 self._client.assign(reference, onto)
@@ -431,8 +433,8 @@ def _entry(target: str, number: int, commit: Json, changes: list[TableChange]) -
     return LogEntry(
         id=number,
         at=_moment(commit["commitTime"]),
-        kind=properties["cascade.kind"][0],
-        source=properties["cascade.source"][0],
+        kind=properties[KIND_PROPERTY][0],
+        source=properties[SOURCE_PROPERTY][0],
         target=target,
         changes=tuple(changes),
     )

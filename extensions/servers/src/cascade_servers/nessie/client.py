@@ -13,6 +13,7 @@ import requests
 
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, ServiceError
+from cascade_servers.names import COMMIT_PROPERTY
 from cascade_servers.patience import Patience
 
 __all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere"]
@@ -21,7 +22,6 @@ __all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere"]
 NO_ANCESTOR = "2e1cfa82b035c26cbbbdae632cea070514eb8b773f616aaeaf668e2f0be8f10d"
 
 #: Property of every commit of ours: by it a commit is recognized whose answer was lost.
-_COMMIT_ID = "cascade.commit"
 
 _TIMEOUT = (5, 60)  # seconds to connect, to answer
 _PATIENCE, _FIRST_PATIENCE = 60.0, 3.0
@@ -214,7 +214,7 @@ class NessieClient:
             meta = entry["commitMeta"]
             if meta["hash"] == expected:
                 return False
-            if meta.get("allProperties", {}).get(_COMMIT_ID) == [token]:
+            if meta.get("allProperties", {}).get(COMMIT_PROPERTY) == [token]:
                 return True
         return False
 
@@ -341,7 +341,7 @@ def _patience_with(_url: str) -> Patience:
 
 def _commit_meta(message: str, properties: dict[str, str]) -> tuple[Json, str]:
     token = uuid.uuid4().hex
-    values = {_COMMIT_ID: [token], **{f"cascade.{name}": [value] for name, value in properties.items()}}
+    values = {COMMIT_PROPERTY: [token], **{f"cascade.{name}": [value] for name, value in properties.items()}}
     return {"message": message, "allProperties": values}, token
 
 

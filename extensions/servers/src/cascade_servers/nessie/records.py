@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cascade.errors import BranchNotFoundError, ServiceError
+from cascade_servers.names import RECORDS_BRANCH
 from cascade_servers.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 
 __all__ = ["Records"]
@@ -19,7 +20,7 @@ class Records:
     """The records of all branches: `source`, `created_at` (UTC, ISO) and `base` (a hash)."""
 
     #: The branch that holds them.
-    branch = "cascade-branches"
+    branch = RECORDS_BRANCH
 
     def __init__(self, client: NessieClient) -> None:
         self._client = client

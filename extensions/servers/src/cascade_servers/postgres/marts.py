@@ -26,7 +26,9 @@ import sqlalchemy as sa
 from psycopg import errors, sql
 
 from cascade.errors import CascadeError, SchemaMismatchError, ServiceError
-from cascade.publish.marts import MARTS, Mart, ReadMarts, Version
+from cascade.names import MARTS, PUBLISHED, SCHEMA
+from cascade.publish.marts import Mart, ReadMarts, Version
+from cascade_servers.names import PUBLISH_LOCK
 from cascade_servers.postgres import tables as pg
 from cascade_servers.postgres.rows import check_names, column_types, copy_text
 from cascade_servers.postgres.server import explain_postgres, is_restarting, open_postgres
@@ -45,7 +47,7 @@ _LOCK_TIMEOUT = "400ms"
 _LOST = (psycopg.OperationalError, sa.exc.OperationalError)
 _PATIENCE_SECONDS = 10.0
 _TIMEOUTS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
-_TURN = "SELECT pg_advisory_xact_lock(hashtext('cascade.publish'))"
+_TURN = f"SELECT pg_advisory_xact_lock(hashtext('{PUBLISH_LOCK}'))"
 # What is said when a column or a table cannot go or change, because of what people put around it.
 _DEPENDS = (
     errors.DependentObjectsStillExist,
@@ -53,8 +55,9 @@ _DEPENDS = (
     errors.ObjectNotInPrerequisiteState,
     errors.UndefinedFunction,
 )
-_PUBLISHED = """
-    CREATE TABLE IF NOT EXISTS cascade.published (
+_TABLE = f"{SCHEMA}.{PUBLISHED}"
+_CREATE_TABLE = f"""
+    CREATE TABLE IF NOT EXISTS {_TABLE} (
         table_name text PRIMARY KEY,
         snapshot_id bigint NOT NULL,
         schema_id integer NOT NULL,
@@ -81,7 +84,7 @@ class _Copy:
     @property
     def filled(self) -> sql.Identifier:
         """The table that was filled: the place itself, where nothing stands yet."""
-        return sql.Identifier("cascade", self.shadow) if self.standing else self.place
+        return sql.Identifier(SCHEMA, self.shadow) if self.standing else self.place
 
     @property
     def is_other_table(self) -> bool:
@@ -125,10 +128,10 @@ def _publish(connection: Connection, read: ReadMarts) -> tuple[dict[str, int], l
         connection.execute("SET LOCAL TimeZone = 'UTC'")
         connection.execute("SET LOCAL client_min_messages = 'warning'")
         connection.execute(_TURN)
-        for schema in (MARTS, "cascade"):
+        for schema in (MARTS, SCHEMA):
             if not pg.has_schema(connection, schema):
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-        connection.execute(_PUBLISHED)
+        connection.execute(_CREATE_TABLE)
         marts = read()
         there = _versions(connection)
         changed = {name: mart for name, mart in marts.items() if there.get(name) != mart.version}
@@ -245,7 +248,7 @@ def _held(connection: Connection, names: Collection[str]) -> ServiceError:
 
 def _versions(connection: Connection) -> dict[str, Version]:
     """Return what is published, without tables that somebody has dropped meanwhile."""
-    found = connection.execute("SELECT table_name, snapshot_id, schema_id FROM cascade.published").fetchall()
+    found = connection.execute(f"SELECT table_name, snapshot_id, schema_id FROM {_TABLE}").fetchall()
     return {
         name: Version(*version) if pg.standing_table(connection, MARTS, _table(name)) else Version(-1, -1)
         for name, *version in found
@@ -253,12 +256,10 @@ def _versions(connection: Connection) -> dict[str, Version]:
 
 
 def _record(connection: Connection, copies: Sequence[_Copy], gone: Sequence[str]) -> None:
-    connection.execute(
-        "DELETE FROM cascade.published WHERE table_name = ANY(%s)", [[*gone, *(copy.name for copy in copies)]]
-    )
+    connection.execute(f"DELETE FROM {_TABLE} WHERE table_name = ANY(%s)", [[*gone, *(copy.name for copy in copies)]])
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO cascade.published VALUES (%s, %s, %s, clock_timestamp())",
+            f"INSERT INTO {_TABLE} VALUES (%s, %s, %s, clock_timestamp())",
             [(copy.name, copy.mart.version.snapshot_id, copy.mart.version.schema_id) for copy in copies],
         )
 

@@ -9,6 +9,7 @@ from dagster_postgres.utils import DagsterPostgresException
 from pydantic import SecretStr
 
 from cascade.errors import ServiceError
+from cascade_servers.names import DAGSTER_LOCK
 from cascade_servers.postgres.server import explain_postgres, open_postgres, wait_for_postgres, with_driver
 
 __all__ = ["PostgresStorage"]
@@ -16,7 +17,7 @@ __all__ = ["PostgresStorage"]
 # What psycopg 3 speaks to, and what we publish to.
 _OLDEST = 12
 # Makers of the tables take turns.
-_TURN = "SELECT pg_advisory_xact_lock(hashtext('cascade.dagster'))"
+_TURN = f"SELECT pg_advisory_xact_lock(hashtext('{DAGSTER_LOCK}'))"
 
 
 class PostgresStorage(dagster_postgres.DagsterPostgresStorage):

@@ -1,7 +1,6 @@
 """SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
 
 from cascade_servers.trino.engine import (
-    CATALOG_VARIABLE,
     DBT_MACROS,
     await_ready,
     dbt_target,
@@ -12,7 +11,6 @@ from cascade_servers.trino.engine import (
 )
 
 __all__ = [
-    "CATALOG_VARIABLE",
     "DBT_MACROS",
     "await_ready",
     "dbt_target",

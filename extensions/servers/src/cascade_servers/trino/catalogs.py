@@ -10,15 +10,13 @@ from contextlib import suppress
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import QueryError, ServiceError
+from cascade_servers.names import TRINO_CATALOG_PREFIX
 from cascade_servers.trino.server import Refused, server_of
 
 __all__ = ["catalog_name", "drop_catalog", "drop_leftover_catalogs", "ensure_catalog"]
 
 #: The branches whose catalogs the server's own files define (`services/trino/catalog` of a project).
 _STATIC = (MAIN, "dev")
-
-# By it a catalog is known to be ours: others of the server are never dropped.
-_PREFIX = "cascade_"
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
 _HASHED = re.compile(r".*_[0-9a-f]{10}")
 
@@ -37,9 +35,9 @@ def catalog_name(ref: str) -> str:
     if ref in _STATIC:
         return ref
     if _PLAIN.fullmatch(ref) and not _HASHED.fullmatch(ref):
-        return f"{_PREFIX}{ref}"
+        return f"{TRINO_CATALOG_PREFIX}{ref}"
     plain = re.sub(r"[^a-z0-9]", "_", ref.lower())
-    return f"{_PREFIX}{plain}_{hashlib.sha256(ref.encode()).hexdigest()[:10]}"
+    return f"{TRINO_CATALOG_PREFIX}{plain}_{hashlib.sha256(ref.encode()).hexdigest()[:10]}"
 
 
 def ensure_catalog(settings: Settings, ref: str) -> str:
@@ -98,7 +96,7 @@ def drop_leftover_catalogs(catalog: BranchingCatalog) -> list[str]:
     needed = {catalog_name(branch.name) for branch in catalog.branches()}
     dropped = []
     for name in sorted(set(found) - needed):
-        if name.startswith(_PREFIX):
+        if name.startswith(TRINO_CATALOG_PREFIX):
             with suppress(Refused):  # somebody else was first, or may and we may not
                 _drop(catalog.settings, name)
                 dropped.append(name)

@@ -14,6 +14,8 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.engine.snapshots import State, explain_missing, states
 from cascade.errors import QueryError
+from cascade.names import run_branch
+from cascade_servers.names import TRINO_CATALOG_VARIABLE
 from cascade_servers.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
 from cascade_servers.trino.server import Answer, Refused, server_of
 from cascade_servers.trino.statements import Statement, parse
@@ -21,12 +23,11 @@ from cascade_servers.trino.statements import Statement, parse
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CATALOG_VARIABLE", "DBT_MACROS", "await_ready", "dbt_target", "environment", "forget", "leftovers", "query"]
+__all__ = ["DBT_MACROS", "await_ready", "dbt_target", "environment", "forget", "leftovers", "query"]
 
 #: What dbt has beside the runtime's macros.
 DBT_MACROS = Path(__file__).parent / "macros"
 #: How the dbt process learns the catalog of the run's branch.
-CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
 
 _PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
 
@@ -66,7 +67,7 @@ def environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) 
     reference = catalog.open(ref)
     for name in sorted(set(namespaces) - {".".join(known) for known in reference.list_namespaces()}):
         reference.create_namespace_if_not_exists(name)
-    return {CATALOG_VARIABLE: ensure_catalog(catalog.settings, ref)}
+    return {TRINO_CATALOG_VARIABLE: ensure_catalog(catalog.settings, ref)}
 
 
 def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
@@ -154,7 +155,7 @@ def _catalog_with(
         return
     # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes. The
     # janitor takes it for one of a run, should this process be killed.
-    past = f"run-{secrets.token_hex(4)}"
+    past = run_branch(secrets.token_hex(4))
     catalog.create(past, ref)
     try:
         reference = catalog.open(past)

@@ -16,6 +16,7 @@ from trino import exceptions as said
 
 from cascade.config import Settings
 from cascade.errors import ServiceError
+from cascade_servers.names import TRINO_SOURCE
 from cascade_servers.patience import Patience
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ __all__ = ["Answer", "Refused", "Server", "server_of"]
 #: The oldest version that our tests have run on: what it lacks, older ones lack too.
 OLDEST = 476
 
-_SOURCE = "cascade"
 _TIMEOUT = 60.0  # seconds for one answer; a long query answers often
 _PATIENCE, _FIRST_PATIENCE = 90.0, 3.0
 _TRY_AGAIN = (429, 502, 503, 504)
@@ -130,7 +130,7 @@ class Server:
             "http_scheme": place.scheme,
             "auth": trino.auth.BasicAuthentication(user, password) if password else None,
             "verify": self._session.verify,
-            "source": _SOURCE,
+            "source": TRINO_SOURCE,
             "timezone": "UTC",
             "request_timeout": _TIMEOUT,
             "max_attempts": 1,  # repeating is ours
