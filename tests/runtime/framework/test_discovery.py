@@ -7,6 +7,7 @@ import pytest
 
 from cascade.config import Settings
 from cascade.framework.definitions import Problems, build_definitions, guards_of, problems_of
+from support.packages import install
 from support.projects import Command, make_project
 
 ASSET = """
@@ -211,17 +212,40 @@ PACKAGES = {
 def test_a_broken_package_costs_itself_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packages: dict[str, str], said: str
 ) -> None:
-    for name, value in packages.items():
-        info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[cascade.schedules]\nextra = {value}\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    given = {name: (f"[cascade.schedules]\nextra = {value}\n", "") for name, value in packages.items()}
+    install(tmp_path / "packages", monkeypatch, given)
     definitions = built(tmp_path, a=ASSET.format(name="one"))
     problems = problems_of(definitions).jobs
     assert len(problems) == len(packages)
     assert said in problems[0]
     assert all(f"package {name} 1.0: `extra`" in problem for name, problem in zip(packages, problems, strict=True))
+    assert names(definitions) == {"one"}
+    assert guards_of(definitions).broken == ()
+
+
+BLOCKING = {
+    "assets": ("[cascade.assets]\nextra = cascade_extra:nothere\n", ""),
+    "assets_that_do_not_start": ("[cascade.assets]\nextra = builtins:len\n", ""),
+    "assets_that_do_not_come": (
+        "[cascade.assets]\nextra = cascade_extra:start\n",
+        "import contextlib\n\n\n@contextlib.contextmanager\ndef start(settings):\n    yield lambda: 1 / 0\n",
+    ),
+    "source": ("[cascade.plugins.sources]\nextra = cascade_extra:nothere\n", ""),
+    "check": ("[cascade.plugins.quality]\nextra = cascade_extra:x\n", "x = 1\n"),
+    "transformation": ("[cascade.plugins.transforms]\nextra = builtins:len\n", ""),
+}
+
+
+@pytest.mark.parametrize("package", BLOCKING.values(), ids=BLOCKING.keys())
+def test_a_broken_package_that_may_hold_checks_keeps_all_from_being_promoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: tuple[str, str]
+) -> None:
+    """The assets of others load, and can be materialized on a branch."""
+    install(tmp_path / "packages", monkeypatch, {"cascade-extra": package})
+    definitions = built(tmp_path, a=ASSET.format(name="one"))
+    (problem,) = problems_of(definitions).broken
+    assert problem.startswith("package cascade-extra 1.0: `extra` of cascade.")
+    assert guards_of(definitions).broken == (problem,)
     assert names(definitions) == {"one"}
 
 

@@ -10,6 +10,7 @@ from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.ingestion import load_plan
 from cascade.names import SQL_METADATA, TABLE_METADATA
+from cascade.operations.plugins import inspect_plugins
 from cascade_dbt.project import parse_project
 from cascade_project.portability import Columns, Finding, check_sql
 
@@ -45,7 +46,7 @@ class Inspection:
 
 
 def inspect_project(settings: Settings) -> Inspection:
-    """Load a project's definitions, derive each table's schema from its contract, and read all SQL for both engines.
+    """Load a project's definitions and all plugins, derive the tables' schemas, and read all SQL for both engines.
 
     Args:
         settings: The project's settings.
@@ -53,6 +54,8 @@ def inspect_project(settings: Settings) -> Inspection:
     definitions = build_definitions(settings)
     known = problems_of(definitions)
     found = Inspection(problems=known.all, warnings=known.warnings)
+    plugins = [str(record) for record in inspect_plugins() if record.cause]
+    found.problems += [problem for problem in plugins if problem not in found.problems]
     graph = definitions.resolve_asset_graph()
     found.assets = sorted(key.to_user_string() for key in graph.executable_asset_keys)
     statements: dict[str, str] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 from cascade.cli.output import INTERRUPTED, complain, fail, unusable_place
 from cascade.cli.style import Command, Group, click
 from cascade.plugins import PluginRecord, find, installed
+from cascade.plugins.base import Command as PluginCommand
 from cascade.plugins.source import first_sentence
 
 __all__ = ["main"]
@@ -34,7 +35,7 @@ class _PluginGroup(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
-            command = find(_COMMANDS, name, click.Command)
+            command = cast(click.Command, find(_COMMANDS, name, PluginCommand))
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -21,12 +21,15 @@ from cascade.iceberg.schema import alike
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all
+from cascade.plugins.base import FAMILIES
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
 __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
 _SCHEDULES = "cascade.schedules"
 _ASSETS = "cascade.assets"
+# Plugins that hold no checks.
+_HARMLESS = ("cascade.plugins.services",)
 
 
 def __getattr__(name: str) -> Any:
@@ -44,8 +47,8 @@ class Problems:
     """What is wrong with a project's definitions, one line each: where, why, and the remedy if it is known.
 
     Attributes:
-        broken: Files and definitions that are left out, with checks that may be in them: nothing is promoted.
-        jobs: Jobs, schedules and sensors that are left out.
+        broken: Files, definitions and plugins that are left out, with checks that may be in them: nothing is promoted.
+        jobs: Jobs, schedules, sensors and services that are left out.
         warnings: What works, and may not do what its author expects.
     """
 
@@ -188,7 +191,10 @@ def _signs(problems: Problems) -> list[dg.AssetSpec]:
 
 
 def _packages(settings: Settings, problems: Problems) -> Iterable[Item]:
-    """Return what installed packages bring."""
+    """Return what installed packages bring, and note what is wrong with the plugins that workflows use."""
+    for group, shape in FAMILIES.items():
+        broken = problems.jobs if group in _HARMLESS else problems.broken
+        broken.extend(str(record) for record in load_all(group, shape) if record.cause)
     for record in load_all(_SCHEDULES, ScheduleFactory):
         try:
             if record.cause:

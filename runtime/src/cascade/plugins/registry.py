@@ -16,7 +16,7 @@ from cascade.errors import CascadeError, ConfigurationError
 from cascade.plugins.shape import problem
 from cascade.plugins.source import failing_line, folders, place, top
 
-__all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "installed", "load", "load_all"]
+__all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "groups", "installed", "load", "load_all"]
 
 #: How long the import of one plugin may take.
 LIMIT_SECONDS = 60.0
@@ -55,6 +55,10 @@ class PluginRecord:
         """The problem in one line."""
         return f"package {self.package}: `{self.name}` of {self.group}: {self.cause} ({self.where}); {self.fix}"
 
+    def to_dict(self) -> dict[str, str]:
+        """Return everything but the object."""
+        return {name: value for name, value in vars(self).items() if name != "object"}
+
     @property
     def error(self) -> ConfigurationError:
         """The problem as an error."""
@@ -63,6 +67,11 @@ class PluginRecord:
             where=f"package {self.package}, {self.where}",
             fix=self.fix,
         )
+
+
+def groups() -> list[str]:
+    """Return every group that begins with `cascade.` and has an entry point, also one that nobody asks for."""
+    return sorted(_entries(tuple(sys.path)))
 
 
 def installed(group: str) -> list[PluginRecord]:
@@ -137,15 +146,15 @@ class _TooSlowError(BaseException):
 
 def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
     """Load one plugin and check its shape."""
-    loaded = _imported(record, seconds)
+    loaded = _imported(record, seconds, tuple(sys.path))
     if not loaded.cause and (cause := problem(loaded.object, shape)):
         return replace(loaded, cause=cause, fix=_fix(record), object=None)
     return loaded
 
 
 @functools.cache
-def _imported(record: PluginRecord, seconds: float) -> PluginRecord:
-    """Import one plugin. Kept, so that one that hangs is waited for once."""
+def _imported(record: PluginRecord, seconds: float, _path: tuple[str, ...]) -> PluginRecord:
+    """Import one plugin. Kept for a path of modules, so that one that hangs is waited for once."""
     if record.cause:
         return record
     try:

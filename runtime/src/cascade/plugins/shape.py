@@ -1,4 +1,7 @@
-"""Check that an object fits a Protocol: it has the members, and they can be called as the Protocol says."""
+"""Check that an object fits a Protocol: it has the members, and they can be called as the Protocol says.
+
+A class that has them as methods fits, too: it stands for its instances.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ def problem(found: Any, shape: type[object]) -> str:
         if inspect.isfunction(member):
             if not callable(own):
                 return f"{_name(found)} cannot be called" if own is found else f"`{name}` cannot be called"
-            if not _takes(own, member):
+            unbound = inspect.isclass(found) and own is not found and inspect.isfunction(own)
+            if not _takes(own, member, unbound):
                 called = _name(found) if own is found else name
-                return f"`{called}` is called as {called}{signature_of(member)}, and takes {_signature(own)}"
+                return f"it is called as `{called}{_plain(signature_of(member))}`, and takes {_plain(_signature(own))}"
     return ""
 
 
@@ -46,16 +50,20 @@ def signature_of(member: Any) -> inspect.Signature:
     return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-def _takes(own: Any, member: Any) -> bool:
-    """Say whether a function can be called with all arguments of a Protocol's method, and with the required alone."""
-    try:
-        signature = inspect.signature(own)
-    except (TypeError, ValueError):
-        return True  # written in C: nobody can tell
+def _takes(own: Any, member: Any, unbound: bool) -> bool:
+    """Say whether a function can be called with all arguments of a Protocol's method, and with the required alone.
+
+    Args:
+        own: The function.
+        member: The Protocol's method.
+        unbound: Whether it is a method of a class that stands for its instances, and takes `self` first.
+    """
+    signature = _signature(own)
     parameters = list(signature_of(member).parameters.values())
     for some in (parameters, [p for p in parameters if p.default is p.empty]):
         try:
             signature.bind(
+                *[None] * unbound,
                 *[None for p in some if p.kind in _POSITIONAL],
                 **{p.name: None for p in some if p.kind is p.KEYWORD_ONLY},
             )
@@ -64,9 +72,15 @@ def _takes(own: Any, member: Any) -> bool:
     return True
 
 
-def _signature(own: Any) -> str:
-    plain = [p.replace(annotation=p.empty) for p in inspect.signature(own).parameters.values()]
-    return str(inspect.Signature(plain))
+def _signature(own: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(own)
+    except (TypeError, ValueError):
+        return inspect.signature(lambda *_, **__: None)  # written in C: nobody can tell
+
+
+def _plain(signature: inspect.Signature) -> str:
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in signature.parameters.values()]))
 
 
 def _name(found: Any) -> str:
