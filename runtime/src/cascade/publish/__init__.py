@@ -1,17 +1,6 @@
-"""Promotion and publishing as assets: `cascade/promote` moves `main`, `cascade/publish` copies the marts out."""
+"""Promotion lives here: the gate before `main`, the merge, and the copy of the marts for readers outside."""
 
-from cascade.publish.assets import (
-    PROMOTE_KEY,
-    PUBLISH_KEY,
-    Guards,
-    build_publishing,
-    promote_branch,
-)
+from cascade.publish.assets import PROMOTE_KEY, PUBLISH_KEY, build_publishing
+from cascade.publish.gate import Guards, promote_branch
 
-__all__ = [
-    "PROMOTE_KEY",
-    "PUBLISH_KEY",
-    "Guards",
-    "build_publishing",
-    "promote_branch",
-]
+__all__ = ["PROMOTE_KEY", "PUBLISH_KEY", "Guards", "build_publishing", "promote_branch"]

@@ -1,28 +1,28 @@
-"""Promotion and publishing as assets: `cascade/promote` moves `main`, `cascade/publish` copies the marts out."""
+"""The two assets that end a pipeline: `cascade/promote` moves `main`, `cascade/publish` copies the marts out."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
-from cascade.catalog import MAIN, LogEntry
+from cascade.catalog import MAIN
 from cascade.lakehouse import Lakehouse
 from cascade.names import PROMOTE_ASSET, PROMOTE_POOL, PUBLISH_ASSET
 from cascade.publish.gate import Guards, promote_branch
 
-__all__ = ["PROMOTE_KEY", "PUBLISH_KEY", "Guards", "build_publishing", "promote_branch"]
+__all__ = ["PROMOTE_KEY", "PUBLISH_KEY", "build_publishing"]
 
-#: Selecting this asset is what promotes a run's branch.
+#: A run that includes this asset promotes its branch.
 PROMOTE_KEY = dg.AssetKey(PROMOTE_ASSET)
 PUBLISH_KEY = dg.AssetKey(PUBLISH_ASSET)
 
 
 def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg.AssetsDefinition]:
-    """Make the two assets that end every pipeline run.
+    """Return the two assets that end every pipeline run.
 
     Args:
-        upstream: Everything that must be there before the branch is promoted.
-        guards: What must have passed.
+        upstream: All assets that must be materialized before the branch is promoted.
+        guards: The checks that must have passed.
     """
 
     @dg.asset(
@@ -40,15 +40,14 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
             entry = promote_branch(lakehouse.catalog, lakehouse.settings, lakehouse.branch, context.instance, guards)
         except Exception as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        lakehouse.forget_branch()  # what follows reads `main` where the branch ended with its promotion
-        context.log.info(_sentence(lakehouse.branch, entry))
-        return dg.MaterializeResult(
-            metadata={
-                "branch": lakehouse.branch,
-                "promotion": entry.id if entry else "nothing to promote",
-                "tables": [change.table for change in entry.changes] if entry else [],
-            }
-        )
+        lakehouse.forget_branch()  # a run branch ends with its promotion: later steps read `main`
+        tables = [change.table for change in entry.changes] if entry else []
+        if entry:
+            context.log.info(f"Promoted branch {lakehouse.branch} to {MAIN} (entry {entry.id}): {', '.join(tables)}.")
+        else:
+            context.log.info(f"Branch {lakehouse.branch} contains nothing new; {MAIN} is unchanged.")
+        promotion = entry.id if entry else "nothing to promote"
+        return dg.MaterializeResult(metadata={"branch": lakehouse.branch, "promotion": promotion, "tables": tables})
 
     @dg.asset(
         key=PUBLISH_KEY,
@@ -66,9 +65,3 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
         return dg.MaterializeResult(metadata={"location": marts_location(lakehouse.settings), "rows": rows})
 
     return [promote, publish]
-
-
-def _sentence(branch: str, entry: LogEntry | None) -> str:
-    if entry is None:
-        return f"Branch {branch} holds nothing new; {MAIN} is unchanged."
-    return f"Promoted branch {branch} to {MAIN} (entry {entry.id}): {', '.join(c.table for c in entry.changes)}."

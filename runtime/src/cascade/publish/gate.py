@@ -26,11 +26,11 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Guards:
-    """What stands between a branch and `main`.
+    """What must be true before a branch is promoted.
 
     Attributes:
-        blocking: The blocking checks of each asset.
-        broken: Files and definitions that cannot be used, whose checks are unknown: where and why.
+        blocking: The blocking checks of each asset; all of them must have passed.
+        broken: Files and definitions that could not be loaded, so that their checks are unknown: where and why.
     """
 
     blocking: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]]
@@ -40,24 +40,24 @@ class Guards:
 def promote_branch(
     catalog: BranchingCatalog, settings: Settings, branch: str, instance: dg.DagsterInstance, guards: Guards
 ) -> LogEntry | None:
-    """Merge a branch into `main` if the gate lets it; the branch of a run ends with that.
+    """Merge a branch into `main` if its checks passed; the branch of a run is then deleted.
 
     Args:
         catalog: The catalog.
         settings: The project's settings.
         branch: The branch to promote.
-        instance: Where Dagster keeps what the checks said.
-        guards: What must have passed.
+        instance: Dagster's storage, with the results of the checks.
+        guards: The checks that must have passed.
 
     Returns:
-        The entry of the log; `None` when the branch held nothing new.
+        The entry of the log; `None` when the branch contains nothing new.
 
     Raises:
         PromotionRefusedError: A check has failed or has not run; all of them are named.
-        PromotionConflictError: `main` moved in the meantime.
+        PromotionConflictError: `main` has moved since the branch was created.
     """
     if not catalog.exists(branch):
-        return None  # nothing was ever written on it, or a killed run had promoted it already
+        return None  # nothing was written on it, or a killed run has already promoted it
     changes = catalog.changes(branch)
     problems = [f"its checks are unknown, since it cannot be used: {what}" for what in guards.broken if changes]
     for change in changes:
@@ -68,7 +68,8 @@ def promote_branch(
             verdict = _verdict(check, branch, head, instance, settings)
             if not verdict:
                 said = "has not run" if verdict is None else "failed"
-                problems.append(f"{change.table}: check `{check.name}` {said} on snapshot {_id(head)}")
+                snapshot_id = head.snapshot_id if head else None
+                problems.append(f"{change.table}: check `{check.name}` {said} on snapshot {snapshot_id}")
     if problems:
         raise PromotionRefusedError(
             f"Branch `{branch}` was not promoted; `main` is unchanged.\n" + "\n".join(f"    {p}" for p in problems),
@@ -82,17 +83,13 @@ def promote_branch(
     return entry
 
 
-def _id(head: Snapshot | None) -> str:
-    return str(head.snapshot_id if head else None)
-
-
 def _verdict(
     check: dg.AssetCheckKey, branch: str, head: Snapshot | None, instance: dg.DagsterInstance, settings: Settings
 ) -> bool | None:
-    """Return what a check said of one snapshot on one branch; `None` when it has not been asked.
+    """Return whether a check passed on one snapshot of one branch; `None` when it has not run on it.
 
-    Branches interleave in the event log, so its latest entry proves nothing: an evaluation counts when
-    its run writes to this branch and it speaks of this snapshot.
+    The event log mixes all branches, so its latest entry proves nothing: an evaluation counts when
+    its run writes to this branch and it is about this snapshot.
     """
     cursor: int | None = None
     while True:
@@ -101,20 +98,20 @@ def _verdict(
             run, said = instance.get_run_by_id(record.run_id), record.evaluation
             if run is None or branch_of_run(run, settings) != branch:
                 continue
-            # What is planned only has said nothing.
-            if isinstance(said, dg.AssetCheckEvaluation) and _speaks_of(said, head, instance):
+            # A planned evaluation has no result yet.
+            if isinstance(said, dg.AssetCheckEvaluation) and _is_about_head(said, head, instance):
                 return said.passed or said.severity is dg.AssetCheckSeverity.WARN
         if len(records) < _PAGE:
             return None
         cursor = records[-1].id
 
 
-def _speaks_of(evaluation: dg.AssetCheckEvaluation, head: Snapshot | None, instance: dg.DagsterInstance) -> bool:
-    """Say whether an evaluation is about a snapshot: by its own metadata, else by what it followed."""
+def _is_about_head(evaluation: dg.AssetCheckEvaluation, head: Snapshot | None, instance: dg.DagsterInstance) -> bool:
+    """Say whether an evaluation is about a snapshot: by its own metadata, else by the materialization it followed."""
     snapshot_id = head.snapshot_id if head else None
     told, target = is_about(evaluation.metadata, snapshot_id), evaluation.target_materialization_data
     if told is None and target is not None:
-        # A check that knows nothing of snapshots is about the materialization that it followed.
+        # A plain Dagster check names no snapshot: it is about the materialization that it followed.
         followed = dg.AssetRecordsFilter(asset_key=evaluation.asset_key, storage_ids=[target.storage_id])
         records = instance.fetch_materializations(followed, limit=1).records
         if not records or records[0].asset_materialization is None:

@@ -31,7 +31,7 @@ _ROWS = 100_000
 
 @dataclass(frozen=True)
 class Version:
-    """What a published table is a copy of. A column that is added or dropped makes no snapshot."""
+    """The state of a mart that was published. Adding or dropping a column creates no snapshot, only a schema."""
 
     snapshot_id: int
     schema_id: int
@@ -45,12 +45,12 @@ class Mart:
 
     @property
     def version(self) -> Version:
-        """What the table is now."""
+        """The current state of the table."""
         snapshot = self.table.current_snapshot()
         return Version(snapshot.snapshot_id if snapshot else 0, self.table.schema().schema_id)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read all rows batch by batch, wherever the files are and whoever wrote them."""
+        """Read all rows, batch by batch."""
         with connect(io=self.table.io) as connection:
             yield from connection.sql(view_sql(self.table)).to_arrow_reader(_ROWS)
 
@@ -65,30 +65,30 @@ class PublishMarts(Protocol):
         """Publish all marts at one moment; see `publish_marts`.
 
         Args:
-            read: Returns the marts of `main`, by name; to be called when it is this publisher's turn.
+            read: Returns the marts of `main`, by name; call it when no other publisher is running.
             url: The setting `marts_url`.
 
         Returns:
-            The tables that were written, with their rows.
+            Rows by table, for the tables that were written.
         """
 
 
 def publish_marts(catalog: BranchingCatalog, settings: Settings) -> dict[str, int]:
     """Copy the marts of `main` to the serving database, all of them at one moment.
 
-    Readers see all of the old or all of the new. Table `cascade.published` says which snapshot each mart
-    came from. Publishers take turns, and each reads `main` when it is its turn.
+    Readers see all old marts or all new ones. Table `cascade.published` says which snapshot each mart
+    is a copy of. One publisher runs at a time, and reads `main` only then.
 
     Args:
         catalog: The catalog.
         settings: Where marts go: `marts_url`, or a DuckDB file below `data_dir`.
 
     Returns:
-        The tables that were written, with their rows; empty when everything is there already.
+        Rows by table, for the tables that were written; empty when all were up to date.
 
     Raises:
-        ServiceError: PostgreSQL cannot be reached, refuses, or its readers do not let go of what must change.
-        SchemaMismatchError: PostgreSQL cannot keep a name, a type or a value, or a constraint on a mart is broken.
+        ServiceError: PostgreSQL cannot be reached or refuses, or readers keep their locks for too long.
+        SchemaMismatchError: PostgreSQL cannot store a name, a type or a value, or a constraint on a mart is violated.
     """
 
     def read() -> Mapping[str, Mart]:
@@ -112,7 +112,7 @@ def marts_location(settings: Settings) -> str:
 
 
 def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
-    """Make the file anew beside the old one; it takes its place in one step."""
+    """Write a new file beside the old one, and replace the old one in one step."""
     import duckdb
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,5 +165,5 @@ def _published(target: Path) -> dict[str, Version] | None:
                 f"SELECT table_name, snapshot_id, schema_id FROM {SCHEMA}.{PUBLISHED}"
             ).fetchall()
     except duckdb.Error:
-        return None  # not a file of ours, a torn one, or one of an earlier release: it is made anew
+        return None  # not written by Cascade, damaged, or by another release: it is written again
     return {name: Version(*version) for name, *version in found}
