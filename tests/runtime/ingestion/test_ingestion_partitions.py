@@ -15,7 +15,8 @@ from test_rows import dlt
 
 from cascade.catalog import MAIN
 from cascade.ingestion import cascade_ingestion, daily, hourly, monthly, static
-from cascade.ingestion.partitions import Partitions, time_ranges
+from cascade.ingestion.partitions import Partitions
+from cascade.ingestion.slices import spans
 from support.ingestion import DAY, NEXT, THIRD, Lake, hours
 from support.lakes import Rows
 
@@ -138,7 +139,10 @@ def test_a_partition_column_that_is_no_time_is_refused(lake: Lake) -> None:
 def test_neighbours_are_one_range_of_time() -> None:
     definition = dg.DailyPartitionsDefinition(start_date=DAY, end_date="2013-08-01")
     days = [dt.datetime(2013, 7, n, tzinfo=dt.UTC) for n in (1, 2, 3, 4, 5)]
-    assert time_ranges(definition, ["2013-07-04", DAY, NEXT]) == [(days[0], days[2]), (days[3], days[4])]
+    ends = [("2013-07-04", "2013-07-04"), (DAY, DAY), (NEXT, NEXT)]
+    assert spans(definition, ends) == [(DAY, NEXT, days[0], days[2]), ("2013-07-04", "2013-07-04", days[3], days[4])]
+    held = [("2013-07-01", "2013-07-04"), (NEXT, NEXT)]  # a partition that is loaded again lies inside of a range
+    assert spans(definition, held) == [(DAY, "2013-07-04", days[0], days[4])]
 
 
 # --- which partitions are loaded --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from cascade.catalog import MAIN
 from cascade.config import load_settings
 from cascade.engine import register_table, register_tables
 from cascade.errors import SchemaMismatchError, TransformError
-from cascade.iceberg.read import duckdb_type, quote, spill, text
+from cascade.iceberg.read import quote, spill
 from cascade.iceberg.rows import Where, within
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import Staging, commit, stage
@@ -234,17 +234,14 @@ def _range(config: dict[str, Any], schema: Schema, model: str) -> Where | None:
             where=f"model {model}",
             fix="let event_time name a column of the model that is a date or a timestamp.",
         )
-    column, kind = field.name, field.field_type
-    begin, end = (_moment(config[side], kind) for side in ("begin", "end"))
+    begin, end = (_moment(config[side], field.field_type) for side in ("begin", "end"))
     if begin == end:
         raise TransformError(
-            f"A date such as `{column}` has no hours, and batch_size is hour.",
+            f"A date such as `{field.name}` has no hours, and batch_size is hour.",
             where=f"model {model}",
             fix="let batch_size be day, or event_time a timestamp.",
         )
-    literal = duckdb_type(kind)
-    condition = f"{quote(column)} >= {literal} {text(begin)} AND {quote(column)} < {literal} {text(end)}"
-    return Where(within(column, begin, end), condition)
+    return within(field, begin, end)
 
 
 def _outside(config: dict[str, Any], replaced: Where) -> dict[str, str]:

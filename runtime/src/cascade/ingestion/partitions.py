@@ -1,9 +1,7 @@
 """What one run fills: partitions of an ingestion asset, and which of them a table holds."""
 
 import datetime as dt
-import json
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
@@ -13,7 +11,7 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import DefinitionError
 
-__all__ = ["Partitions", "Word", "daily", "hourly", "kind_of", "monthly", "none", "static", "time_ranges", "weekly"]
+__all__ = ["Partitions", "Word", "daily", "hourly", "kind_of", "monthly", "none", "static", "weekly"]
 
 #: Partitions that a word alone describes.
 Word = Literal["hourly", "daily", "weekly", "monthly", "none"]
@@ -120,46 +118,6 @@ def kind_of(definition: dg.PartitionsDefinition[Any]) -> str:
     """Return of which kind and time zone partitions are: `daily Europe/Amsterdam`."""
     unit = next((unit for unit, (kind, _) in _KINDS.items() if isinstance(definition, kind)), "static")
     return f"{unit} {getattr(definition, 'timezone', '')}".strip()
-
-
-def time_ranges(
-    definition: dg.TimeWindowPartitionsDefinition, keys: Iterable[str]
-) -> list[tuple[dt.datetime, dt.datetime]]:
-    """Return the time that partitions cover as ranges [begin, end) in UTC, neighbours joined."""
-    windows = sorted(definition.time_window_for_partition_key(key) for key in keys)
-    joined: list[tuple[dt.datetime, dt.datetime]] = []
-    for window in windows:
-        begin, end = window.start.astimezone(dt.UTC), window.end.astimezone(dt.UTC)
-        if joined and joined[-1][1] == begin:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((begin, end))
-    return joined
-
-
-def pack_keys(definition: dg.PartitionsDefinition[Any], loaded: Iterable[str]) -> str:
-    """Write down which partitions are loaded, neighbours in time as one range: a table property must stay short."""
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        # Keys of one's own have no neighbours: others may be declared between them.
-        return json.dumps([[key, key] for key in sorted(loaded)])
-    position = {key: i for i, key in enumerate(definition.get_partition_keys())}
-    ranges: list[list[str]] = []
-    for key in sorted(set(loaded) & position.keys(), key=position.__getitem__):
-        if ranges and position[ranges[-1][1]] + 1 == position[key]:
-            ranges[-1][1] = key
-        else:
-            ranges.append([key, key])
-    return json.dumps(ranges)
-
-
-def unpack_keys(definition: dg.PartitionsDefinition[Any], packed: str) -> set[str]:
-    """Read what `pack_keys` wrote; partitions that the definition no longer has are left out."""
-    keys = sorted(definition.get_partition_keys())
-    loaded: set[str] = set()
-    # Keys of times sort as the times do, so a range holds also when its ends are no longer declared.
-    for first, last in json.loads(packed):
-        loaded.update(keys[bisect_left(keys, first) : bisect_right(keys, last)])
-    return loaded
 
 
 def _ticks_within(cron: str, hours: int) -> bool:

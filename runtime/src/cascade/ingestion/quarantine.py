@@ -5,39 +5,33 @@ from __future__ import annotations
 import datetime as dt
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysFalse, AlwaysTrue
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import check_table_name
 from cascade.errors import CatalogError
-from cascade.iceberg.read import connect, quote, text, texts, view_sql
-from cascade.iceberg.rows import Where
+from cascade.iceberg.read import connect, view_sql
+from cascade.iceberg.rows import NO_ROWS, Where, all_of, any_of, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column
-from cascade.ingestion.text import json_text, snake_case
+from cascade.ingestion.slices import covers, label_of, names_several
+from cascade.ingestion.text import json_text
 from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
 
-__all__ = [
-    "SCHEMA",
-    "Aside",
-    "condition",
-    "loaded_keys",
-    "quarantine_table",
-    "replaced_by_key",
-    "replaced_rows",
-    "to_arrow",
-    "typed_values",
-    "waiting",
-]
+if TYPE_CHECKING:
+    from cascade.iceberg.write import Replace
+    from cascade.ingestion.plan import LoadPlan
 
-_TIME = pa.timestamp("us", "UTC")
+__all__ = ["SCHEMA", "Aside", "loaded_keys", "quarantine_table", "replaced_rows", "to_arrow", "waiting"]
+
 #: Columns of every quarantine table.
 SCHEMA = Schema(
     NestedField(
@@ -68,7 +62,7 @@ class Aside(NamedTuple):
 
 
 def quarantine_table(table: str) -> str:
-    """Return the name of a table's quarantine: `quarantine.raw__orders` for `raw.orders`.
+    """Return the name of a table's quarantine table: `quarantine.raw__orders` for `raw.orders`.
 
     Where two tables would share the name, or it would be too long, it ends with a checksum of the table's own name.
     """
@@ -88,52 +82,51 @@ def to_arrow(rows: Iterable[Aside], run_id: str) -> pa.Table:
     return pa.Table.from_pylist([{**row._asdict(), **common} for row in rows], arrow_schema(SCHEMA))
 
 
-def typed_values(row: str, schema: pa.Schema) -> dict[str, Any]:
-    """Return values of a row that could not be cast as a whole, each as its column would hold it.
+def replaced_rows(plan: LoadPlan, keys: Sequence[str], rejected: Sequence[Aside], loaded: set[str]) -> Replace:
+    """Return which rows of the quarantine table a load replaces; no file is rewritten when there are none.
+
+    With partitions: the rows of these partitions, whichever run set them aside. A row that does not tell its partition
+    is replaced when all partitions of its run are loaded again, or when it is set aside again. Without partitions:
+    the rows whose key was loaded or set aside again. Without a key no two rows are known to be the same: none.
 
     Args:
-        row: The row as JSON, by the names that the source gave.
-        schema: The wanted columns.
-
-    Returns:
-        Column to value; `None` where there is none, or none of the type.
-    """
-    by_name = {snake_case(name): value for name, value in json.loads(row).items()}
-    return {f.name: cast_column([by_name.get(snake_case(f.name))], f.type)[0][0].as_py() for f in schema}
-
-
-def condition(rows: Sequence[Aside], keys: Sequence[str], ranges: Sequence[tuple[str, str]], label: str) -> str:
-    """Return which rows a load of partitions replaces, as SQL: those of its partitions, whichever run set them aside.
-
-    A row whose partition is not known is replaced when all partitions of its run are loaded again, or when it comes
-    again.
-
-    Args:
-        rows: The rows that this load sets aside.
+        plan: Of the load.
         keys: The partitions of the load.
-        ranges: The same as ranges without gaps, first and last key; empty where keys have no order.
-        label: What rows of this load carry whose partition is not known.
+        rejected: The rows that this load sets aside.
+        loaded: Keys of the quarantine table that this load loaded.
     """
-    first, last = ("split_part(partition, '..', 1)", "split_part(partition, '..', -1)")
-    covered = [f"({first} >= {text(low)} AND {last} <= {text(high)})" for low, high in ranges]
-    unknown = [f"partition = {text(label)}", *(f"(contains(partition, '..') AND {r})" for r in covered)]
-    several = "contains(partition, '..')"
-    if not ranges:
-        several = """(starts_with(partition, '["') AND json_valid(partition))"""  # as `label_of` writes keys
-        names = (
-            f"""json_array_length(partition) > 1 AND list_has_all({texts(keys)}, from_json(partition, '["VARCHAR"]'))"""
-        )
-        unknown.append(f"CASE WHEN {several} THEN {names} END")
-    again = [row.row for row in rows if row.partition == label]
-    parts = [_one_of("partition", keys), *unknown]
-    parts += [f"({several} AND {_one_of('row', again)})"] if again else []
-    return " OR ".join(parts)
+
+    def where(table: Table) -> Where:
+        if table.current_snapshot() is None:
+            return NO_ROWS
+        with connect(io=table.io) as connection:
+            rows = connection.sql(view_sql(table))
+            if plan.definition is not None:
+                labels = {label for (label,) in rows.select("partition").distinct().fetchall()}
+                meant = _of_partitions(plan.definition, keys, rejected, labels)
+            elif plan.write == "replace_partition":
+                meant = Where(AlwaysTrue(), "true")
+            else:
+                again = loaded | {row.key for row in rejected if row.key}
+                without = {row.row for row in rejected if plan.unique_key and not row.key}
+                meant = any_of([one_of("key", again), one_of("row", without)])
+            return meant if rows.filter(meant.rows).limit(1).fetchall() else NO_ROWS
+
+    return where
+
+
+def _of_partitions(
+    definition: dg.PartitionsDefinition[Any], keys: Sequence[str], rejected: Sequence[Aside], labels: set[str]
+) -> Where:
+    run = label_of(definition, keys)
+    settled = {label for label in labels if label == run or covers(definition, keys, label)}
+    unsettled = {label for label in labels - settled if names_several(definition, label)}
+    again = {row.row for row in rejected if row.partition == run}
+    return any_of([one_of("partition", settled), all_of(one_of("partition", unsettled), one_of("row", again))])
 
 
 def waiting(table: Table) -> set[str]:
     """Return the keys of all rows that are set aside."""
-    if "key" not in {f.name for f in table.schema().fields}:
-        return set()
     with connect(io=table.io) as connection:
         sql = f"SELECT DISTINCT key FROM ({view_sql(table)}) WHERE key IS NOT NULL"
         return {key for (key,) in connection.sql(sql).fetchall()}
@@ -147,43 +140,13 @@ def loaded_keys(rows: pa.Table, key: Sequence[str], among: set[str]) -> set[str]
         key: The columns of the key.
         among: Keys as JSON lists.
     """
-    mask: Any = pa.scalar(True)
-    # Of an earlier unique_key there may be keys with more columns or fewer.
+    # Keys of an earlier unique_key may have more columns or fewer.
     fitting = [values for one in among if len(values := json.loads(one)) == len(key)]
     if not fitting:
         return set()
-    parts = list(zip(*fitting, strict=True))
-    for column, values in zip(key, parts, strict=True):
+    mask: Any = pa.scalar(True)
+    for column, values in zip(key, zip(*fitting, strict=True), strict=True):
         wanted, _ = cast_column(list(values), rows[column].type)
         mask = pc.and_(mask, pc.is_in(rows[column], value_set=wanted.combine_chunks()))
     found = rows.select(list(key)).filter(mask).to_pylist()
     return {json_text([row[column] for column in key]) for row in found} & among
-
-
-def replaced_by_key(rows: Sequence[Aside], loaded: set[str], *, keyed: bool) -> str:
-    """Return which rows a load without partitions replaces, as SQL: those with a key that was loaded or came again.
-
-    Without a key nothing says that two rows are the same: none is replaced.
-    """
-    keys = loaded | {row.key for row in rows if row.key is not None}
-    texts = [row.row for row in rows if row.key is None] if keyed else []
-    parts = [_one_of(column, found) for column, found in (("key", sorted(keys)), ("row", texts)) if found]
-    return " OR ".join(parts) or "false"
-
-
-def replaced_rows(sql: str) -> Callable[[Table], Where]:
-    """Return what selects rows of a quarantine table in a write; no file is rewritten where no row is meant."""
-
-    def where(table: Table) -> Where:
-        unknown = "key" not in {f.name for f in table.schema().fields} and quote("key") in sql
-        if table.current_snapshot() is None or unknown:
-            return Where(AlwaysFalse(), "false")
-        with connect(io=table.io) as connection:
-            hits = connection.sql(f"SELECT 1 FROM ({view_sql(table)}) WHERE {sql} LIMIT 1").fetchall()
-        return Where(AlwaysTrue(), sql) if hits else Where(AlwaysFalse(), "false")
-
-    return where
-
-
-def _one_of(column: str, values: Iterable[str]) -> str:
-    return f"{quote(column)} IN ({', '.join(text(value) for value in values)})"

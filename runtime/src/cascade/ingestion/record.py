@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,7 +13,8 @@ from pyiceberg.table import Table
 from cascade.catalog import BranchingCatalog
 from cascade.errors import IngestionError
 from cascade.iceberg.read import connect, quote, row_count, view_sql
-from cascade.ingestion.partitions import kind_of, pack_keys, unpack_keys
+from cascade.ingestion.partitions import kind_of
+from cascade.ingestion.slices import spans
 from cascade.ingestion.text import json_text
 from cascade.names import KEY_PROPERTY, LOADED_PROPERTY, PARTITION_COLUMN, PARTITIONS_PROPERTY
 
@@ -30,10 +33,8 @@ def loaded_partitions(
     found = table_of(catalog, ref, table)
     properties = found.properties if found else {}
     kind = kind_of(definition)
-    if properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] != kind:
-        return set()
-    packed = properties.get(LOADED_PROPERTY)
-    return unpack_keys(definition, packed) if packed else set()
+    same = properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] == kind
+    return _unpack(definition, properties.get(LOADED_PROPERTY, "[]")) if same else set()
 
 
 def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:
@@ -44,47 +45,7 @@ def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:
 
 def held_partitions(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
     """Return the partitions that a table's properties name as loaded; none when they were of another kind."""
-    packed = properties.get(LOADED_PROPERTY)
-    if not plan.definition or not packed or properties.get(PARTITIONS_PROPERTY, _kind(plan)) != _kind(plan):
-        return set()
-    return unpack_keys(plan.definition, packed)
-
-
-def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
-    """Refuse options under which rows of earlier loads would not be found, and come twice."""
-    columns = {f.name for f in table.schema().fields} if table else set()
-    snapshot = table.current_snapshot() if table else None
-    if table is None or snapshot is None or not row_count(snapshot):
-        return
-    problem, kind = "", _kind(plan)
-    was = table.properties.get(PARTITIONS_PROPERTY, kind)
-    if plan.write == "merge" and (new := set(plan.unique_key) - columns):
-        problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
-    elif plan.definition is not None and plan.tagged and PARTITION_COLUMN not in columns:
-        problem = "it was filled without partitions, or with a partition_column, and now has neither"
-    elif plan.definition is not None and plan.tagged and was != kind:
-        problem = f"its partitions were {was}, and are now {kind}"
-    elif plan.definition is None and plan.write == "append" and LOADED_PROPERTY in table.properties:
-        problem = "they were loaded by partitions, which it has no longer"
-    elif plan.write == "merge" and table.properties.get(KEY_PROPERTY) != _packed_key(plan):
-        # A key without a value is equal to none.
-        with connect(io=table.io) as connection:
-            view = connection.sql(view_sql(table))
-            empty = [name for name in plan.unique_key if view.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
-        if empty:
-            problem = f"rows without a value in {', '.join(empty)}, which is part of the new unique_key"
-    elif (
-        plan.definition is not None
-        and plan.write != "merge"
-        and (plan.options.partition_column or PARTITION_COLUMN) not in columns
-    ):
-        problem = f"its rows lack the partition_column {plan.options.partition_column}"
-    if problem:
-        raise IngestionError(
-            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
-            where=f"table {plan.table}, {snapshot.summary['total-records'] if snapshot.summary else '?'} rows",
-            fix="put the options back, or load into a new table (table_name=…).",
-        )
+    return _unpack(plan.definition, _packed(plan, properties)) if plan.definition else set()
 
 
 def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dict[str, str]:
@@ -97,11 +58,78 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
     """
     values: dict[str, str] = {}
     if plan.definition:
-        values[LOADED_PROPERTY] = pack_keys(plan.definition, held_partitions(plan, current) | set(wanted))
+        values[LOADED_PROPERTY] = _pack(plan.definition, _packed(plan, current), wanted)
         values[PARTITIONS_PROPERTY] = _kind(plan)
-    if plan.write == "merge" and current.get(KEY_PROPERTY) != _packed_key(plan):
-        values[KEY_PROPERTY] = _packed_key(plan)
+    if plan.write == "merge" and current.get(KEY_PROPERTY) != json_text(plan.unique_key):
+        values[KEY_PROPERTY] = json_text(plan.unique_key)
     return values
+
+
+def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
+    """Refuse options under which rows of earlier loads would not be found, and come twice.
+
+    Raises:
+        IngestionError: The table has such rows.
+    """
+    snapshot = table.current_snapshot() if table else None
+    if table is None or snapshot is None or not row_count(snapshot):
+        return
+    problem, kind, columns = "", _kind(plan), {f.name for f in table.schema().fields}
+    was = table.properties.get(PARTITIONS_PROPERTY, kind)
+    if plan.write == "merge":
+        if new := set(plan.unique_key) - columns:
+            problem = f"unique_key has columns that its rows lack: {', '.join(sorted(new))}"
+        elif empty := _keys_without_value(plan, table):
+            problem = f"rows without a value in {', '.join(empty)}, which is part of the new unique_key"
+    elif plan.definition is None:
+        if plan.write == "append" and LOADED_PROPERTY in table.properties:
+            problem = "they were loaded by partitions, which it has no longer"
+    elif plan.tagged and PARTITION_COLUMN not in columns:
+        problem = "it was filled without partitions, or with a partition_column, and now has neither"
+    elif plan.tagged and was != kind:
+        problem = f"its partitions were {was}, and are now {kind}"
+    elif _told_by(plan) not in columns:
+        problem = f"its rows lack the partition_column {plan.options.partition_column}"
+    if problem:
+        raise IngestionError(
+            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
+            where=f"table {plan.table}, {row_count(snapshot)} rows",
+            fix="put the options back, or load into a new table (table_name=…).",
+        )
+
+
+def _keys_without_value(plan: LoadPlan, table: Table) -> list[str]:
+    """Return the columns of a new key that are null in some row: a key without a value is equal to none."""
+    if table.properties.get(KEY_PROPERTY) == json_text(plan.unique_key):
+        return []
+    with connect(io=table.io) as connection:
+        rows = connection.sql(view_sql(table))
+        return [name for name in plan.unique_key if rows.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
+
+
+def _packed(plan: LoadPlan, properties: Mapping[str, str]) -> str:
+    """The record of loaded partitions; an empty one when it is of partitions of another kind."""
+    same = properties.get(PARTITIONS_PROPERTY, _kind(plan)) == _kind(plan)
+    return properties.get(LOADED_PROPERTY, "[]") if same else "[]"
+
+
+def _pack(definition: dg.PartitionsDefinition[Any], packed: str, loaded: Iterable[str]) -> str:
+    """Add partitions to a record: as ranges of neighbours in time, because a table property must stay short."""
+    ends = {(first, last) for first, last in json.loads(packed)} | {(key, key) for key in loaded}
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return json.dumps([(span.first, span.last) for span in spans(definition, ends)])
+    # Other keys have no neighbours: further ones may be declared between them.
+    return json.dumps(sorted(ends))
+
+
+def _unpack(definition: dg.PartitionsDefinition[Any], packed: str) -> set[str]:
+    """Read what `_pack` wrote; partitions that the definition no longer has are left out."""
+    keys = sorted(definition.get_partition_keys())
+    loaded: set[str] = set()
+    # Keys of times sort as the times do, so a range holds also when its ends are no longer declared.
+    for first, last in json.loads(packed):
+        loaded.update(keys[bisect_left(keys, first) : bisect_right(keys, last)])
+    return loaded
 
 
 def _kind(plan: LoadPlan) -> str:
@@ -111,7 +139,3 @@ def _kind(plan: LoadPlan) -> str:
 
 def _told_by(plan: LoadPlan) -> str:
     return "key" if plan.write == "merge" else plan.options.partition_column or PARTITION_COLUMN
-
-
-def _packed_key(plan: LoadPlan) -> str:
-    return json_text(list(plan.unique_key))

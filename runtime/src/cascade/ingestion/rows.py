@@ -39,14 +39,16 @@ class Batch(NamedTuple):
     Attributes:
         rows: The schema's columns in order and type, then the columns that the policy adds.
         rejected: The rows with values that their column cannot hold.
+        uncast: These rows once more, with the columns of `rows`: null where the column cannot hold the value.
         extra: The names, as the source has them, of columns that were left out by the policy.
         absent: The schema's columns that the source did not bring.
     """
 
     rows: pa.Table
     rejected: list[Rejection]
+    uncast: pa.Table
     extra: frozenset[str]
-    absent: frozenset[str] = frozenset()
+    absent: frozenset[str]
 
 
 def to_batches(
@@ -362,10 +364,12 @@ class _Target:
         rows = pa.Table.from_arrays(fitted, schema=pa.schema(list(self.fields.values())))
         if not fitted:  # a table without columns cannot hold rows
             problems = {position: ["no column has a value yet"] for position in range(page.height)}
-        elif problems:
+        bad = sorted(problems)
+        uncast = rows.take(pa.array(bad, pa.int64())) if fitted else rows
+        if bad and fitted:
             rows = rows.filter(pa.array([position not in problems for position in range(page.height)]))
-        rejected = [Rejection(json_text(page.row(p)), problems[p]) for p in sorted(problems)]
-        return Batch(rows, rejected, extra, frozenset(self.fields.keys() - columns.keys()))
+        rejected = [Rejection(json_text(page.row(position)), problems[position]) for position in bad]
+        return Batch(rows, rejected, uncast, extra, frozenset(self.fields.keys() - columns.keys()))
 
     def _match(self, page: _Page) -> tuple[dict[str, Values], frozenset[str]]:
         """Find the column that each name of the source belongs to."""

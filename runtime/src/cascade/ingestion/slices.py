@@ -1,30 +1,50 @@
-"""Which rows belong to which partitions: found in a batch, and selected in a table."""
+"""Which rows belong to which partitions: in a batch, in a table, and under a label."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
 from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField
 
 from cascade.errors import IngestionError
-from cascade.iceberg.read import duckdb_type, quote, text
-from cascade.iceberg.rows import Where, one_of, within
+from cascade.iceberg.rows import Where, any_of, one_of, within
 from cascade.iceberg.schema import arrow_schema
-from cascade.ingestion.partitions import time_ranges
 
-__all__ = ["key_ranges", "label_of", "partition_of", "rows_of"]
+__all__ = ["Span", "covers", "label_of", "names_several", "partition_of", "rows_of", "spans"]
 
 _Definition = dg.PartitionsDefinition[Any]
+
+
+class Span(NamedTuple):
+    """Partitions without a gap between them, and the time that they cover, `begin <= time < end`, in UTC."""
+
+    first: str
+    last: str
+    begin: dt.datetime
+    end: dt.datetime
+
+
+def spans(definition: dg.TimeWindowPartitionsDefinition, ends: Iterable[tuple[str, str]]) -> list[Span]:
+    """Join ranges of partitions, each given as its first and last key, where they touch or overlap."""
+    window = definition.time_window_for_partition_key
+    joined: list[Span] = []
+    for begin, end, first, last in sorted((window(low).start, window(high).end, low, high) for low, high in ends):
+        span = Span(first, last, begin.astimezone(dt.UTC), end.astimezone(dt.UTC))
+        if joined and span.begin <= joined[-1].end:
+            before = joined.pop()
+            newest = max(before, span, key=lambda one: one.end)
+            span = before._replace(last=newest.last, end=newest.end)
+        joined.append(span)
+    return joined
 
 
 def partition_of(definition: _Definition, keys: Sequence[str], values: pa.ChunkedArray) -> pa.Array:
@@ -63,34 +83,15 @@ def rows_of(definition: _Definition, keys: Sequence[str], column: NestedField) -
         keys: Some of them.
         column: The table's column that tells the partition: by its time, else by its text.
     """
-    name = column.name
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return Where(one_of(name, keys), f"{quote(name)} IN ({', '.join(text(key) for key in keys)})")
-    files: BooleanExpression = AlwaysFalse()
-    conditions = []
-    word, kind = duckdb_type(column.field_type), arrow_schema(Schema(column)).field(name).type
-    for begin, end in time_ranges(definition, keys):
-        low, high = (_bound(definition, moment, kind).isoformat() for moment in (begin, end))
-        files = Or(files, within(name, low, high))
-        conditions.append(f"({quote(name)} >= {word} {text(low)} AND {quote(name)} < {word} {text(high)})")
-    return Where(files, " OR ".join(conditions) or "false")
-
-
-def key_ranges(definition: _Definition, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Return partitions of time as ranges without gaps, first and last key; none for others, which have no order."""
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return []
-    starts = {definition.time_window_for_partition_key(key).start: key for key in keys}
-    ends = {definition.time_window_for_partition_key(key).end: key for key in keys}
-    ranges = []
-    for begin, end in time_ranges(definition, keys):
-        first = next(key for start, key in starts.items() if start.astimezone(dt.UTC) == begin)
-        ranges.append((first, next(key for stop, key in ends.items() if stop.astimezone(dt.UTC) == end)))
-    return ranges
+        return one_of(column.name, keys)
+    kind = arrow_schema(Schema(column)).field(column.name).type
+    bounds = [(span.begin, span.end) for span in spans(definition, zip(keys, keys, strict=True))]
+    return any_of([within(column, *(_bound(definition, end, kind).isoformat() for end in ends)) for ends in bounds])
 
 
 def label_of(definition: _Definition | None, keys: Sequence[str]) -> str:
-    """Return what a row is labelled with that does not tell its partition: that of the run, or all of them."""
+    """Return the label of rows that do not tell their partition: all keys of the run, in order."""
     if len(keys) < 2:
         return "".join(keys)
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
@@ -98,10 +99,36 @@ def label_of(definition: _Definition | None, keys: Sequence[str]) -> str:
     return json.dumps(list(keys), ensure_ascii=False)
 
 
+def names_several(definition: _Definition, label: str) -> bool:
+    """Say whether a label stands for several partitions, of which its rows belong to one."""
+    return len(_ends(definition, label)) > 1
+
+
+def covers(definition: _Definition, keys: Sequence[str], label: str) -> bool:
+    """Say whether all partitions that a label stands for are among the keys."""
+    ends = _ends(definition, label)
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition) or len(ends) == 1:
+        return set(ends) <= set(keys)
+    return any(
+        span.first <= ends[0] and ends[-1] <= span.last for span in spans(definition, zip(keys, keys, strict=True))
+    )
+
+
+def _ends(definition: _Definition, label: str) -> list[str]:
+    """Return first and last of the partitions of a label, or all of them where they have no order."""
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return label.split("..")
+    try:
+        keys = json.loads(label) if label.startswith('["') else []
+    except ValueError:
+        keys = []
+    return keys if len(keys) > 1 else [label]
+
+
 def _bound(definition: dg.TimeWindowPartitionsDefinition, moment: dt.datetime, kind: pa.DataType) -> Any:
     """Return a boundary of partitions as a value of the partition column."""
     if pa.types.is_date(kind) and not isinstance(definition, dg.HourlyPartitionsDefinition):
-        # A day is one where the partitions are at home: in UTC it may be another one.
+        # A day is a day of the partitions' time zone: in UTC it may be another one.
         return moment.astimezone(ZoneInfo(definition.timezone)).date()
     if pa.types.is_timestamp(kind):
         return moment.astimezone(dt.UTC) if kind.tz else moment.astimezone(dt.UTC).replace(tzinfo=None)

@@ -1,0 +1,202 @@
+"""The rows of one load on their way: fetched, cast, checked, and set aside where they break the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.schema import Schema
+
+from cascade.errors import ContractError, IngestionError, count
+from cascade.iceberg.schema import arrow_schema
+from cascade.ingestion.cursor import check_resource
+from cascade.ingestion.plan import LoadPlan
+from cascade.ingestion.quarantine import Aside, loaded_keys
+from cascade.ingestion.rows import to_batches
+from cascade.ingestion.slices import label_of, partition_of
+from cascade.ingestion.text import json_text
+from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
+
+if TYPE_CHECKING:
+    from cascade.ingestion.load import LoadResult
+
+__all__ = ["OURS", "Incoming"]
+
+#: The columns that Cascade adds.
+OURS = (INGESTED_AT_COLUMN, PARTITION_COLUMN)
+
+_TIME = pa.timestamp("us", "UTC")
+_SHOWN = 5
+
+
+@dataclass
+class Incoming:
+    """The rows of one load.
+
+    Attributes:
+        plan: Of the load.
+        schema: Columns of the table.
+        keys: The partitions to load.
+        state: State of the dlt source, which writes into it.
+        result: Counts what came.
+        waiting: Keys of rows that earlier runs have set aside.
+        rejected: The rows that are set aside; at most one more than the limit.
+        loaded: Those of the waiting keys that are loaded.
+        checked: Whether there was a row that the contract could look at.
+    """
+
+    plan: LoadPlan
+    schema: Schema
+    keys: list[str]
+    state: dict[str, Any]
+    result: LoadResult
+    waiting: set[str]
+    rejected: list[Aside] = field(default_factory=list)
+    loaded: set[str] = field(default_factory=set)
+    checked: bool = False
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Yield the rows to stage.
+
+        Raises:
+            ContractError: Rows break the contract, and they may not, or too many of them do.
+            IngestionError: Rows lie outside the run's partitions, or lack a column.
+        """
+        plan, result = self.plan, self.result
+        added = {INGESTED_AT_COLUMN: pa.scalar(dt.datetime.now(dt.UTC), _TIME)}
+        absent: list[frozenset[str]] = []
+        columns = [f for f in self.schema.fields if f.name not in OURS]
+        schema = arrow_schema(Schema(*columns)) if columns else None
+        declared = {f.name for f in plan.schema.fields} if plan.schema else set()
+        # One call for all partitions, so that small ones share a batch, unless each row must know its own.
+        alone = plan.tagged or (plan.per_key and plan.options.on_invalid == "quarantine")
+        for keys in [[key] for key in self.keys] if alone else [self.keys]:
+            label = label_of(plan.definition, keys)
+            for batch in to_batches(
+                plan.fetch(keys),
+                schema=schema,
+                policy=plan.policy,
+                state=self.state,
+                inferred=set(schema.names if schema else ()) - declared,
+                opened=partial(check_resource, plan, state=self.state),
+            ):
+                schema = batch.rows.schema  # inferred types hold for the whole load
+                absent.append(batch.absent)
+                result.extracted += batch.rows.num_rows + len(batch.rejected)
+                result.dropped |= batch.extra
+                texts, reasons = [r.row for r in batch.rejected], [r.reasons for r in batch.rejected]
+                self._set_aside(batch.uncast, texts, reasons, label)
+                rows = self._fulfilling(batch.rows, keys, label) if batch.rows.num_rows else batch.rows
+                if self.waiting and rows.num_rows:
+                    self.loaded |= loaded_keys(rows, plan.unique_key, self.waiting)
+                if result.preview is None and rows.num_rows:
+                    result.preview = rows.slice(0, _SHOWN)
+                for name, value in {**added, **({PARTITION_COLUMN: pa.scalar(label)} if plan.tagged else {})}.items():
+                    rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+                yield rows
+        if plan.contract and absent:
+            result.absent = plan.contract.required.intersection(*absent)
+        self._require_few_rejected()
+
+    def _fulfilling(self, rows: pa.Table, keys: Sequence[str], label: str) -> pa.Table:
+        """Return the rows that have a key and fulfil the contract; set the others aside."""
+        self._require_columns(rows)
+        reasons: dict[int, list[str]] = {}
+        if self.plan.contract is not None and self.plan.options.validate:
+            reasons = self.plan.contract.check(rows)
+        for column in self.plan.unique_key:
+            for position in pc.indices_nonzero(pc.is_null(rows[column])).to_pylist():
+                found = reasons.setdefault(position, [])
+                if not any(f"`{column}`" in reason for reason in found):
+                    found.append(f"column `{column}`: is part of the key and must not be null")
+        self.checked = True
+        self._require_inside(rows, keys, reasons)
+        if not reasons:
+            return rows
+        bad = sorted(reasons)
+        broken = rows.take(bad[: self._room()])
+        self._set_aside(broken, map(json_text, broken.to_pylist()), [reasons[i] for i in bad], label)
+        return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
+
+    def _set_aside(self, rows: pa.Table, texts: Iterable[str], reasons: Sequence[list[str]], label: str) -> None:
+        """Count rejected rows, and keep as many of them as the limit needs.
+
+        Args:
+            rows: The rows; null where a column cannot hold a value.
+            texts: The rows as JSON.
+            reasons: Why each is set aside.
+            label: What rows are labelled with that do not tell their partition.
+        """
+        self.result.quarantined += len(reasons)
+        rows = rows.slice(0, self._room())
+        column, definition, key = self.plan.options.partition_column, self.plan.definition, self.plan.unique_key
+        partitions = [label] * rows.num_rows
+        if definition is not None and column in rows.column_names and label not in self.keys:
+            found = partition_of(definition, self.keys, rows[column]).to_pylist()
+            partitions = [label if i is None else self.keys[i] for i in found]
+        names = [name for name in key if name in rows.column_names]
+        for row, text, why, partition in zip(rows.select(names).to_pylist(), texts, reasons, partitions, strict=False):
+            values = [row.get(name) for name in key]
+            known = values and None not in values
+            self.rejected.append(Aside(text, why, partition, json_text(values) if known else None))
+
+    def _room(self) -> int:
+        """How many more rejected rows are kept: one beyond the limit is enough to know."""
+        return max(self.plan.options.quarantine_limit + 1 - len(self.rejected), 0)
+
+    def _require_columns(self, rows: pa.Table) -> None:
+        if missing := self.plan.missing(rows.column_names):
+            raise IngestionError(
+                f"The fetched rows have no column {missing}.",
+                where=f"table {self.plan.table}, columns {', '.join(rows.column_names)}",
+                fix="return it, or name another column in unique_key, partition_column or order_by.",
+            )
+        if nested := [name for name in self.plan.unique_key if pa.types.is_nested(rows[name].type)]:
+            raise IngestionError(
+                f"`{nested[0]}` is a {rows[nested[0]].type}, which cannot be a key.",
+                where=f"table {self.plan.table}, unique_key",
+                fix="name another column in unique_key, or return the value as text.",
+            )
+
+    def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: Mapping[int, list[str]]) -> None:
+        """Refuse rows outside the run's partitions."""
+        column, definition = self.plan.options.partition_column, self.plan.definition
+        if column is None or definition is None:
+            return
+        values = rows[column]
+        outside = pc.is_null(partition_of(definition, self.keys, values))
+        if reasons:  # a null partition value is outside too, unless its row is refused for another reason
+            refused = pa.array([position in reasons for position in range(rows.num_rows)])
+            outside = pc.and_not(outside, pc.and_(refused, values.is_null().combine_chunks()))
+        if len(positions := pc.indices_nonzero(outside)):
+            shown = values.take(positions[:_SHOWN]).to_pylist()
+            raise IngestionError(
+                f"Outside the partitions of this run: {count(len(positions), 'row')}.",
+                where=f"table {self.plan.table}, column {column}, for example {', '.join(map(str, shown))}",
+                fix=f"return only rows of the partitions asked for ({keys[0]} .. {keys[-1]}).",
+            )
+
+    def _require_few_rejected(self) -> None:
+        """Decide, when all rows were seen, whether the rejected ones may be set aside."""
+        plan, bad, limit = self.plan, self.result.quarantined, self.plan.options.quarantine_limit
+        quarantine = plan.options.on_invalid == "quarantine"
+        if not bad or (quarantine and bad <= limit):
+            return
+        shown = "\n".join(f"    {'; '.join(r.reasons)} in {_short(r.row)}" for r in self.rejected[:_SHOWN])
+        contract = f"the contract {plan.contract.name}" if plan.contract else "the table's columns"
+        other = "the contract" if plan.contract else "declare other types with `iceberg_schema=` for a new table"
+        raise ContractError(
+            f"{bad:,} of {count(self.result.extracted, 'row')} break {contract}; nothing was written.\n{shown}",
+            where=f"table {plan.table}" + (f", more than quarantine_limit={limit}" if quarantine else ""),
+            fix=f"correct the source or {other}"
+            + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
+        )
+
+
+def _short(row: str, width: int = 300) -> str:
+    return row if len(row) <= width else row[:width] + "…"
