@@ -100,6 +100,9 @@ PARTITIONS_PROPERTY = "cascade.partitions"
 KEY_PROPERTY = "cascade.key"
 #: Table property: the state of a dlt source (its cursor), packed. Written in the commit of the rows.
 DLT_STATE_PROPERTY = "cascade.dlt-state"
+#: Table property: what a dbt model's table was made from: the snapshot and the columns that it speaks of, and a digest.
+#: Written once dbt is done; read by `cascade run` to leave models out.
+MADE_FROM_PROPERTY = "cascade.made-from"
 #: Snapshot property: the id of the run that wrote the snapshot.
 RUN_PROPERTY = "cascade.run-id"
 #: Snapshot property: the branch that the run wrote to.

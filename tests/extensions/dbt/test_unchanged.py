@@ -19,10 +19,10 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_TAG
+from cascade.names import BRANCH_TAG, MADE_FROM_PROPERTY
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
-from cascade_dbt.unchanged import MADE_FROM_PROPERTY, judge, read_recipes, record
+from cascade_dbt.unchanged import judge, read_recipes, record
 from support.lakes import put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)

@@ -6,12 +6,10 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from packaging import version
 from pyiceberg.exceptions import CommitFailedException
 
@@ -21,6 +19,14 @@ from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
 from cascade.names import FULL_REFRESH_TAG, ROW_COUNT
+from cascade_dbt.dagster_dbt import (
+    DBT_VERSION,
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    dbt_assets,
+    without_dbt,
+)
 from cascade_dbt.project import dbt_environment, dbt_executable, fingerprint, render_profile
 from cascade_dbt.unchanged import read_recipes, record
 
@@ -49,7 +55,7 @@ class _Dbt(DbtCliResource):
     @property
     def _cli_version(self) -> version.Version:
         # dagster-dbt starts `dbt --version` to learn it, which costs seconds in every run.
-        return version.parse(metadata.version("dbt-core"))
+        return DBT_VERSION
 
     def _initialize_dbt_core_adapter(self, args: Any) -> Any:
         # It would only serve dagster-dbt's own row counts, which an in-memory database does not
@@ -84,11 +90,6 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         dbt_executable=dbt_executable(),
     )
 
-    @dbt_assets(
-        manifest=manifest,
-        name="dbt",
-        dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)),
-    )
     def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:
         branch = lakehouse.ensure_branch()
         target = settings.data_path / "dbt" / "runs" / context.run.run_id
@@ -97,7 +98,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         with contextlib.suppress(OSError):
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
         recipes, before, made = read_recipes(settings, parsed), lakehouse.catalog.pointers(branch), {}
-        command = ["build", "--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else ["build"]
+        # What dbt would write of its manifest and its results nobody reads.
+        command = ["--no-write-json", "build", *(["--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else [])]
         with (
             dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, namespaces)),
             _log(context, settings),
@@ -119,7 +121,9 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
         shutil.rmtree(target, ignore_errors=True)
 
-    return run_dbt
+    translator = _Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+    with without_dbt():
+        return dbt_assets(manifest=manifest, name="dbt", dagster_dbt_translator=translator)(run_dbt)
 
 
 def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None:

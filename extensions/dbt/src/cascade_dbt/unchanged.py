@@ -26,12 +26,10 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetProp
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
+from cascade.names import MADE_FROM_PROPERTY
 from cascade_dbt.project import macros_folder, target_of
 
-__all__ = ["MADE_FROM_PROPERTY", "Recipe", "judge", "now", "read_recipes", "record"]
-
-#: Property of a model's table: the state that it speaks of, and a digest of what that was made from.
-MADE_FROM_PROPERTY = "cascade.made-from"
+__all__ = ["Recipe", "judge", "now", "read_recipes", "record"]
 
 # What a model's SQL and macros call when their rows depend on more than the tables that they read.
 _MORE = re.compile(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Guards", "promote_branch"]
 
-_PAGE = 100
+_PAGE = 10  # what is looked for is among the newest, and there may be thousands
 
 
 @dataclass(frozen=True)
