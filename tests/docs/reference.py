@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import points
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
 NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
         "ingestion.md": _ingestion(),
         "quality.md": _quality(),
         "sql.md": _sql(),
+        "extension-points.md": "".join(points.page()) + NEXT,
     }
 
 

@@ -1,6 +1,7 @@
 """The reference is generated from the code: complete, and true."""
 
 import pytest
+from points import unannounced
 from reference import PAGES, pages
 
 
@@ -8,3 +9,8 @@ from reference import PAGES, pages
 def test_reference_page_says_what_the_code_says(page: str) -> None:
     """A command, setting, option or check that is missing from the reference fails here."""
     assert (PAGES / page).read_text("utf-8") == pages()[page], "run: python tests/docs/reference.py"
+
+
+def test_extensions_import_only_what_modules_offer() -> None:
+    """The page of extension points lists it all; a name that is in no `__all__` may change without a word."""
+    assert unannounced() == []

@@ -1,5 +1,6 @@
 """What belongs together stays together: one version, and a clear word when an extension is missing."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def test_everything_that_our_packages_bring_fits_its_protocol() -> None:
     records = inspect_plugins()
     assert [str(record) for record in records if record.cause] == []
     assert GROUPS.keys() - FAMILIES.keys() == {record.group for record in records}
+
+
+def test_the_runtime_names_no_extension() -> None:
+    """Not in a message either: what a package brings is found by entry points, and may be somebody else's."""
+    names = re.compile("|".join(f"cascade[-_]{manifest.parent.name}" for manifest in MANIFESTS))
+    files = (path for path in (REPOSITORY / "runtime" / "src").rglob("*") if path.suffix in (".py", ".sql"))
+    found = [f"{path.name}: {names.findall(text)}" for path in files if names.search(text := path.read_text("utf-8"))]
+    assert found == []
 
 
 def test_dbt_gets_the_macros_of_the_engine_s_package_beside_the_runtime_s_in_one_folder(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from cascade.catalog.database import TABLES, Database
 from cascade.catalog.storage import storage_errors
 from cascade.errors import CatalogError
 
-__all__ = ["ReferenceCatalog", "SqlReference", "StagedCommit", "TableCommit"]
+__all__ = ["ReferenceCatalog", "SqlReference", "StagedCommit", "TableCommit", "TableLock"]
 
 _FORGOTTEN = "`cascade maintain files` keeps what the log needs for 30 days, or for `--keep-history`."
 

@@ -1,0 +1,76 @@
+"""The page of what packages may bring, and of what ours use: read from the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+EXTENSIONS = Path(__file__).resolve().parents[2] / "extensions"
+
+_BEGIN = """\
+# Extension points
+
+A package brings something by an entry point in one of these groups. Cascade's own packages use the same groups.
+What is loaded is checked: it has the members of its Protocol, and takes their arguments. A class that has them
+as methods fits, too.
+
+```toml
+[project.entry-points."cascade.commands"]
+greet = "my_package.commands:greet"
+```
+
+A plugin that cannot be imported within a minute, has another shape or the name of another one costs itself:
+`cascade plugins check` and `cascade validate` say its package, file, line and cause. Nothing is promoted while
+a plugin is broken that may hold checks: one of `cascade.assets`, or a source, a check or a transformation. The
+runtime keeps its own names: a package that brings a command `run` is refused, and `cascade run` works on.
+
+| group | named by | Protocol |
+|---|---|---|
+"""
+_IMPORTS = """\
+## What a package may import
+
+What these modules offer (their `__all__`) is what our own packages use of the runtime, and a test compares. All
+else may change without a word.
+
+"""
+
+
+def page() -> Iterator[str]:
+    """Return the page in parts."""
+    from cascade.operations.plugins import GROUPS
+
+    yield _BEGIN
+    for group, (named, shape) in GROUPS.items():
+        yield f"| [`{group}`](#{group.replace('.', '')}) | {named} | `{shape.__module__}.{shape.__name__}` |\n"
+    for group, (_, shape) in GROUPS.items():
+        yield f"\n## {group}\n\n```python\n{inspect.getsource(shape).rstrip()}\n```\n"
+    yield "\n" + _IMPORTS
+    yield "".join(f"- `{module}`\n" for module in sorted(imported()))
+
+
+def imported() -> dict[str, set[str]]:
+    """Return what the source of the extensions imports of the runtime: module to names."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for file in sorted(EXTENSIONS.glob("*/src/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "cascade":
+                found[node.module or ""].update(alias.name for alias in node.names)
+            if isinstance(node, ast.Import):
+                for alias in (alias for alias in node.names if alias.name.partition(".")[0] == "cascade"):
+                    found[alias.name]  # the whole module
+    return dict(found)
+
+
+def unannounced() -> list[str]:
+    """Return what the extensions import, and the module does not offer."""
+    found = []
+    for name, wanted in sorted(imported().items()):
+        module = importlib.import_module(name)
+        offered = getattr(module, "__all__", None) or [word for word in vars(module) if not word.startswith("_")]
+        found += [f"{name}: {word}" for word in sorted(wanted.difference(offered))]
+    return found
