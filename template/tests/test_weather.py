@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import polars as pl
-from cascade.testing import TestLakehouse
+from cascade.testing import TemporaryLakehouse
 from dlt.sources.filesystem import filesystem
 
 from workflows.ingestion.weather import DATA_FILE, read_hours, weather_observations
@@ -33,7 +33,7 @@ def test_the_rows_keep_the_contract() -> None:
 
 def test_loading_days_twice_keeps_each_row_once(tmp_path: Path) -> None:
     """The whole workflow with its checks, in a lakehouse of its own."""
-    lake = TestLakehouse(tmp_path)
+    lake = TemporaryLakehouse(tmp_path)
     for _ in range(2):
         result = lake.run(weather_observations, observations, partitions=["2013-11-03", "2013-11-04"])
         assert result.success, result.errors

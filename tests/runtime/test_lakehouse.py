@@ -11,7 +11,7 @@ from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, is_run_branch
-from cascade.testing import TestLakehouse
+from cascade.testing import TemporaryLakehouse
 from support.lakes import numbers, promoted, put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie")
@@ -146,7 +146,7 @@ def test_a_users_test_stays_in_its_folder_whatever_the_project_runs_on(
         "MARTS_URL": "postgresql://ada:guess@nowhere.invalid/marts",
     }.items():
         monkeypatch.setenv(f"CASCADE_{name}", value)
-    lake = TestLakehouse(tmp_path, project_dir=tmp_path)
+    lake = TemporaryLakehouse(tmp_path, project_dir=tmp_path)
     put(lake.lakehouse.catalog, "test", "raw.a", [{"id": 1}])
     assert lake.query("SELECT id FROM raw.a") == [{"id": 1}]
     assert list((tmp_path / "lake").rglob("*.parquet"))

@@ -9,7 +9,7 @@ import dagster as dg
 from cascade.ingestion import load_plan
 from cascade.ingestion.load import LoadResult, load, loaded_partitions
 from cascade.lakehouse import Lakehouse
-from cascade.testing import RunResult, TestLakehouse
+from cascade.testing import RunResult, TemporaryLakehouse
 from support.lakes import Rows, settings_in
 
 DAY, NEXT, THIRD = "2013-07-01", "2013-07-02", "2013-07-03"
@@ -20,7 +20,7 @@ def _by_all(row: dict[str, Any]) -> list[tuple[bool, Any]]:
     return [(value is None, str(value) if isinstance(value, dict | list) else value) for value in row.values()]
 
 
-class Lake(TestLakehouse):
+class Lake(TemporaryLakehouse):
     """A lakehouse of a test, with a look behind the scenes; on servers when the test runs on servers."""
 
     def __init__(self, folder: Path, *, project_dir: Path) -> None:

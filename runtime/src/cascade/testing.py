@@ -16,23 +16,20 @@ from cascade.operations.report import failure_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["RunResult", "TestLakehouse"]
+__all__ = ["RunResult", "TemporaryLakehouse"]
 
 _BRANCH = "test"
 # Whatever the project runs on: a test must not write to servers that others use.
 _OWN: dict[str, Any] = {"engine": "embedded", "warehouse": "", "catalog_url": None, "marts_url": None}
 
 
-class TestLakehouse:
-    """A lakehouse in a folder of its own, and runs on it.
+class TemporaryLakehouse:
+    """A lakehouse in a temporary folder, and runs on it.
 
     Args:
-        folder: Where it lives; a test passes `tmp_path`.
-        project_dir: The project; the one around the working folder by default.
+        folder: Folder for its files; a test passes `tmp_path`.
+        project_dir: Root of the project. By default it is found from the working folder upward.
     """
-
-    #: pytest must not take this class for a test.
-    __test__ = False
 
     def __init__(self, folder: Path, *, project_dir: Path | None = None) -> None:
         self.settings = Settings(
@@ -55,12 +52,12 @@ class TestLakehouse:
         Args:
             assets: What to run.
             partitions: One partition, or the first and the last of a range.
-            resources: What the assets need beside the lakehouse.
+            resources: Dagster resources that the assets need beside the lakehouse, by key.
 
         Returns:
-            What happened; a failure does not raise.
+            What happened; a failed run does not raise.
         """
-        self.lakehouse.forget_branch()  # each run is one of its own: the branch may have been dropped since the last
+        self.lakehouse.forget_branch()  # the branch may have been dropped since the last run
         keys = [partitions] if isinstance(partitions, str) else list(partitions or ())
         tags = {BRANCH_TAG: _BRANCH}
         if keys:
@@ -76,7 +73,7 @@ class TestLakehouse:
         return RunResult(result, self._instance, self.settings.project_dir)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Run one SELECT on the branch and return its rows."""
+        """Run one SELECT on the branch and return its rows, each as column to value."""
         rows: pa.Table = self.lakehouse.query(sql)
         found: list[dict[str, Any]] = rows.to_pylist()
         return found
@@ -86,14 +83,14 @@ class RunResult:
     """What a run did.
 
     Attributes:
-        success: Whether everything succeeded.
-        checks: Result of each check by `namespace/table check`.
-        errors: Why steps failed, in words.
+        success: Whether all steps and blocking checks succeeded.
+        checks: Whether each check passed, by `namespace/table check`.
+        errors: One message for each step that failed.
     """
 
     def __init__(self, result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, root: Path) -> None:
         self.success = result.success
-        # From the log: what a step says of a check before it fails is nowhere else.
+        # From the log: it also has the checks of a step that failed afterwards.
         logged = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
         evaluations = [e.dagster_event.asset_check_evaluation_data for e in logged if e.dagster_event is not None]
         self.checks = {f"{e.asset_key.to_user_string()} {e.check_name}": e.passed for e in evaluations}

@@ -70,7 +70,7 @@ def test_what_files_define_is_found_by_its_type(tmp_path: Path) -> None:
 def test_what_two_files_define_is_refused_in_the_second(tmp_path: Path, first: str, second: str, said: str) -> None:
     definitions = built(tmp_path, a=first, b=second, c=ASSET.format(name="other"))
     (problem,) = problems_of(definitions).broken
-    assert problem == f"workflows/b.py: {said} is defined already in workflows/a.py; rename one of them."
+    assert problem == f"workflows/b.py: {said} is already defined in workflows/a.py; rename one of them."
     assert "other" in names(definitions)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +33,7 @@ _HARMLESS = ("cascade.plugins.services",)
 
 
 def __getattr__(name: str) -> Any:
-    # Built when it is asked for: `from cascade.framework.definitions import defs` is all a project needs.
+    # Built on first use: `from cascade.framework.definitions import defs` is all that a project needs.
     if name == "defs":
         definitions = build_definitions(load_settings())
         for problem in problems_of(definitions).all:
@@ -72,20 +72,27 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         settings: The project's settings.
     """
     problems = Problems()
+    for group, shape in FAMILIES.items():  # only checked here: workflows use them
+        _load(group, shape, problems.jobs if group in _HARMLESS else problems.broken)
     # dbt works while the workflows are imported.
     with contextlib.ExitStack() as started, use_settings(settings):
-        waiting = [(record, _start(record, settings, started)) for record in load_all(_ASSETS, AssetSource)]
+        waiting = []
+        for record in _load(_ASSETS, AssetSource, problems.broken):
+            with _contained(record, settings, problems.broken):
+                waiting.append((record, started.enter_context(record.object.start(settings))))
         found = discover(settings.workflows_path)
         problems.broken.extend(found.broken)
         problems.warnings.extend(found.ignored)
         for record, assets in waiting:
-            try:
-                # They come first: what contradicts one of them costs itself, and not all models.
+            with _contained(record, settings, problems.broken):
+                # They come first: a workflow that contradicts one of them is left out, and not all models.
                 found.items[:0] = [Item(_origin(record), "assets", record.name, a) for a in assets()]
-            # A package may raise anything; the project must not suffer.
-            except Exception as error:  # noqa: BLE001
-                problems.broken.append(_package_problem(record, error, settings))
-    found.items.extend(_packages(settings, problems))
+    for record in _load(_SCHEDULES, ScheduleFactory, problems.jobs):
+        with _contained(record, settings, problems.jobs):
+            schedule = record.object(settings)
+            if not isinstance(schedule, dg.ScheduleDefinition):
+                raise TypeError(f"{type(schedule).__name__} is not a schedule")
+            found.items.append(Item(_origin(record), "schedules", record.name, schedule))
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:
         (problems.broken if item.guards else problems.jobs).append(f"{item.title}: {_hint(says(cause))}")
@@ -103,12 +110,17 @@ def problems_of(definitions: dg.Definitions) -> Problems:
 
 def guards_of(definitions: dg.Definitions) -> Guards:
     """Return what guards the promotion of a project, from its definitions."""
+    return Guards(_blocking(definitions), tuple(problems_of(definitions).broken))
+
+
+def _blocking(definitions: dg.Definitions) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
+    """Return the blocking checks of each asset."""
     blocking: dict[dg.AssetKey, list[dg.AssetCheckKey]] = defaultdict(list)
     for definition in [*(definitions.assets or ()), *(definitions.asset_checks or ())]:
         for spec in definition.check_specs if isinstance(definition, dg.AssetsDefinition) else ():
             if spec.blocking:
                 blocking[spec.asset_key].append(spec.key)
-    return Guards(dict(blocking), tuple(problems_of(definitions).broken))
+    return dict(blocking)
 
 
 def _usable(
@@ -116,7 +128,7 @@ def _usable(
 ) -> tuple[list[Item], dg.Definitions, list[tuple[Item, Exception]]]:
     """Return the items that Dagster can load together, their definitions, and the cause for each other item.
 
-    All are tried at once, and only when that fails halves of them, so that good definitions cost nothing.
+    All are tried at once, and only if that fails in halves, so that good definitions cost one try.
     """
     good: list[Item] = []
     bad: list[tuple[Item, Exception]] = []
@@ -140,7 +152,7 @@ def _usable(
 
     add(sorted(items, key=lambda item: item.order))
     before = -1
-    while bad and len(good) > before:  # what one of them needs may have come after it
+    while bad and len(good) > before:  # an item may need one that was added after it
         before, again = len(good), [item for item, _ in bad]
         bad.clear()
         for item in again:
@@ -149,7 +161,7 @@ def _usable(
 
 
 def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> dg.Definitions:
-    """Make the definitions of a project, and raise when Dagster cannot load them."""
+    """Return the definitions of a project; raises what Dagster raises when it cannot load them."""
     theirs = collect(items)
     assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
     if same := alike(".".join(key.path) for a in assets for key in a.keys):
@@ -160,11 +172,10 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     schedules, impossible = cron_schedules(assets, upstream)
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
-    theirs = dg.Definitions.merge(
-        theirs, dg.Definitions(metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))})
-    )
+    guards = Guards(_blocking(theirs), tuple(problems.broken))
     ours = dg.Definitions(
-        assets=[*build_publishing(_before_promotion(upstream), guards_of(theirs)), *_signs(problems)],
+        metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))},
+        assets=[*build_publishing(_before_promotion(upstream), guards), *_signs(problems)],
         schedules=schedules,
         resources={"lakehouse": _lakehouse_resource(settings)},
         executor=None if theirs.executor else dg.in_process_executor,
@@ -180,7 +191,7 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
 
 
 def _signs(problems: Problems) -> list[dg.AssetSpec]:
-    """Return an asset for each thing that is left out: it is what the UI shows of it."""
+    """Return an asset for each file or package that is left out: the UI shows the problem there."""
     texts: dict[str, list[str]] = defaultdict(list)
     for problem in problems.all:
         texts[problem.partition(": ")[0]].append(problem)
@@ -190,58 +201,33 @@ def _signs(problems: Problems) -> list[dg.AssetSpec]:
     ]
 
 
-def _packages(settings: Settings, problems: Problems) -> Iterable[Item]:
-    """Return what installed packages bring, and note what is wrong with the plugins that workflows use."""
-    for group, shape in FAMILIES.items():
-        broken = problems.jobs if group in _HARMLESS else problems.broken
-        broken.extend(str(record) for record in load_all(group, shape) if record.cause)
-    for record in load_all(_SCHEDULES, ScheduleFactory):
-        try:
-            if record.cause:
-                raise record.error
-            schedule = record.object(settings)
-            if not isinstance(schedule, dg.ScheduleDefinition):
-                raise TypeError(f"{type(schedule).__name__} is not a schedule")
-        # A package may raise anything; the project must not suffer.
-        except Exception as error:  # noqa: BLE001
-            problems.jobs.append(_package_problem(record, error, settings))
+def _load(group: str, shape: type[object], broken: list[str]) -> list[PluginRecord]:
+    """Return what installed packages bring for a group, and note those that cannot be loaded."""
+    records = load_all(group, shape)
+    broken.extend(str(record) for record in records if record.cause)
+    return [record for record in records if not record.cause]
+
+
+@contextlib.contextmanager
+def _contained(record: PluginRecord, settings: Settings, broken: list[str]) -> Iterator[None]:
+    """Note what a package raises, or the file of the project that it complains about; the rest still loads."""
+    try:
+        yield
+    # A package may raise anything.
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, CascadeError) and error.where.startswith(f"{settings.project_dir}/"):
+            file = Path(error.where).relative_to(settings.project_dir)
+            broken.append(f"{file}: {error.what.rstrip('.')}; {error.fix}")
         else:
-            yield Item(_origin(record), "schedules", record.name, schedule)
-
-
-def _start(
-    record: PluginRecord, settings: Settings, started: contextlib.ExitStack
-) -> Callable[[], Iterable[dg.AssetsDefinition]]:
-    """Begin to make the assets of a package; what goes wrong is raised by the function that waits for them."""
-    failed: Exception = record.error
-    if not record.cause:
-        try:
-            return cast("Callable[[], list[dg.AssetsDefinition]]", started.enter_context(record.object.start(settings)))
-        # A package may raise anything; the project must not suffer.
-        except Exception as error:  # noqa: BLE001
-            failed = error
-
-    def fail() -> Iterable[dg.AssetsDefinition]:
-        raise failed
-
-    return fail
+            broken.append(f"{_origin(record)}: `{record.name}` of {record.group}: {says(error)} ({record.where})")
 
 
 def _origin(record: PluginRecord) -> str:
     return f"package {record.package}"
 
 
-def _package_problem(record: PluginRecord, error: Exception, settings: Settings) -> str:
-    """Say what is wrong with what a package brings, or with the file of the project that it names."""
-    if record.cause:
-        return str(record)
-    if isinstance(error, CascadeError) and error.where.startswith(f"{settings.project_dir}/"):
-        return f"{Path(error.where).relative_to(settings.project_dir)}: {error.what.rstrip('.')}; {error.fix}"
-    return f"{_origin(record)}: `{record.name}` of {record.group}: {says(error)} ({record.where})"
-
-
 def _hint(cause: str) -> str:
-    """Say more than Dagster does."""
+    """Return Dagster's message with what to do about it, where we know."""
     cause = re.sub(r"Definitions objects \w+ and \w+", "this and another `Definitions`", cause)
     if cause.startswith("Duplicate asset key"):
         cause += ": a model of the dbt project, or another workflow, makes this table too; rename one of them"
@@ -251,7 +237,7 @@ def _hint(cause: str) -> str:
 
 
 def _before_promotion(upstream: dict[dg.AssetKey, set[dg.AssetKey]]) -> list[dg.AssetKey]:
-    """Return all assets that are materialized here, but for those that wait for the promotion themselves."""
+    """Return all assets that are materialized here, except those that depend on the promotion."""
     after = {PROMOTE_KEY, PUBLISH_KEY}
     while more := {key for key, deps in upstream.items() if deps & after} - after:
         after |= more
@@ -267,7 +253,7 @@ def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:
         await_engine(settings, lambda what: log.info(f"Waiting for {what}"))
         branch = branch_of_run(context.run, settings)
         if BRANCH_TAG not in context.run.tags and not is_run_branch(branch) and context.instance is not None:
-            # It came from the settings of this process; whoever promotes it may have others.
+            # The branch comes from the settings of this process; the process that promotes it may have others.
             context.instance.add_run_tags(context.run.run_id, {BRANCH_TAG: branch})
         return Lakehouse(settings, branch)
 

@@ -1,11 +1,10 @@
-"""Find what users define below `workflows/`; a bad definition costs itself, a bad file what it defines."""
+"""Find the definitions below `workflows/`. A bad definition or a bad file is left out; the rest loads."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ from dagster._core.definitions.partitions.partitioned_schedule import Unresolved
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from cascade.errors import CascadeError, DefinitionError
+from cascade.plugins.source import failing_line
 
 __all__ = ["Found", "Item", "collect", "discover", "says"]
 
-# What a module may define, and the argument of `Definitions` that takes it. What others need comes first.
+# What a module may define, and the argument of `Definitions` that takes it. Kinds that others need come first.
 _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("resources", (dg.ResourceDefinition, dg.ConfigurableResource)),
     ("asset_checks", (dg.AssetChecksDefinition,)),
@@ -57,12 +57,12 @@ class Item:
 
     @property
     def order(self) -> int:
-        """Its place among others: what others need comes first."""
+        """Its position when items are loaded: kinds that others need come first."""
         return [kind for kind, _ in _KINDS].index(self.kind)
 
     @property
     def guards(self) -> bool:
-        """Whether it may hold checks, which a promotion must know."""
+        """Whether it may contain checks, which a promotion must know."""
         return self.kind not in ("jobs", "schedules", "sensors")
 
 
@@ -72,8 +72,8 @@ class Found:
 
     Attributes:
         items: The objects, each once.
-        broken: Files and assets that cannot be used: where and why.
-        ignored: Files that are not looked at, and why.
+        broken: Files and assets that cannot be loaded: where and why.
+        ignored: Files that are not imported, and why.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -113,14 +113,14 @@ def discover(path: Path) -> Found:
             _take(importlib.import_module(name), str(relative), found, owners, seen)
         except KeyboardInterrupt:
             raise
-        # A workflow may raise anything, SystemExit included; the other files must not suffer.
+        # A workflow may raise anything, SystemExit included; the other files still load.
         except BaseException as error:  # noqa: BLE001
             found.broken.append(_explain(error, file, root))
     return found
 
 
 def collect(items: Sequence[Item]) -> dg.Definitions:
-    """Return the definitions that items make together."""
+    """Return one `Definitions` of all items."""
     kinds: dict[str, Any] = {kind: [item.value for item in items if item.kind == kind] for kind, _ in _KINDS}
     kinds["resources"] = {item.name: item.value for item in items if item.kind == "resources"}
     whole = kinds.pop("definitions")
@@ -128,7 +128,7 @@ def collect(items: Sequence[Item]) -> dg.Definitions:
 
 
 def says(error: BaseException) -> str:
-    """Return the causes of an error in one line, the innermost last, with the remedy where there is one."""
+    """Return an error and its causes in one line, the innermost last, with the fix if it is known."""
     text = re.sub(r"AssetKey\(\['(.*?)'\]\)", lambda key: key[1].replace("', '", "/"), " ".join(str(error).split()))
     if isinstance(error, CascadeError):
         where, fix = (f" ({error.where})" if error.where else ""), (f"; {error.fix}" if error.fix else "")
@@ -142,19 +142,19 @@ def says(error: BaseException) -> str:
 
 
 def _take(module: ModuleType, origin: str, found: Found, owners: dict[str, str], seen: set[int]) -> None:
-    """Add what a module defines and no earlier one has."""
+    """Add the objects that a module defines and no earlier one defined."""
     new: dict[int, Item] = {}
     for name, value in vars(module).items():
-        # Some definitions of Dagster are named tuples, and no lists.
+        # Some definitions of Dagster are named tuples: one object, not a list.
         listed = isinstance(value, list | tuple) and not hasattr(value, "_fields")
         for each in value if listed else [value]:
             kind = next((kind for kind, types in _KINDS if isinstance(each, types)), None)
             if kind is not None and id(each) not in seen:
                 new.setdefault(id(each), Item(origin, kind, name, each))
-    # Whole files count: one that contradicts an earlier one is left out with all it defines.
+    # A file that defines a name of an earlier file is left out as a whole.
     owned = {name: origin for item in new.values() for name in _names(item)}
     if clash := [name for name in owned if name in owners]:
-        what = "; ".join(f"{name} is defined already in {owners[name]}" for name in clash)
+        what = "; ".join(f"{name} is already defined in {owners[name]}" for name in clash)
         raise DefinitionError(what, fix="rename one of them.")
     owners |= owned
     seen.update(new)
@@ -166,7 +166,7 @@ def _take(module: ModuleType, origin: str, found: Found, owners: dict[str, str],
 
 
 def _names(item: Item) -> Iterable[str]:
-    """Return by what names Dagster tells an object from others."""
+    """Return the names that must be unique in a project."""
     if item.kind == "resources":
         yield f"resource {item.name}"
     if isinstance(item.value, dg.AssetsDefinition):
@@ -178,7 +178,7 @@ def _names(item: Item) -> Iterable[str]:
 
 
 def _unfilled(item: Item) -> Iterator[str]:
-    """Return the assets whose partitions a run cannot fill."""
+    """Return a problem for each asset whose partitions a run cannot fill."""
     values = item.value.assets or () if item.kind == "definitions" else [item.value]
     for asset in values:
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) and asset.is_executable else ():
@@ -191,7 +191,7 @@ def _unfilled(item: Item) -> Iterator[str]:
 
 
 def _forget_other_projects(path: Path) -> None:
-    """Drop imported modules of the same name that lie elsewhere, as when one process opens two projects."""
+    """Forget imported modules of the same name from elsewhere: one process may open two projects."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == path.name:
             origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
@@ -200,15 +200,8 @@ def _forget_other_projects(path: Path) -> None:
 
 
 def _explain(error: BaseException, file: Path, root: Path) -> str:
-    """Return `file:line: cause`, the line being the innermost one in a file of the project."""
-    where, line = file, 0
-    if isinstance(error, SyntaxError) and error.filename:
-        where, line = Path(error.filename), error.lineno or 0
-    else:
-        for frame in traceback.extract_tb(error.__traceback__):
-            frame_file = Path(frame.filename)
-            if frame_file.is_relative_to(root) and "site-packages" not in frame_file.parts:
-                where, line = frame_file, frame.lineno or 0
+    """Return `file:line: cause`; the line is the innermost one in a file of the project."""
+    where, line = failing_line(error, [root]) or (file, 0)
     shown = where.relative_to(root) if where.is_relative_to(root) else where
     own = "" if where == file else f" (imported by {file.relative_to(root)})"
     place = f"{shown}:{line}" if line else shown

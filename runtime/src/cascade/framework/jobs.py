@@ -1,4 +1,4 @@
-"""Schedules that `cron=` asks for, and jobs of users that do not promote."""
+"""The schedules of `cron=`, and warnings for jobs that do not promote."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ __all__ = ["cron_schedules", "describe", "unpromoted_jobs"]
 def cron_schedules(
     assets: Sequence[dg.AssetsDefinition], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]
 ) -> tuple[list[dg.ScheduleDefinition], list[str]]:
-    """Make the schedules that `cron=` asks for: an asset's latest partition, all downstream, promote and publish.
+    """Return the schedules of `cron=`: an asset's latest partition, everything downstream, promote and publish.
 
     Args:
         assets: All assets of the project.
         upstream: What each asset that is materialized here depends on.
 
     Returns:
-        The schedules, and in words those that cannot be made.
+        The schedules, and one message for each that is impossible.
     """
     below: dict[dg.AssetKey, set[dg.AssetKey]] = defaultdict(set)
     for key, deps in upstream.items():
@@ -71,11 +71,11 @@ def _schedule(asset: dg.AssetsDefinition, cron: str, covered: set[dg.AssetKey]) 
 
 
 def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:
-    """Return the jobs that materialize tables and do not promote them, with what to say of each.
+    """Return a warning for each job that materializes tables and does not promote them, by the job's name.
 
     Args:
-        definitions: Those of the project.
-        items: What users and packages define.
+        definitions: The definitions of the project.
+        items: The objects of users and packages.
     """
     titles: dict[str, str] = {}
     for item in items:  # jobs come before schedules and sensors
@@ -95,11 +95,11 @@ def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[
 
 
 def describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
-    """Put notes into the descriptions of jobs, where the UI shows them.
+    """Add warnings to the descriptions of jobs, where the UI shows them.
 
     Args:
-        items: What users and packages define.
-        notes: What to say, by the job's name.
+        items: The objects of users and packages.
+        notes: The warnings, by the job's name.
     """
     noted: dict[str, Any] = {}
 
@@ -110,12 +110,12 @@ def describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
         text = " ".join(filter(None, [job.description, f"Warning: {notes[job.name]}."]))
         return noted.setdefault(job.name, record.replace(job, description=text))
 
-    # A job that a `Definitions` holds too would be there twice.
+    # A copy of a job that a `Definitions` contains too would be a second job of that name.
     whole = [item.value for item in items if item.kind == "definitions"]
     if any(definitions.jobs or definitions.schedules or definitions.sensors for definitions in whole):
         return list(items)
     described = []
-    with disable_dagster_warnings():  # copies say again what the originals did
+    with disable_dagster_warnings():  # copies would repeat the warnings of the originals
         for item in items:
             value = note(item.value)
             if isinstance(value, dg.ScheduleDefinition) and value.target.has_job_def:

@@ -58,7 +58,8 @@ def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, in
     places = tuple(inside)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
-        if any(file.is_relative_to(place) for place in places):
+        # A project may have its environment in its own folder.
+        if any(file.is_relative_to(p) and "site-packages" not in file.relative_to(p).parts for p in places):
             return file, frame.lineno or 0
     return None
 
