@@ -186,7 +186,7 @@ def million(
     """
     import pyarrow as pa
 
-    from cascade.config import Settings
+    from cascade.config import build_settings
     from cascade.iceberg.schema import schema_from_arrow
     from cascade.ingestion import cascade_ingestion, daily, load_plan
     from cascade.ingestion.load import load
@@ -203,7 +203,7 @@ def million(
         return source["fetch"]()
 
     with tempfile.TemporaryDirectory() as folder:
-        lakehouse = Lakehouse(Settings(project_dir=Path(folder), **(settings or {})), "bench")
+        lakehouse = Lakehouse(build_settings(Path(folder), settings or {}), "bench")
         plan = load_plan(bench)
 
         def run() -> object:

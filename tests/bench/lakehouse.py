@@ -14,7 +14,7 @@ from bench import BIN, REPOSITORY, ROWS, _clean, child, here, million, row_of
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from cascade.catalog import MAIN, open_catalog
-from cascade.config import Settings
+from cascade.config import build_settings
 from cascade.engine import delete_branch, query
 from cascade_servers.nessie import NessieCatalog
 from cascade_servers.nessie.reference import put, put_namespace
@@ -40,12 +40,13 @@ def measure() -> Iterator[dict[str, Any]]:
 
 
 def _settings(stack: Stack) -> dict[str, str]:
-    return {n.removeprefix("CASCADE_").lower(): v for n, v in fresh_lake(stack, "nessie").items()}
+    ours = {n.removeprefix("CASCADE_").lower(): v for n, v in fresh_lake(stack, "nessie").items()}
+    return {name.replace("__", "."): value for name, value in ours.items()}
 
 
 def _tables(stack: Stack) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        lake = NessieCatalog(Settings(project_dir=Path(folder), **_settings(stack)))
+        lake = NessieCatalog(build_settings(Path(folder), _settings(stack)))
         lake.create("seed")
         _move(lake, "seed", "0", [put_namespace("raw")])
         yield here("lakehouse: promote 1,000 created tables, first use", lambda: lake.merge("seed"))
@@ -85,7 +86,7 @@ def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, An
 
 def _branch_on_trino(stack: Stack) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        lake = open_catalog(Settings(project_dir=Path(folder), **_settings(stack)))
+        lake = open_catalog(build_settings(Path(folder), _settings(stack)))
         lake.ensure("dev")
         query(lake, MAIN, "SELECT 1")  # the first connection belongs to start-up
 

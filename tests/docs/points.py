@@ -42,13 +42,18 @@ else may change without a word.
 
 def page() -> Iterator[str]:
     """Return the page in parts."""
-    from cascade.operations.plugins import GROUPS
+    from cascade.operations.plugins import known_groups
 
     yield _BEGIN
-    for group, (named, shape) in GROUPS.items():
+    known = known_groups()
+    own = known.pop("cascade.groups")
+    for group, (named, shape) in known.items():
         yield f"| [`{group}`](#{group.replace('.', '')}) | {named} | `{shape.__module__}.{shape.__name__}` |\n"
-    for group, (_, shape) in GROUPS.items():
-        yield f"\n## {group}\n\n```python\n{inspect.getsource(shape).rstrip()}\n```\n"
+    yield f"| `cascade.groups` | {own[0]} | any Protocol: a package that reads a group itself says its shape |\n"
+    for group, (_, shape) in known.items():
+        # With the Protocols that it extends, each beside the room that asks for it.
+        parts = [inspect.getsource(kind).rstrip() for kind in shape.__mro__ if kind.__module__.startswith("cascade")]
+        yield f"\n## {group}\n\n```python\n" + "\n\n\n".join(parts) + "\n```\n"
     yield "\n" + _IMPORTS
     yield "".join(f"- `{module}`\n" for module in sorted(imported()))
 

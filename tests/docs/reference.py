@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import points
@@ -62,19 +63,45 @@ def _describe(path: str, command: click.Command) -> Iterator[str]:
 
 
 def _settings() -> str:
-    from cascade.config import Settings
+    from cascade.config import Settings, SettingsModel
+    from cascade.engine import Engine
+    from cascade.plugins import load_all
 
     lines = [
         "# Settings\n",
         inspect.getdoc(Settings) or "",
         "",
-        "| setting | environment variable | default | meaning |",
+        *_setting_rows(Settings, "CASCADE_"),
+        "\n## Engines\n",
+        "Values of `engine`, which installed packages bring (entry point `cascade.engines`).\n",
+        "| engine | SQL | `warehouse` by default | package |",
         "|---|---|---|---|",
     ]
-    for name, field in Settings.model_fields.items():
-        default = "found" if field.is_required() else f"`{field.default}`"
-        lines.append(f"| `{name}` | `CASCADE_{name.upper()}` | {default} | {field.description} |")
+    for record in load_all("cascade.engines", Engine):
+        engine, package = record.object, record.package.partition(" ")[0]
+        warehouse = engine.default_warehouse or "warehouse in data_dir"
+        lines.append(f"| `{engine.name}` | {engine.label} | {warehouse} | {package} |")
+    for record in load_all("cascade.settings", SettingsModel):
+        lines += [
+            f"\n## Settings of {record.name}\n",
+            f"{inspect.getdoc(record.object)}",
+            f"Package {record.package.partition(' ')[0]}; in a file they are in a table `{record.name}`.\n",
+            *_setting_rows(record.object, f"CASCADE_{record.name.upper()}__"),
+        ]
     return "\n".join(lines) + "\n" + NEXT
+
+
+def _setting_rows(model: Any, prefix: str) -> Iterator[str]:
+    yield "| setting | type | environment variable | default | meaning |"
+    yield "|---|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        if name != "plugins":
+            kind = re.sub(r" \| None|<class '|'>|\w+\.", "", str(field.annotation))
+            kind = {"SecretStr": "secret text", "str": "text", "bool": "true or false"}.get(kind, kind.lower())
+            default = (
+                "found" if field.is_required() else f"`{field.default}`" if field.default not in (None, "") else ""
+            )
+            yield f"| `{name}` | {kind} | `{prefix}{name.upper()}` | {default} | {field.description} |"
 
 
 def _ingestion() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade.config import Settings
-from cascade.operations.plugins import GROUPS, inspect_plugins
+from cascade.operations.plugins import inspect_plugins, known_groups
 from cascade.plugins.base import FAMILIES
 from cascade_dbt.project import MACROS, macros_folder
 
@@ -31,7 +31,7 @@ def test_an_extension_has_the_runtime_s_version_and_asks_for_it(manifest: Path) 
 def test_everything_that_our_packages_bring_fits_its_protocol() -> None:
     records = inspect_plugins()
     assert [str(record) for record in records if record.cause] == []
-    assert GROUPS.keys() - FAMILIES.keys() == {record.group for record in records}
+    assert known_groups().keys() - FAMILIES.keys() == {record.group for record in records}
 
 
 def test_the_runtime_names_no_extension() -> None:
@@ -42,9 +42,14 @@ def test_the_runtime_names_no_extension() -> None:
     assert found == []
 
 
-def test_dbt_gets_the_macros_of_the_engine_s_package_beside_the_runtime_s_in_one_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "more"), [("embedded", set()), ("trino", {"1-trino"})])
+def test_dbt_gets_the_macros_of_the_engine_s_package_beside_our_own_in_one_folder(
+    engine: str, more: set[str], tmp_path: Path
+) -> None:
     """`macro-paths` of a project has one place for both. What is Trino's stays with the server's package."""
-    folder = macros_folder(Settings(project_dir=tmp_path, engine="trino"))
-    assert {path.name for path in folder.glob("runtime/*.sql")} == {path.name for path in MACROS.glob("*.sql")}
-    assert "materialization table, adapter='trino'" in (folder / "trino" / "models.sql").read_text("utf-8")
+    folder = macros_folder(Settings(project_dir=tmp_path, engine=engine))
+    assert {path.name for path in folder.glob("0-cascade_dbt/*.sql")} == {path.name for path in MACROS.glob("*.sql")}
+    assert {path.name for path in folder.iterdir()} == {"0-cascade_dbt"} | more
+    if more:
+        assert "materialization table, adapter='trino'" in (folder / "1-trino" / "models.sql").read_text("utf-8")
     assert [path.name for path in MACROS.glob("*.sql") if "trino__" in path.read_text("utf-8")] == []

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cascade.catalog import MAIN, BranchingCatalog, storage
-from cascade.config import Settings as RuntimeSettings
+from cascade.config import build_settings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
 from cascade.operations.report import Outcome
@@ -177,7 +177,7 @@ GONE = {
 def test_a_run_whose_server_goes_for_good_waits_once_and_ends_with_its_summary(
     stack: Stack, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
-    monkeypatch.setattr(nessie_client._patience_with(settings["nessie_url"]), "seconds", 0.5)
+    monkeypatch.setattr(nessie_client._patience_with(settings["nessie.url"]), "seconds", 0.5)
     monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
     mine = {name: value for name, value in settings.items() if name not in ("dagster_url", "marts_url")}
     outcome = _run_until_gone(tmp_path / "project", mine, partial(stack.kill, server), monkeypatch)
@@ -215,7 +215,7 @@ def _run_until_gone(
 
     asked = threading.Thread(target=end_when_asked, daemon=True)
     asked.start()
-    outcome = run_pipeline(RuntimeSettings(project_dir=root, **settings), tell=lambda *_: None)
+    outcome = run_pipeline(build_settings(root, settings), tell=lambda *_: None)
     asked.join()
     return outcome
 
@@ -334,7 +334,7 @@ def _nobody_at() -> str:
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
-        ("nessie_url", "http://{nobody}/api/v2", "Nessie does not answer"),
+        ("nessie.url", "http://{nobody}/api/v2", "Nessie does not answer"),
         ("s3_endpoint", "http://{nobody}", "S3 cannot be used: it does not answer"),
         ("catalog_url", "postgresql://ada:guess@{nobody}/cascade", "PostgreSQL cannot be used: nobody listens there"),
         ("catalog_url", "{catalog_url}x", "PostgreSQL cannot be used: the database, role or table does not exist"),
@@ -381,10 +381,10 @@ def test_another_place_than_that_of_the_tables_is_noticed(
 
 def test_no_trino_is_told_with_its_setting(lake: BranchingCatalog, settings: Settings, tmp_path: Path) -> None:
     promoted(lake, "raw.a", numbers(1, 3))
-    wrong = settings | {"trino_url": f"http://{_nobody_at()}"}
+    wrong = settings | {"trino.url": f"http://{_nobody_at()}"}
     with pytest.raises(ServiceError) as caught:
         query(open_with(wrong, tmp_path / "wrong"), MAIN, "SELECT count(*) AS n FROM raw.a")
-    _told(caught.value, wrong, "Trino", "`trino_url`")
+    _told(caught.value, wrong, "Trino", "`trino.url`")
 
 
 def test_a_wrong_password_is_told_with_its_setting(lake: BranchingCatalog, settings: Settings, tmp_path: Path) -> None:
@@ -398,10 +398,10 @@ def test_a_wrong_password_is_told_with_its_setting(lake: BranchingCatalog, setti
 @pytest.mark.parametrize("command", ["branch list", "query"])
 def test_the_command_line_tells_it_in_three_lines(project: Project, command: str) -> None:
     more = ["SELECT 1 AS one"] if command == "query" else []
-    done = project.cascade(*command.split(), *more, CASCADE_NESSIE_URL=f"http://{_nobody_at()}/api/v2")
+    done = project.cascade(*command.split(), *more, CASCADE_NESSIE__URL=f"http://{_nobody_at()}/api/v2")
     assert done.returncode == 1
     assert "Nessie does not answer" in done.stderr
-    assert "setting `nessie_url`" in done.stderr
+    assert "setting `nessie.url`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

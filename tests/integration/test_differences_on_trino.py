@@ -12,7 +12,7 @@ Remedies = dict[str, dict[str, str]]
 
 @pytest.fixture(scope="module")
 def server(stack: Stack) -> Trino:
-    return Trino(stack.environment["CASCADE_TRINO_URL"])
+    return Trino(stack.environment["CASCADE_TRINO__URL"])
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ import pytest
 import trustme
 
 from cascade.catalog import MAIN
-from cascade.config import Settings
+from cascade.config import Settings, build_settings
 from cascade.errors import CascadeError, ServiceError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
 from cascade_servers.nessie import NessieCatalog
-from support.lakes import before_each_step
+from cascade_servers.settings import NessieSettings
+from support.lakes import as_settings, before_each_step
 from support.servers.lakes import fresh_lake
 from support.servers.proxy import CLIENT, Proxy, proxy
 from support.servers.stack import Stack
@@ -31,14 +32,16 @@ ROWS = pa.table({"id": [1, 2]})
 @pytest.fixture
 def settings(stack: Stack, tmp_path: Path) -> Callable[..., Settings]:
     """Settings of an empty lakehouse, some of them changed."""
-    values = {n.removeprefix("CASCADE_").lower(): v for n, v in fresh_lake(stack, "nessie").items()}
-    return lambda **changed: Settings(project_dir=tmp_path, data_dir=tmp_path, **{**values, **changed})
+    values = {"data_dir": tmp_path, **as_settings(fresh_lake(stack, "nessie"))}
+    return lambda **changed: build_settings(
+        tmp_path, {**values, **{name.replace("nessie_", "nessie."): value for name, value in changed.items()}}
+    )
 
 
 @pytest.fixture
 def way(settings: Callable[..., Settings]) -> Iterator[Proxy]:
     """The proxy before Nessie."""
-    with proxy(settings().nessie_url.removesuffix("/api/v2")) as behaviour:
+    with proxy(_url(settings()).removesuffix("/api/v2")) as behaviour:
         yield behaviour
 
 
@@ -46,6 +49,10 @@ def way(settings: Callable[..., Settings]) -> Iterator[Proxy]:
 def open_by(way: Proxy, settings: Callable[..., Settings]) -> Open:
     """Open the catalog through the proxy."""
     return lambda **changed: NessieCatalog(settings(**{"nessie_url": f"{way.url}/api/v2", **changed}))
+
+
+def _url(settings: Settings) -> str:
+    return settings.plugin("nessie", NessieSettings).url
 
 
 def _put(lake: NessieCatalog, branch: str = "dev", table: str = "raw.a") -> None:
@@ -74,8 +81,8 @@ def test_a_missing_or_expired_token_is_named_by_its_setting_and_not_shown(
     way.token = "right"
     with pytest.raises(ServiceError, match="Nessie refuses access") as caught:
         open_by(**given)
-    assert "nessie_url" in caught.value.where
-    assert "CASCADE_NESSIE_TOKEN" in caught.value.fix
+    assert "nessie.url" in caught.value.where
+    assert "CASCADE_NESSIE__TOKEN" in caught.value.fix
     assert "expired-token" not in str(caught.value)
 
 
@@ -94,14 +101,14 @@ def test_wrong_client_credentials_are_named_and_not_shown(way: Proxy, open_by: O
     way.token = "x"
     with pytest.raises(ServiceError, match="No token for Nessie") as caught:
         open_by(nessie_token_url=f"{way.url}/token", nessie_client_id="cascade", nessie_client_secret="wr0ng")
-    assert "nessie_token_url" in caught.value.where
+    assert "nessie.token_url" in caught.value.where
     assert "wr0ng" not in str(caught.value)
 
 
 def test_a_private_authority_is_trusted_when_it_is_named(settings: Callable[..., Settings], tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with proxy(settings().nessie_url.removesuffix("/api/v2"), authority) as way:
+    with proxy(_url(settings()).removesuffix("/api/v2"), authority) as way:
         url = f"{way.url}/api/v2"
         with pytest.raises(ServiceError, match="certificate of Nessie is not trusted") as caught:
             NessieCatalog(settings(nessie_url=url))
@@ -155,7 +162,7 @@ def test_a_commit_whose_answer_stays_lost_is_reported_and_its_files_are_kept(
     way.lose = lambda method, path: method == "POST" or "history" in path
     with pytest.raises(ServiceError, match="Nessie does not answer") as caught:
         _put(lake)
-    assert "CASCADE_NESSIE_URL" in caught.value.fix
+    assert "CASCADE_NESSIE__URL" in caught.value.fix
     way.lose = lambda method, path: False
     assert _rows(lake, "dev") == [1, 2]  # it had landed, and nobody deleted its files
 
@@ -273,14 +280,14 @@ def test_a_server_that_is_half_up_or_too_old_is_named(way: Proxy, open_by: Open,
     behave(way)
     with pytest.raises(ServiceError, match=said) as caught:
         open_by()
-    assert "nessie_url" in caught.value.where
+    assert "nessie.url" in caught.value.where
 
 
 @pytest.mark.parametrize("path", ["/api/v2", ""])
 def test_a_server_that_was_never_there_is_named(open_by: Open, path: str) -> None:
     with pytest.raises(ServiceError, match="does not answer") as caught:
         open_by(nessie_url=f"http://127.0.0.1:{_closed_port()}{path}")
-    assert "nessie_url" in caught.value.where
+    assert "nessie.url" in caught.value.where
 
 
 def test_a_server_that_never_answered_is_given_up_soon(way: Proxy, open_by: Open) -> None:
@@ -292,7 +299,7 @@ def test_a_server_that_never_answered_is_given_up_soon(way: Proxy, open_by: Open
 
 def test_another_service_at_the_address_is_told_from_nessie(settings: Callable[..., Settings]) -> None:
     with pytest.raises(ServiceError, match="does not expect") as caught:
-        NessieCatalog(settings(nessie_url=settings().nessie_url.removesuffix("/api/v2")))
+        NessieCatalog(settings(nessie_url=_url(settings()).removesuffix("/api/v2")))
     assert "/api/v2" in caught.value.fix
 
 

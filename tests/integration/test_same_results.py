@@ -12,13 +12,13 @@ import dagster as dg
 import pytest
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.config import Settings
+from cascade.config import Settings, build_settings
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
 from support.generated import Project, generate, stranger
-from support.lakes import put
+from support.lakes import as_settings, put
 from support.servers.lakes import fresh_lake
 from support.servers.stack import Stack
 
@@ -59,8 +59,7 @@ def assert_same(one: Contents, other: Contents) -> None:
 
 
 def settings_of(environment: dict[str, str], folder: Path) -> Settings:
-    given = {n.removeprefix(_PREFIX).lower(): v for n, v in environment.items() if n.startswith(_PREFIX)}
-    return Settings(project_dir=folder, **given)  # type: ignore[arg-type]
+    return build_settings(folder, as_settings(environment))
 
 
 def test_the_example_gives_the_same_in_every_layer(stack: Stack, tmp_path: Path) -> None:

@@ -308,7 +308,7 @@ def test_s3_comes_back_at_its_place_with_its_data(stack: Stack) -> None:
 
 
 def test_nessie_comes_back_at_its_place_with_its_data(stack: Stack) -> None:
-    url = f"{stack.environment['CASCADE_NESSIE_URL']}/trees/main"
+    url = f"{stack.environment['CASCADE_NESSIE__URL']}/trees/main"
     with direct().open(url) as response:
         before = response.read()
     stack.restart("nessie")
@@ -318,4 +318,4 @@ def test_nessie_comes_back_at_its_place_with_its_data(stack: Stack) -> None:
 
 def test_trino_comes_back_at_its_place(stack: Stack) -> None:
     stack.restart("trino")
-    answers(f"{stack.environment['CASCADE_TRINO_URL']}/v1/info", containing='"starting":false')()
+    answers(f"{stack.environment['CASCADE_TRINO__URL']}/v1/info", containing='"starting":false')()

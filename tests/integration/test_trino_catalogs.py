@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.engine import delete_branch, drop_leftovers, query
+from cascade.engine import delete_branch, engine_of, query
 from cascade.errors import QueryError
 from cascade_servers.trino.catalogs import catalog_name, ensure_catalog
 from cascade_servers.trino.server import server_of
@@ -23,7 +23,7 @@ def lake(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Branc
     for name, value in fresh_lake(stack, "nessie").items():
         monkeypatch.setenv(name, value)
     opened = open_catalog(settings_in(tmp_path))
-    drop_leftovers(opened)
+    engine_of(opened.settings).drop_leftovers(opened)
     return opened
 
 
@@ -78,7 +78,7 @@ def test_leftovers_are_found_and_nothing_else_is_dropped(lake: BranchingCatalog)
     for ref in ("fix", "kept"):
         n(lake, ref)
     lake.delete("fix")
-    assert drop_leftovers(lake) == [catalog_name("fix")]
+    assert engine_of(lake.settings).drop_leftovers(lake) == [catalog_name("fix")]
     assert {MAIN, "dev", "system", catalog_name("kept")} <= catalogs(lake)
 
 
@@ -103,9 +103,9 @@ def test_why_a_catalog_is_not_made_is_told_in_a_line(
 ) -> None:
     """Trino's own answer is 16 times the same stack of calls."""
     put(lake, "fix", "raw.a", numbers(1, 1))
-    monkeypatch.setenv("CASCADE_NESSIE_TOKEN", "which the server does not know")
+    monkeypatch.setenv("CASCADE_NESSIE__TOKEN", "which the server does not know")
     with pytest.raises(QueryError) as caught:
         query(open_catalog(settings_in(tmp_path)), "fix", COUNT)
     assert "Trino does not make a catalog for branch `fix`: " in str(caught.value)
-    assert "CASCADE_NESSIE_TOKEN" in str(caught.value)
+    assert "CASCADE_NESSIE__TOKEN" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 3

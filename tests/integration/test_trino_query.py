@@ -12,10 +12,13 @@ import pytest
 from pyiceberg.types import LongType
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.engine import embedded, query, register_table
+from cascade.engine import query, register_table
+from cascade.engine.embedded import ENGINE as DUCKDB
 from cascade.errors import QueryError, ServiceError
 from cascade.iceberg.read import connect
-from cascade_servers import trino
+from cascade_servers.dbt import TARGET
+from cascade_servers.engine import ENGINE as TRINO
+from cascade_servers.trino import server_of
 from support.lakes import numbers, promoted, put, settings_in
 from support.servers.lakes import fresh_lake
 from support.servers.stack import Stack
@@ -65,7 +68,7 @@ STATEMENTS = [
 def test_trino_and_duckdb_answer_the_same_rows_and_types(lake: BranchingCatalog, sql: str) -> None:
     put(lake, "dev", "raw.everything", EVERYTHING)
     given = [2] if "?" in sql else None
-    one, other = (engine.query(lake, "dev", sql, None, given) for engine in (trino, embedded))
+    one, other = (engine.query(lake, "dev", sql, None, given) for engine in (TRINO, DUCKDB))
     assert one.column_names == other.column_names
     names = [str(kind).replace("Etc/", "").replace("list<l:", "list<item:") for kind in other.schema.types]
     assert names == [str(kind) for kind in one.schema.types]
@@ -105,7 +108,7 @@ def test_columns_that_moved_without_a_snapshot_are_read_as_they_are_now(lake: Br
         update.add_column("more", LongType())
     now, then = "SELECT * FROM raw.a", "SELECT raw.a.old FROM raw.a"
     assert query(lake, "dev", now).to_pylist() == [{"id": 1, "new": "x", "more": None}]
-    assert query(lake, "dev", now, at=first).to_pylist() == embedded.query(lake, "dev", now, first, None).to_pylist()
+    assert query(lake, "dev", now, at=first).to_pylist() == DUCKDB.query(lake, "dev", now, first, None).to_pylist()
     assert query(lake, "dev", then, at=first).to_pylist() == [{"old": "x"}]
 
 
@@ -170,8 +173,8 @@ def test_rows_that_trino_marked_as_deleted_do_not_count(lake: BranchingCatalog) 
     from cascade.lakehouse import Lakehouse
 
     put(lake, "dev", "raw.a", numbers(1, 9))
-    name = trino.environment(lake, "dev", ())["CASCADE_TRINO_CATALOG"]
-    trino.server_of(lake.settings).read("DELETE FROM raw.a WHERE id <= 4", catalog=name)
+    name = TARGET.prepare(lake, "dev", ())["CASCADE_RUN_CATALOG"]
+    server_of(lake.settings).read("DELETE FROM raw.a WHERE id <= 4", catalog=name)
     assert Lakehouse(lake.settings, "dev").row_count("raw.a") == 5
 
 
@@ -184,9 +187,9 @@ def test_nan_is_found_on_either_engine_whoever_wrote_it(lake: BranchingCatalog, 
         rows = pa.table({"id": [1, 2], "f": [math.nan, 1.0], "s": [{"g": math.nan}, {"g": 1.0}]})
         put(lake, "dev", "raw.n", rows)
     put(lake, "dev", "raw.a", numbers(1, 1))
-    name = trino.environment(lake, "dev", ())["CASCADE_TRINO_CATALOG"]
+    name = TARGET.prepare(lake, "dev", ())["CASCADE_RUN_CATALOG"]
     if writer == "trino":
-        trino.server_of(lake.settings).read(f"CREATE TABLE raw.n AS {_NAN}", catalog=name)
+        server_of(lake.settings).read(f"CREATE TABLE raw.n AS {_NAN}", catalog=name)
     for condition in ("is_nan(f)", "not (f between 0 and 10)", "f is distinct from 1.0", "f <> 1.0", "is_nan(s.g)"):
         assert query(lake, "dev", f"SELECT id FROM raw.n WHERE {condition}").to_pylist() == [{"id": 1}], condition
     with connect() as connection:
@@ -197,7 +200,7 @@ def test_nan_is_found_on_either_engine_whoever_wrote_it(lake: BranchingCatalog, 
 
 
 def test_a_server_that_is_not_there_is_named_with_its_setting(lake: BranchingCatalog, tmp_path: Path) -> None:
-    lake.settings = settings_in(tmp_path, trino_url="http://127.0.0.1:9")
+    lake.settings = settings_in(tmp_path, **{"trino.url": "http://127.0.0.1:9"})
     with pytest.raises(ServiceError, match="Trino does not answer") as caught:
         query(lake, MAIN, "SELECT 1 AS one")
-    assert "`trino_url`: http://127.0.0.1:9" in caught.value.where
+    assert "`trino.url`: http://127.0.0.1:9" in caught.value.where

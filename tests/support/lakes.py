@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pyiceberg.typedef import Record
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.catalog.embedded import EmbeddedCatalog
-from cascade.config import Settings
+from cascade.config import Settings, build_settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
 from cascade_maintain.warehouse import open_warehouse
@@ -38,14 +38,18 @@ Rows = list[dict[str, Any]]
 
 def settings_in(folder: Path, **more: Any) -> Settings:
     """Return the settings of a project in a folder, on the servers that the environment names if it names any."""
-    prefix = "CASCADE_"
-    given = {name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)}
-    return Settings(project_dir=folder, **{**given, **more})
+    return build_settings(folder, {**as_settings(os.environ), **more})
+
+
+def as_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings in environment variables: `branch`, `trino.url`."""
+    ours = {name.removeprefix("CASCADE_"): value for name, value in environment.items() if name.startswith("CASCADE_")}
+    return {name.lower().replace("__", "."): value for name, value in ours.items()}
 
 
 def open_with(settings: dict[str, str], folder: Path) -> BranchingCatalog:
     """Open the lakehouse that settings lead to, with its own files in a folder."""
-    return open_catalog(Settings(project_dir=folder, data_dir=folder, **settings))
+    return open_catalog(build_settings(folder, {"data_dir": folder, **settings}))
 
 
 def open_embedded(folder: Path) -> BranchingCatalog:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from cascade.config import Settings
+from cascade_servers.settings import NessieSettings, TrinoSettings
 from support.copies import Run, commit_all
 from support.generated import BIN, REPOSITORY
 
@@ -153,7 +154,7 @@ def test_every_variable_is_explained_and_written(project: Path, env: dict[str, s
     named = re.findall(r"\$\{(\w+)([^}]*)\}", (project / "compose.yaml").read_text("utf-8"))
     # What a comment shows is an example.
     named = [(name, rest) for name, rest in named if name != "API_KEY"]
-    settings = {f"CASCADE_{name.upper()}" for name in Settings.model_fields}
+    settings = {f"CASCADE_{name.upper()}" for name in _SETTINGS}
     assert {name for name, _ in named} <= set(env) | settings
     for name, rest in named:
         secret = name.endswith(("_KEY", "_PASSWORD"))
@@ -293,11 +294,18 @@ def own(project: Path, tmp_path: Path, run: Run) -> Path:
     return tmp_path / "own"
 
 
+# As the environment names them.
+_SETTINGS = [
+    *(name for name in Settings.model_fields if name != "plugins"),
+    *(f"nessie__{name}" for name in NessieSettings.model_fields),
+    *(f"trino__{name}" for name in TrinoSettings.model_fields),
+]
+
 # What a container has in its own place, or finds elsewhere than this machine does.
 _OF_CONTAINERS = {
     "engine": "trino",
-    "nessie_url": "http://nessie:19120/api/v2",
-    "trino_url": "http://trino:8080",
+    "nessie__url": "http://nessie:19120/api/v2",
+    "trino__url": "http://trino:8080",
     "s3_endpoint": "http://s3:7070",
 }
 
@@ -306,7 +314,7 @@ def test_every_setting_of_env_reaches_the_container_that_runs_everything(
     own: Path, compose: Callable[..., Document]
 ) -> None:
     """Schedules in the container tick in the same time zone as those on this machine."""
-    given = {name: f"my-{name}" for name in Settings.model_fields}
+    given = {name: f"my-{name}" for name in _SETTINGS}
     _write(own, **{f"CASCADE_{name.upper()}": value for name, value in given.items()})
     inside = compose(own, "code")["services"]["code"]["environment"]
     urls = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_catalog
 from cascade.config import Settings
+from cascade.engine import Engine, engine_of
 from cascade.engine import query as run_query
 from cascade.errors import BranchNotFoundError
 from cascade.names import ASSET_JOB, BACKFILL_TAG, BRANCH_TAG, run_branch
@@ -60,6 +61,11 @@ class Lakehouse:
     def catalog(self) -> BranchingCatalog:
         """The catalog with all branches."""
         return open_catalog(self.settings)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs SQL on the lakehouse."""
+        return engine_of(self.settings)
 
     @property
     def ref(self) -> str:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["RunResult", "TemporaryLakehouse"]
 
 _BRANCH = "test"
-# Whatever the project runs on: a test must not write to servers that others use.
-_OWN: dict[str, Any] = {"engine": "embedded", "warehouse": "", "catalog_url": None, "marts_url": None}
 
 
 class TemporaryLakehouse:
@@ -32,8 +30,9 @@ class TemporaryLakehouse:
     """
 
     def __init__(self, folder: Path, *, project_dir: Path | None = None) -> None:
+        # Defaults, whatever the project runs on: a test must not write to servers that others use.
         self.settings = Settings(
-            project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH, **_OWN
+            project_dir=project_dir or find_project_dir(), data_dir=folder / "lake", branch=_BRANCH
         )
         export_dotenv(self.settings.project_dir)
         self.lakehouse = Lakehouse(self.settings, _BRANCH)

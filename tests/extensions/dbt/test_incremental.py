@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cascade.engine import branch_environment
 from cascade.lakehouse import Lakehouse
 from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
+from cascade_dbt.targets import target_of
 from support.lakes import Rows, put, read, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
@@ -332,7 +332,7 @@ def build(lakehouse: Lakehouse) -> dict[str, str]:
     target = settings.data_path / "dbt" / "here"
     branch = lakehouse.ensure_branch()
     places = {"profiles-dir": render_profile(settings), "target-path": target, "log-path": target}
-    with dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, ["silver", "raw"])):
+    with dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, ["silver", "raw"])):
         subprocess.run(
             [dbt_executable(), "--quiet", "build", *(f"--{name}={value}" for name, value in places.items())],
             cwd=settings.dbt_path,

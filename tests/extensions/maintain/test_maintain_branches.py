@@ -11,6 +11,7 @@ from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
+from cascade.engine.embedded import ENGINE
 from cascade.errors import CatalogError
 from cascade.names import BRANCH_TAG
 from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
@@ -152,7 +153,7 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     janitor.catalog.create(branch)
     with monkeypatch.context() as patch:
-        patch.setattr("cascade_maintain.branches.drop_leftovers", lambda lake: ["catalog run_1"])
+        patch.setattr(ENGINE, "drop_leftovers", lambda _: ["catalog run_1"])
         assert janitor.clean(dry_run=True).leftovers == []
         assert janitor.clean(days=1).leftovers == ["catalog run_1"]
 
@@ -164,7 +165,7 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
         cleaning = janitor.clean()
         assert "Trino does not answer" in cleaning.left[branch]
         assert cleaning.problems == [f"{branch}: Trino does not answer."]
-    monkeypatch.setattr("cascade_maintain.branches.drop_leftovers", refuse)
+    monkeypatch.setattr(ENGINE, "drop_leftovers", refuse)
     cleaning = janitor.clean()
     assert (list(cleaning.removed), cleaning.problems) == ([branch], ["Trino does not answer."])
 

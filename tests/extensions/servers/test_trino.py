@@ -13,9 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pydantic import SecretStr
 
-from cascade.config import Settings
+from cascade.config import build_settings
 from cascade.errors import QueryError, ServiceError
 from cascade.operations.run import materialize
 from cascade_servers.trino import server as trino_server
@@ -271,17 +270,17 @@ WRONG: dict[str, tuple[dict[str, list[Reply]], str, str]] = {
     "never ready": (
         {"info": [info(starting=True)]},
         "Trino does not answer: it is still starting",
-        "CASCADE_TRINO_URL",
+        "CASCADE_TRINO__URL",
     ),
     "too old": ({"info": [info("435")]}, "Trino 435 is too old; 476 or later", "upgrade the server"),
-    "not Trino": ({"info": [(200, b"<html>")]}, "What answers is not Trino", "CASCADE_TRINO_URL"),
-    "nothing there": ({"info": [(404, b"")]}, "not Trino \\(HTTP 404\\)", "CASCADE_TRINO_URL"),
+    "not Trino": ({"info": [(200, b"<html>")]}, "What answers is not Trino", "CASCADE_TRINO__URL"),
+    "nothing there": ({"info": [(404, b"")]}, "not Trino \\(HTTP 404\\)", "CASCADE_TRINO__URL"),
     "unauthorized": (
         {"info": [info()], "statement": [(401, b"Unauthorized")]},
         "refuses access \\(HTTP 401\\)",
-        "CASCADE_TRINO_PASSWORD",
+        "CASCADE_TRINO__PASSWORD",
     ),
-    "no sense": ({"info": [info()], "statement": [(418, b"tea")]}, "does not expect", "CASCADE_TRINO_URL"),
+    "no sense": ({"info": [info()], "statement": [(418, b"tea")]}, "does not expect", "CASCADE_TRINO__URL"),
 }
 
 
@@ -293,7 +292,7 @@ def test_what_is_wrong_with_a_server_is_said_with_the_setting(
     with pytest.raises(ServiceError, match=what) as caught:
         connect(there.url).read("SELECT 1")
     assert there.url in caught.value.where
-    assert "`trino_url`" in caught.value.where
+    assert "`trino.url`" in caught.value.where
     assert fix in caught.value.fix
 
 
@@ -358,7 +357,7 @@ def test_a_run_asks_for_trino_before_it_loads_anything(
     (tmp_path / "workflows/loads.py").write_text(_WORKFLOW)
     gone, told = stub(info=[info()]), []
     gone.close()
-    settings = Settings(project_dir=tmp_path, engine="trino", trino_url=gone.url)
+    settings = build_settings(tmp_path, {"engine": "trino", "trino.url": gone.url})
     with pytest.raises(ServiceError, match="Trino does not answer: Connection refused"):
         materialize(settings, ["first"], tell=lambda *what: told.append(what))
     assert told == [("waiting for", "Trino, which does not answer: Connection refused")]
@@ -366,7 +365,7 @@ def test_a_run_asks_for_trino_before_it_loads_anything(
 
 
 def test_a_password_is_never_sent_without_encryption_nor_shown(tmp_path: Path) -> None:
-    settings = Settings(project_dir=tmp_path, trino_url="http://127.0.0.1:9", trino_password=SecretStr("hunter2"))
+    settings = build_settings(tmp_path, {"trino.url": "http://127.0.0.1:9", "trino.password": "hunter2"})
     with pytest.raises(ServiceError, match="over https only") as caught:
         server_of(settings)
     assert "hunter2" not in str(caught.value)

@@ -2,15 +2,21 @@
 
 import datetime as dt
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from pydantic import ValidationError
 
-from cascade.config import Settings, find_project_dir, load_settings, setting_sources
+from cascade.catalog import open_catalog
+from cascade.config import Settings, find_project_dir, list_settings, load_settings, setting_sources
+from cascade.engine import engine_of
 from cascade.errors import ConfigurationError
+from cascade_servers.settings import TrinoSettings
 
 
 @pytest.fixture
@@ -74,6 +80,7 @@ def test_without_settings_all_have_their_default(project: Path) -> None:
     settings = load_settings()
     assert settings == Settings(project_dir=project)
     assert set(setting_sources(settings).values()) == {"default", "found"}
+    assert settings.plugins == {}
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -148,9 +155,12 @@ def test_names_of_others_in_dotenv_are_in_the_environment_which_wins(
     assert setting_sources(settings)["branch"] == ".env"
 
 
-def test_a_dictionary_of_settings_in_python_is_taken(project: Path) -> None:
-    (project / "cascade_config.py").write_text('CASCADE_CONFIG = {"branch": "x", "timezone": "Asia/Tokyo"}\n')
+def test_a_dictionary_of_settings_in_python_is_taken_and_the_file_is_executed_once(project: Path) -> None:
+    count = "with open('times', 'a') as file:\n    file.write('x')\n"
+    (project / "cascade_config.py").write_text(count + 'CASCADE_CONFIG = {"branch": "x", "timezone": "Asia/Tokyo"}\n')
     settings = load_settings()
+    list_settings(settings)
+    assert (project / "times").read_text() == "x"
     assert (settings.branch, settings.timezone) == ("x", "Asia/Tokyo")
     assert setting_sources(settings)["branch"] == "cascade_config.py"
 
@@ -188,11 +198,14 @@ WRONG = {
     "branch": ("cascade.yaml", "branch: a b\n", "'a b' is not a name for a branch: begin with a letter"),
     "main": ("cascade.yaml", "branch: main\n", "`main` is never written directly"),
     "broken_yaml": ("cascade.yaml", "a: [\n", "cascade.yaml cannot be read"),
-    "list_yaml": ("cascade.yaml", "- a\n", "must hold settings as"),
+    "list_yaml": ("cascade.yaml", "- a\n", "cascade.yaml must be a dictionary"),
     "broken_toml": ("pyproject.toml", "[tool.cascade\n", "pyproject.toml cannot be read"),
     "broken_python": ("cascade_config.py", "branch = 1 / 0\n", "cascade_config.py fails: ZeroDivisionError"),
     "misspelt_python": ("cascade_config.py", "CASCADE_CONFIG = {'brnch': 'x'}\n", "`brnch` is not a setting"),
     "list_python": ("cascade_config.py", "CASCADE_CONFIG = ['x']\n", "CASCADE_CONFIG .* must be a dictionary"),
+    "engine": ("cascade.yaml", "engine: spark\n", "'spark' is not an installed engine; there is embedded, trino"),
+    "project": ("cascade.yaml", "project_dir: /\n", "`project_dir` is not a setting"),
+    "plugins": ("cascade.yaml", "plugins: {}\nengine: spark\n", "`engine`"),
     "binary": ("cascade.yaml", b"\xff\xfe\x00", "cascade.yaml cannot be read"),
 }
 
@@ -223,3 +236,196 @@ def test_all_wrong_settings_are_named_together_beside_those_that_exist(
         load_settings()
     assert "partitions_start" in caught.value.what
     assert "branch, ca_file" in caught.value.fix
+
+
+# --- settings of plugins ----------------------------------------------------------------------------------
+
+PLUGIN = """
+from pydantic import BaseModel, Field, SecretStr
+class Settings(BaseModel):
+    token: SecretStr = Field(description="Key of the API.")
+    port: int = 10
+    lists: list[str] = ["all"]
+class Other:
+    pass
+"""
+
+
+@pytest.fixture
+def install(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a package that brings something for a group of entry points."""
+    packages = project.parent / "packages"
+    packages.mkdir()
+    (packages / "crm_plugin.py").write_text(PLUGIN)
+
+    def add(package: str, entry: str, *, group: str = "cascade.settings") -> None:
+        info = packages / f"{package}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
+
+    # A folder that was never on the path: what is installed is read once for each path.
+    monkeypatch.syspath_prepend(packages)
+    return add
+
+
+@pytest.fixture
+def crm(project: Path, install: Callable[..., None]) -> Path:
+    """A project with a plugin called crm, which has settings of its own."""
+    install("crm", "crm = crm_plugin:Settings")
+    return project
+
+
+PLACES = {
+    ".env": 'CASCADE_CRM__PORT=3\nCASCADE_CRM__LISTS=\'["a", "b"]\'\n',
+    "cascade.yaml": "crm: {port: 3, lists: [a, b]}\n",
+    "cascade_config.py": "crm = {'port': 3, 'lists': ['a', 'b']}\n",
+    "pyproject.toml": '[tool.cascade.crm]\nport = 3\nlists = ["a", "b"]\n',
+}
+
+
+@pytest.mark.parametrize("place", ["environment", *PLACES])
+def test_a_plugin_has_settings_of_its_own_in_every_place(
+    crm: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Also one called port, which Kubernetes might have set."""
+    monkeypatch.setenv("CASCADE_CRM__TOKEN", "t0ps")
+    if place == "environment":
+        monkeypatch.setenv("CASCADE_CRM__PORT", "3")
+        monkeypatch.setenv("CASCADE_CRM__LISTS", '["a", "b"]')
+    else:
+        (crm / place).write_text(PLACES[place])
+    settings = load_settings()
+    own = settings.plugins["crm"]
+    assert (own.port, own.lists, own.token.get_secret_value()) == (3, ["a", "b"], "t0ps")
+    assert setting_sources(settings)["crm.port"] == place
+    assert "t0ps" not in repr(settings)
+    rows = {row.name: row for row in list_settings(settings)}
+    assert (rows["crm.port"].value, rows["crm.port"].source) == ("3", place)
+    assert (rows["crm.token"].value, rows["crm.token"].description) == ("**********", "Key of the API.")
+
+
+def test_settings_of_plugins_that_were_not_set_are_listed_too(crm: Path) -> None:
+    rows = {row.name: row for row in list_settings(load_settings())}
+    assert (rows["crm.port"].value, rows["crm.port"].source) == ("10", "default")
+    assert (rows["crm.token"].value, rows["crm.token"].source) == ("", "not set")
+    assert rows["trino.url"].value == "http://127.0.0.1:8080"
+
+
+def test_places_complete_each_other_setting_by_setting(crm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (crm / "cascade.yaml").write_text("crm: {port: 3, token: x}\ntrino: {url: 'http://a/', user: ada}\n")
+    monkeypatch.setenv("CASCADE_TRINO__USER", "ben")
+    settings = load_settings()
+    assert settings.plugin("trino", TrinoSettings) == TrinoSettings(url="http://a", user="ben")
+    assert settings.plugins["crm"].port == 3
+
+
+WRONG_OF_PLUGINS = {
+    "CASCADE_CRM__TOKN": "`crm.tokn` is not a setting; those of crm are lists, port, token; `crm.token`: Field",
+    "CASCADE_CRN__TOKEN": "`crn` is not a setting, and no installed plugin is called so",
+    "CASCADE_CRM__PORT": "`crm.token`: Field required; `crm.port`: Input should be a valid integer",
+    "CASCADE_CRM__LISTS": "`crm.token`: Field required; `crm.lists`: Input should be a valid list",
+    "CASCADE_CRM_TOKEN": "`crm_token` is not a setting; `token` of crm is CASCADE_CRM__TOKEN, or token in a table crm",
+    "CASCADE_CRM": "`crm` is not a setting; write the settings of crm in a table crm",
+    "CASCADE_TRINO__URL": "`trino.url`: it must begin with http:// or https://",
+    "CASCADE_NESSIE__CLIENT_ID": "`nessie.client_id` and `nessie.client_secret` belong together",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OF_PLUGINS)
+def test_a_wrong_setting_of_a_plugin_is_named_beside_those_of_cascade(
+    crm: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("CASCADE_TIMEZONE", "Mars")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert WRONG_OF_PLUGINS[name] in str(caught.value)
+    assert "`timezone`: 'Mars' is not a time zone" in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"one": "crm_plugin:Settings", "two": "crm_plugin:Settings"}, "brings one of this name, too"),
+        ({"one": "crm_plugin:Gone"}, "AttributeError"),
+        ({"one": "crm_plugin:Other"}, "has no `model_fields`"),
+    ],
+    ids=["doubly-named", "broken", "no-model"],
+)
+def test_a_plugin_whose_settings_cannot_be_read_costs_itself(
+    project: Path, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, entries: dict[str, str], said: str
+) -> None:
+    """Nothing fails as long as nothing is set for it; then it is named with its package."""
+    for package, value in entries.items():
+        install(package, f"crm = {value}")
+    rows = [row for row in list_settings(load_settings()) if row.name.startswith("crm.")]
+    assert (rows[0].name, said in rows[0].description) == ("crm.*", True)
+    monkeypatch.setenv("CASCADE_CRM__TOKEN", "s3cret")
+    with pytest.raises(ConfigurationError, match=f"settings of crm cannot be checked.*{said}") as caught:
+        load_settings()
+    assert "package one" in str(caught.value)
+
+
+# --- engines ----------------------------------------------------------------------------------------------
+
+ENGINE = """
+class Engine:
+    name, label, default_warehouse = "spark", "Spark", "s3://sparkling/"
+    def setting_problems(self, settings): return ["it rains"] if settings.branch == "rain" else []
+    def open_catalog(self, settings): return f"catalog in {settings.warehouse_location}"
+    def query(self, catalog, ref, sql, at, parameters): ...
+    def regexp_match(self, column, pattern): return f"{column} RLIKE {pattern}"
+    def await_ready(self, settings, tell): ...
+    def forget(self, catalog, ref): ...
+    def drop_leftovers(self, catalog): return []
+ENGINE = Engine()
+"""
+
+
+def test_an_engine_that_the_runtime_never_heard_of_is_found_as_ours_are(
+    project: Path, install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("sparkling", "spark = spark_engine:ENGINE", group="cascade.engines")
+    (project.parent / "packages" / "spark_engine.py").write_text(ENGINE)
+    (project / "cascade.yaml").write_text("engine: spark\n")
+    settings = load_settings()
+    assert settings.warehouse_location == "s3://sparkling"
+    assert open_catalog(settings) == "catalog in s3://sparkling"
+    assert engine_of(settings).regexp_match("a", "'b'") == "a RLIKE 'b'"
+    monkeypatch.setenv("CASCADE_BRANCH", "rain")
+    with pytest.raises(ConfigurationError, match="it rains"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("engine", "label", "warehouse"),
+    [("embedded", "DuckDB", ".cascade/warehouse"), ("trino", "Trino", "s3://warehouse")],
+)
+def test_one_setting_is_enough_to_switch_the_engine(project: Path, engine: str, label: str, warehouse: str) -> None:
+    (project / "cascade.yaml").write_text(f"engine: {engine}\n")
+    settings = load_settings()
+    assert (engine_of(settings).name, engine_of(settings).label) == (engine, label)
+    assert settings.warehouse_location in (warehouse, str(project / warehouse))
+
+
+def test_a_folder_is_no_warehouse_of_servers(project: Path) -> None:
+    (project / "cascade.yaml").write_text("engine: trino\nwarehouse: here\n")
+    with pytest.raises(ConfigurationError, match="`warehouse` must be s3://"):
+        load_settings()
+
+
+_HEAVY = """
+import sys
+from cascade.config import list_settings, load_settings
+list_settings(load_settings())
+print(sorted({"dagster", "duckdb", "pyiceberg", "requests", "sqlalchemy", "trino"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("engine", ["embedded", "trino"])
+def test_to_read_settings_imports_nothing_heavy(project: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.setenv("CASCADE_ENGINE", engine)
+    done = subprocess.run([sys.executable, "-c", _HEAVY], cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -106,13 +106,13 @@ def test_an_operator_sees_which_server_is_used_and_no_password(
 ) -> None:
     monkeypatch.setenv("CASCADE_CATALOG_URL", "postgresql://ada:guess%40me@db.example:5432/cascade?sslpassword=guess")
     monkeypatch.setenv("CASCADE_MARTS_URL", "postgresql://db.example/marts?password=guess&sslmode=require")
-    monkeypatch.setenv("CASCADE_NESSIE_TOKEN", "guess")
+    monkeypatch.setenv("CASCADE_NESSIE__TOKEN", "guess")
     said = cascade("config", "show", "--json")
     shown = {row["name"]: row["value"] for row in json.loads(said.out)}
     assert "guess" not in said.out
     assert shown["catalog_url"] == "postgresql://ada:***@db.example:5432/cascade?sslpassword=***"
     assert shown["marts_url"] == "postgresql://db.example/marts?password=***&sslmode=require"
-    assert shown["nessie_token"] == "**********"
+    assert shown["nessie.token"] == "**********"
     assert shown["dagster_url"] == "None"
 
 

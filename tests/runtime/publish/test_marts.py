@@ -210,9 +210,10 @@ def test_rows_that_another_engine_has_marked_as_deleted_are_not_published(target
     promoted(target.catalog, "marts.m", numbers(1, 4))
     if target.catalog.settings.engine == "trino":
         target.catalog.create("fix")
-        from cascade_servers.trino import environment, server_of
+        from cascade_servers.dbt import TARGET
+        from cascade_servers.trino import server_of
 
-        catalog = environment(target.catalog, "fix", ["marts"])["CASCADE_TRINO_CATALOG"]
+        catalog = TARGET.prepare(target.catalog, "fix", ["marts"])["CASCADE_RUN_CATALOG"]
         server_of(target.catalog.settings).read("DELETE FROM marts.m WHERE id = 2", catalog=catalog)
     else:
         target.catalog.create("fix")

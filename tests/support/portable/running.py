@@ -13,8 +13,8 @@ import duckdb
 import trino
 
 from cascade_dbt import project as parse
+from cascade_servers.dbt import TARGET
 from cascade_servers.names import TRINO_CATALOG_VARIABLE
-from cascade_servers.trino import DBT_MACROS
 
 __all__ = ["DuckDB", "Trino", "assert_rows", "render"]
 
@@ -47,7 +47,7 @@ def render(folder: Path, dialect: str, statements: Mapping[str, str], trino_url:
     server = urlsplit(trino_url or "http://127.0.0.1:1")
     models = folder / "models"
     models.mkdir(parents=True)
-    macros = [parse.MACROS, DBT_MACROS] if dialect == "trino" else [parse.MACROS]
+    macros = [parse.MACROS, *TARGET.macros] if dialect == "trino" else [parse.MACROS]
     (folder / "dbt_project.yml").write_text(_PROJECT.format(macros=json.dumps([str(path) for path in macros])))
     (folder / "profiles.yml").write_text(_PROFILES.format(host=server.hostname, port=server.port))
     for name, statement in statements.items():

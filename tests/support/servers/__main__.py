@@ -39,8 +39,8 @@ def _write_environment(stack: Stack) -> Path:
 def _described(stack: Stack, file: Path) -> str:
     settings = stack.environment
     shown = {
-        "Trino": settings["CASCADE_TRINO_URL"],
-        "Nessie": settings["CASCADE_NESSIE_URL"],
+        "Trino": settings["CASCADE_TRINO__URL"],
+        "Nessie": settings["CASCADE_NESSIE__URL"],
         "S3": f"{settings['CASCADE_S3_ENDPOINT']}, bucket {settings['CASCADE_WAREHOUSE']}",
         "PostgreSQL": settings["CASCADE_MARTS_URL"].rpartition("@")[2].partition("/")[0],
     }

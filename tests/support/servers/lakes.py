@@ -32,7 +32,7 @@ def fresh_lake(stack: Stack, kind: str) -> dict[str, str]:
 
 def empty_nessie(stack: Stack) -> None:
     """Drop every branch and tag, and put `main` back to before its first commit."""
-    trees = f"{stack.environment['CASCADE_NESSIE_URL']}/trees"
+    trees = f"{stack.environment['CASCADE_NESSIE__URL']}/trees"
     for reference in _call(f"{trees}?max-records=10000")["references"]:
         state, kind = f"{quote(reference['name'], safe='')}@{reference['hash']}", reference["type"].lower()
         if reference["name"] != "main":

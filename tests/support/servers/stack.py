@@ -59,12 +59,12 @@ class Stack:
             "CASCADE_S3_PATH_STYLE": "true",
             "CASCADE_S3_ACCESS_KEY": access_key,
             "CASCADE_S3_SECRET_KEY": secret_key,
-            "CASCADE_NESSIE_URL": f"http://127.0.0.1:{ports['nessie']}/api/v2",
+            "CASCADE_NESSIE__URL": f"http://127.0.0.1:{ports['nessie']}/api/v2",
         }
         self.environment = {
             "CASCADE_ENGINE": "trino",
             **lake,
-            "CASCADE_TRINO_URL": f"http://127.0.0.1:{ports['trino']}",
+            "CASCADE_TRINO__URL": f"http://127.0.0.1:{ports['trino']}",
             "CASCADE_CATALOG_URL": role("catalog", "cascade"),
             "CASCADE_DAGSTER_URL": role("dagster", "dagster"),
             "CASCADE_MARTS_URL": role("publisher", "marts"),

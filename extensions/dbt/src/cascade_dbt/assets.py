@@ -14,7 +14,6 @@ from packaging import version
 from pyiceberg.exceptions import CommitFailedException
 
 from cascade.config import Settings
-from cascade.engine import branch_environment
 from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
@@ -28,6 +27,7 @@ from cascade_dbt.dagster_dbt import (
     without_dbt,
 )
 from cascade_dbt.project import dbt_environment, dbt_executable, fingerprint, render_profile
+from cascade_dbt.targets import target_of
 from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets"]
@@ -101,7 +101,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # What dbt would write of its manifest and its results nobody reads.
         command = ["--no-write-json", "build", *(["--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else [])]
         with (
-            dbt_environment(settings, branch, branch_environment(lakehouse.catalog, branch, namespaces)),
+            dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, namespaces)),
             _log(context, settings),
         ):
             invocation = dbt.cli(command, context=context, target_path=target, raise_on_error=False)
@@ -143,7 +143,7 @@ def _said_by_dbt(text: str) -> str:
 
 def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
     """Refuse what dbt's parser lets pass and nothing behind it can do."""
-    nodes = parsed["nodes"]
+    nodes, keeps_tables = parsed["nodes"], target_of(settings).keeps_tables
     files = {key: node["original_file_path"] for key, node in nodes.items()}
     for key, node in nodes.items():
         asked = (node.get("config", {}).get("meta") or {}).get("cascade", {})
@@ -160,15 +160,15 @@ def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
                 where=str(settings.dbt_path / files[key]),
                 fix="take the snapshot out of the project.",
             )
-        # What dbt writes itself on DuckDB is in memory, and gone with the process.
-        if settings.engine == "embedded" and node.get("config", {}).get("store_failures_as") in ("table", "view"):
+        # What dbt writes itself on some engines is in memory, and gone with the process.
+        if not keeps_tables and node.get("config", {}).get("store_failures_as") in ("table", "view"):
             raise TransformError(
                 f"Test {node['name']} shall keep the rows that fail (store_failures); nobody would find them again.",
                 where=str(settings.dbt_path / files[key]),
                 fix="take store_failures away; a model can keep such rows, and `cascade query` shows them.",
             )
     for operation in (node for node in nodes.values() if node["resource_type"] == "operation"):
-        if settings.engine == "embedded" and _WRITES.match(operation["raw_code"]):
+        if not keeps_tables and _WRITES.match(operation["raw_code"]):
             raise TransformError(
                 f"A hook of dbt_project.yml writes beside the lakehouse: {operation['raw_code']}.",
                 where=str(settings.dbt_path / "dbt_project.yml"),

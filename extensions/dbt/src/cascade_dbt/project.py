@@ -12,15 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from cascade.config import Settings
-from cascade.engine.base import Engine
 from cascade.errors import TransformError
 from cascade.names import DBT_MACROS_VARIABLE, PROJECT_DIR_VARIABLE, RUN_BRANCH_VARIABLE
-from cascade.plugins import load
+from cascade_dbt.targets import target_of
 
 __all__ = [
     "MACROS",
@@ -31,10 +29,9 @@ __all__ = [
     "parse_project",
     "render_profile",
     "start_parsing",
-    "target_of",
 ]
 
-#: The macros of the runtime.
+#: The macros of this package, for every engine.
 MACROS = Path(__file__).parent / "macros"
 
 
@@ -47,14 +44,14 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
     Args:
         settings: The project's settings.
         branch: The branch of the run.
-        more: What the engine adds; see `cascade.engine.branch_environment`.
+        more: What the engine adds; see `DbtTarget.prepare`.
     """
     values = {
         RUN_BRANCH_VARIABLE: branch,  # a variable of its own, since `--vars` would force a full parse
         DBT_MACROS_VARIABLE: str(macros_folder(settings)),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
         "DO_NOT_TRACK": "1",
-        **target_of(settings)[1],
+        **target_of(settings).target(settings)[1],
         **(more or {}),
     }
     before = {name: os.environ.get(name) for name in values}
@@ -164,14 +161,14 @@ def _dbt_parse(settings: Settings, target: Path) -> subprocess.Popen[str]:
 def macros_folder(settings: Settings) -> Path:
     """Return the folder of all macros that are not the project's, since `macro-paths` has one place for them.
 
-    An engine of an extension has macros of its own: they are copied beside the runtime's.
+    Those of this package and those of the engine are copied into it, for each engine.
+
+    Args:
+        settings: The project's settings.
     """
-    if settings.engine == "embedded":
-        return MACROS
-    folder = settings.data_path / "dbt" / "macros"
-    engine = load("cascade.engines", settings.engine, Engine, setting="engine").DBT_MACROS
-    for name, source in {"runtime": MACROS, settings.engine: engine}.items():
-        copy = folder / name
+    folder = settings.data_path / "dbt" / "macros" / settings.engine
+    for number, source in enumerate([MACROS, *target_of(settings).macros]):
+        copy = folder / f"{number}-{source.parent.name}"
         now, wanted = ({p.name: p.read_bytes() for p in place.glob("*.sql")} for place in (copy, source))
         if now != wanted:  # else another dbt process may be reading them
             shutil.rmtree(copy, ignore_errors=True)
@@ -183,7 +180,7 @@ def fingerprint(settings: Settings) -> str:
     """Name the state of everything that dbt parses: paths, sizes and times, not contents, to be quick."""
     dbt_path = settings.dbt_path
     macros = macros_folder(settings)
-    known = [sys.version, str(dbt_path), str(macros), target_of(settings)[0]]
+    known = [sys.version, str(dbt_path), str(macros), target_of(settings).target(settings)[0]]
     seen = hashlib.sha256(json.dumps(known).encode())
     for folder in (dbt_path, macros):
         for path in sorted(folder.rglob("*")):
@@ -200,32 +197,12 @@ def render_profile(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profiles.yml"
     # JSON is YAML too.
-    outputs = {settings.engine: target_of(settings)[0]}
+    outputs = {settings.engine: target_of(settings).target(settings)[0]}
     document = json.dumps({"cascade": {"target": settings.engine, "outputs": outputs}}, indent=2)
     text = f"# Rendered by the Cascade runtime; changes here are overwritten.\n{document}\n"
     if not profile.is_file() or profile.read_text("utf-8") != text:
         profile.write_text(text, "utf-8")
     return folder
-
-
-def target_of(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return dbt's target on the engine that is set, and the variables that it reads.
-
-    Nothing in it changes from run to run: dbt would parse all files again.
-    """
-    if settings.engine != "embedded":
-        return load("cascade.engines", settings.engine, Engine, setting="engine").dbt_target(settings)
-    target = {
-        "type": "duckdb",
-        "path": ":memory:",
-        "attach": [{"path": ":memory:", "alias": "iceberg"}],
-        "database": "iceberg",
-        "schema": "main",
-        "threads": 2,
-        "settings": {"TimeZone": "UTC"},
-        "plugins": [{"module": "cascade_dbt.duckdb_plugin", "alias": "cascade"}],
-    }
-    return target, {}
 
 
 def dbt_executable() -> str:

@@ -27,7 +27,8 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetProp
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.names import MADE_FROM_PROPERTY
-from cascade_dbt.project import macros_folder, target_of
+from cascade_dbt.project import macros_folder
+from cascade_dbt.targets import target_of
 
 __all__ = ["Recipe", "judge", "now", "read_recipes", "record"]
 
@@ -217,7 +218,7 @@ class _Manifest:
         self._sources: Mapping[str, dict[str, Any]] = manifest["sources"]
         self._macros: Mapping[str, dict[str, Any]] = manifest["macros"]
         self._adapter = manifest["metadata"]["adapter_type"]
-        self._database, ours = target_of(settings)[0]["database"], macros_folder(settings)
+        self._database, ours = target_of(settings).target(settings)[0]["database"], macros_folder(settings)
         # The texts of dbt and of ours are trusted to read nothing but what a model says.
         self._trusted = {
             key
@@ -379,7 +380,7 @@ class _Manifest:
     def _project(self, text: str) -> object:
         """Return what the project's own files say to all models; variables only to those that may read them."""
         keys = (*_PROJECT_KEYS, "vars") if re.search(r"\bvar\b", text) else _PROJECT_KEYS
-        target = target_of(self._settings)[0] if re.search(r"\btarget\b", text) else None
+        target = target_of(self._settings).target(self._settings)[0] if re.search(r"\btarget\b", text) else None
         return [{key: file[key] for key in keys if key in file} for file in self._project_files], target
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import Branch, BranchingCatalog
 from cascade.config import Settings
-from cascade.engine import delete_branch, drop_leftovers
+from cascade.engine import delete_branch, engine_of
 from cascade.errors import BranchNotFoundError, CascadeError, count
 from cascade.lakehouse import branch_of_run
 from cascade.names import BACKFILL_TAG, BRANCH_TAG, ROOT_RUN_TAG, RUN_BRANCH_PREFIX, is_run_branch
@@ -97,7 +97,7 @@ def clean_branches(
             _discard(path)
     if not dry_run:
         try:
-            cleaning.leftovers += drop_leftovers(catalog)
+            cleaning.leftovers += engine_of(catalog.settings).drop_leftovers(catalog)
         except CascadeError as error:
             cleaning.problems.append(error.what)
     return cleaning

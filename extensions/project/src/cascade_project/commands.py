@@ -46,6 +46,7 @@ def validate(all_engines: bool, as_json: bool) -> None:
 
 
 def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bool) -> None:
+    from cascade_project.portability import label_of
     from cascade_project.validate import problem_text
 
     if found.warnings:
@@ -57,7 +58,7 @@ def _print_inspection(found: Inspection, elsewhere: list[Finding], *, strict: bo
         for skipped in found.skipped:
             say(f"  {skipped}")
     if elsewhere:
-        engine = {"embedded": "DuckDB", "trino": "Trino"}[elsewhere[0].engine]
+        engine = label_of(elsewhere[0].engine)
         places = count(len(elsewhere), "place")
         click.echo(click.style(f"\n{places} not the same on {engine}:", fg="red" if strict else "yellow"), err=strict)
         for finding in elsewhere:

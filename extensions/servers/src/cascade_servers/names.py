@@ -28,6 +28,6 @@ PUBLISH_LOCK = "cascade.publish"
 #: How the names of the catalogs of branches begin, except those of `main` and `dev`. Other catalogs are never dropped.
 TRINO_CATALOG_PREFIX = "cascade_"
 #: Environment variable: the Trino catalog of the branch that a dbt process writes to. Set for dbt; read by macros.
-TRINO_CATALOG_VARIABLE = "CASCADE_TRINO_CATALOG"
+TRINO_CATALOG_VARIABLE = "CASCADE_RUN_CATALOG"
 #: Name that queries run under when no user is set, and their source in Trino's query history.
 TRINO_SOURCE = "cascade"

@@ -24,7 +24,7 @@ __all__ = [
     "MAIN",
     "Branch",
     "BranchingCatalog",
-    "CatalogFactory",
+    "CatalogOpener",
     "Locations",
     "LogEntry",
     "TableChange",
@@ -266,26 +266,28 @@ class BranchingCatalog(abc.ABC):
         """Hold a table while a commit is planned and made, so that concurrent writers take turns."""
 
 
-class CatalogFactory(Protocol):
-    """Group `cascade.catalogs`, by the name of an engine: opens the catalog that the engine works on."""
+class CatalogOpener(Protocol):
+    """What an engine does for catalogs; the rest of it is `cascade.engine.Engine`."""
 
-    def __call__(self, settings: Settings) -> BranchingCatalog:
-        """Open the catalog of a project; it is made when it does not exist yet."""
+    def open_catalog(self, settings: Settings) -> BranchingCatalog:
+        """Open the catalog of a project, which this engine reads; it is created when it does not exist yet.
+
+        Args:
+            settings: The project's settings.
+        """
 
 
 def open_catalog(settings: Settings) -> BranchingCatalog:
-    """Open the catalog that a project's settings name; it is made when it does not exist yet.
+    """Open the catalog of a project by its engine; it is created when it does not exist yet.
+
+    Args:
+        settings: The project's settings.
 
     Raises:
         CatalogError: The data folder was moved, or cannot be written.
-        ConfigurationError: No installed package brings the engine.
-        ServiceError: A server that keeps it cannot be used.
+        ServiceError: A server that keeps the catalog cannot be used.
     """
-    if settings.engine == "embedded":
-        from cascade.catalog.embedded import EmbeddedCatalog
-
-        return EmbeddedCatalog(settings)
-    return load("cascade.catalogs", settings.engine, CatalogFactory, setting="engine")(settings)
+    return load("cascade.engines", settings.engine, CatalogOpener, setting="engine").open_catalog(settings)
 
 
 def check_reference_name(name: str) -> str:

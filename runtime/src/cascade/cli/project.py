@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import SecretStr
 
 from cascade.cli.output import json_option, print_json, print_table, say
 from cascade.cli.style import click
-from cascade.config import load_settings, setting_sources
+from cascade.config import list_settings, load_settings
 from cascade.errors import UsageError
 from cascade.names import PROJECT_DIR_VARIABLE
 
@@ -87,26 +85,8 @@ def config() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show every setting: its value, where it comes from, what it means."""
-    settings = load_settings()
-    origins = setting_sources(settings)
-    rows = [
-        {
-            "name": name,
-            "value": _shown(getattr(settings, name)),
-            "source": origins[name],
-            "description": field.description,
-        }
-        for name, field in type(settings).model_fields.items()
-    ]
+    rows = [asdict(row) for row in list_settings(load_settings())]
     if as_json:
         print_json(rows)
     else:
         print_table(["setting", "value", "from", "meaning"], [list(row.values()) for row in rows])
-
-
-def _shown(value: object) -> str:
-    """Return a setting as text; of an address only the passwords are secret."""
-    secret = value.get_secret_value() if isinstance(value, SecretStr) else ""
-    if "://" in secret:
-        return re.sub(r"(?i)(\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:@/]*):.*@", r"\1:***@", secret))
-    return str(value)

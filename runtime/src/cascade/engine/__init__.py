@@ -1,21 +1,13 @@
 """Run SQL on a branch. Which engine runs it is the project's setting; what is promised is the same on each."""
 
-from cascade.engine.query import (
-    await_engine,
-    branch_environment,
-    delete_branch,
-    drop_leftovers,
-    parse_at,
-    query,
-    register_table,
-    register_tables,
-)
+from cascade.engine.base import Engine, engine_of
+from cascade.engine.embedded import register_table, register_tables
+from cascade.engine.query import delete_branch, parse_at, query
 
 __all__ = [
-    "await_engine",
-    "branch_environment",
+    "Engine",
     "delete_branch",
-    "drop_leftovers",
+    "engine_of",
     "parse_at",
     "query",
     "register_table",

@@ -1,14 +1,13 @@
-"""SQL on a branch by DuckDB, in this process; it cannot write."""
+"""The engine of a laptop: the catalog in a database, and SQL by DuckDB, in this process; it cannot write."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from cascade.catalog import BranchingCatalog
 from cascade.engine.snapshots import explain_missing, only_reading, states
 from cascade.errors import QueryError
 
@@ -17,34 +16,59 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
 
-__all__ = ["environment", "forget", "leftovers", "query", "register_table", "register_tables"]
+    from cascade.catalog import BranchingCatalog
+    from cascade.config import Settings
+    from cascade.engine.base import Engine
+
+__all__ = ["ENGINE", "register_table", "register_tables"]
 
 
-def query(
-    catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None, parameters: list[object] | None
-) -> pa.Table:
-    """Run one SELECT; see `cascade.engine.query`."""
-    import duckdb
+class _Embedded:
+    """DuckDB keeps nothing of a branch, and is always there."""
 
-    with _session(catalog, ref, sql, at) as connection:
-        try:
-            return connection.sql(sql, params=parameters).to_arrow_table()
-        except duckdb.Error as error:
-            raise _explain(error, catalog, ref, at, sql) from error
+    name = "embedded"
+    label = "DuckDB"
+    default_warehouse = ""
+
+    def setting_problems(self, settings: Settings) -> list[str]:
+        return []
+
+    def open_catalog(self, settings: Settings) -> BranchingCatalog:
+        from cascade.catalog.embedded import EmbeddedCatalog
+
+        return EmbeddedCatalog(settings)
+
+    def query(
+        self,
+        catalog: BranchingCatalog,
+        ref: str,
+        sql: str,
+        at: int | dt.datetime | None,
+        parameters: list[object] | None,
+    ) -> pa.Table:
+        import duckdb
+
+        with _session(catalog, ref, sql, at) as connection:
+            try:
+                return connection.sql(sql, params=parameters).to_arrow_table()
+            except duckdb.Error as error:
+                raise _explain(error, catalog, ref, at, sql) from error
+
+    def regexp_match(self, column: str, pattern: str) -> str:
+        return f"regexp_matches({column}, {pattern})"
+
+    def await_ready(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        pass
+
+    def forget(self, catalog: BranchingCatalog, ref: str) -> None:
+        pass
+
+    def drop_leftovers(self, catalog: BranchingCatalog) -> list[str]:
+        return []
 
 
-def environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
-    """Return nothing: the plugin in the dbt process finds the branch by itself."""
-    return {}
-
-
-def forget(catalog: BranchingCatalog, name: str) -> None:
-    """Do nothing: DuckDB keeps nothing of a branch."""
-
-
-def leftovers(catalog: BranchingCatalog) -> list[str]:
-    """Return nothing: DuckDB keeps nothing of a branch."""
-    return []
+#: What the entry point names.
+ENGINE: Engine = _Embedded()
 
 
 def register_tables(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], *, database: str = "") -> None:

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cascade.catalog import BranchingCatalog
-from cascade.config import Settings
-from cascade.engine import embedded
-from cascade.engine.base import Engine
-from cascade.engine.embedded import register_table, register_tables
+from cascade.engine.base import engine_of
 from cascade.engine.snapshots import show
 from cascade.errors import QueryError
-from cascade.plugins import load
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "await_engine",
-    "branch_environment",
-    "delete_branch",
-    "drop_leftovers",
-    "parse_at",
-    "query",
-    "register_table",
-    "register_tables",
-]
+    from cascade.catalog import BranchingCatalog
+
+__all__ = ["delete_branch", "parse_at", "query"]
 
 
 def query(
@@ -56,10 +43,8 @@ def query(
         BranchNotFoundError: There is no such reference.
         ServiceError: The engine is a server that cannot be used.
     """
-    found: pa.Table | None = show(catalog, ref, sql, at)
-    if found is None:
-        found = _engine(catalog).query(catalog, ref, sql, at, parameters)
-    return found
+    shown = show(catalog, ref, sql, at)
+    return engine_of(catalog.settings).query(catalog, ref, sql, at, parameters) if shown is None else shown
 
 
 def parse_at(value: str) -> int | dt.datetime:
@@ -80,60 +65,10 @@ def parse_at(value: str) -> int | dt.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
-def branch_environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
-    """Return the variables by which a dbt process reaches a branch through the engine, which is made ready for it.
-
-    Args:
-        catalog: The catalog.
-        ref: The branch.
-        namespaces: Where dbt will write.
-
-    Raises:
-        QueryError: The engine cannot show the branch.
-        ServiceError: The engine is a server that cannot be used.
-    """
-    found: dict[str, str] = _engine(catalog).environment(catalog, ref, namespaces)
-    return found
-
-
-def await_engine(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Wait for an engine that is a server, before work begins that would be lost without it.
-
-    Args:
-        settings: The project's settings.
-        tell: Told what is waited for.
-
-    Raises:
-        ServiceError: It cannot be used.
-    """
-    if settings.engine != "embedded":
-        load("cascade.engines", settings.engine, Engine, setting="engine").await_ready(settings, tell)
-
-
 def delete_branch(catalog: BranchingCatalog, name: str) -> None:
-    """Drop a branch or tag, and what the engine keeps for it; raises as `catalog.delete` does.
+    """Delete a branch or tag, and what the engine keeps for it; raises as `catalog.delete` does.
 
-    An engine that does not answer keeps nobody from it: what it still holds, `drop_leftovers` finds.
+    The branch is deleted even if the engine cannot be reached: `drop_leftovers` of the engine cleans up later.
     """
     catalog.delete(name)
-    _engine(catalog).forget(catalog, name)
-
-
-def drop_leftovers(catalog: BranchingCatalog) -> list[str]:
-    """Drop what the engine keeps for branches that are not there any more.
-
-    Returns:
-        What was dropped, by the engine's names.
-
-    Raises:
-        ServiceError: The engine is a server that cannot be used.
-    """
-    found: list[str] = _engine(catalog).leftovers(catalog)
-    return found
-
-
-def _engine(catalog: BranchingCatalog) -> Any:
-    """Return the module of the engine that is set, with `query`, `environment`, `forget` and `leftovers`."""
-    if catalog.settings.engine == "embedded":
-        return embedded
-    return load("cascade.engines", catalog.settings.engine, Engine, setting="engine")
+    engine_of(catalog.settings).forget(catalog, name)

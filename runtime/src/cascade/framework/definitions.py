@@ -12,7 +12,7 @@ from typing import Any, cast
 import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
-from cascade.engine import await_engine
+from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
 from cascade.framework.base import AssetSource, ScheduleFactory
 from cascade.framework.discovery import Item, collect, discover, says
@@ -250,7 +250,7 @@ def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:
             return Lakehouse(settings, settings.branch)
         log = context.log
         assert log is not None  # each run has one
-        await_engine(settings, lambda what: log.info(f"Waiting for {what}"))
+        engine_of(settings).await_ready(settings, lambda what: log.info(f"Waiting for {what}"))
         branch = branch_of_run(context.run, settings)
         if BRANCH_TAG not in context.run.tags and not is_run_branch(branch) and context.instance is not None:
             # The branch comes from the settings of this process; the process that promotes it may have others.

@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cascade.catalog.base import CatalogFactory
 from cascade.catalog.database import DatabaseFactory
+from cascade.config import SettingsModel
 from cascade.engine.base import Engine
 from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
 from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.base import FAMILIES, Command
 from cascade.publish.marts import PublishMarts
 
-__all__ = ["GROUPS", "inspect_plugins"]
+__all__ = ["GROUPS", "inspect_plugins", "known_groups"]
 
-#: Every group of entry points: what its names are, and the Protocol that each of its objects fits.
+#: Every group that the runtime reads: what its names are, and the Protocol that each of its objects fits.
 GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
     "cascade.assets": ("any name", AssetSource),
-    "cascade.catalogs": ("the engine", CatalogFactory),
     "cascade.commands": ("the command", Command),
     "cascade.databases": ("the scheme of a URL", DatabaseFactory),
     "cascade.engines": ("the engine", Engine),
+    "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the scheme of a URL", PublishMarts),
     "cascade.schedules": ("any name", ScheduleFactory),
+    "cascade.settings": ("the plugin", SettingsModel),
     "cascade.storages": ("the scheme of a URL", StorageProvider),
 }
+
+
+def known_groups() -> dict[str, tuple[str, type[object]]]:
+    """Return every group: those of the runtime, and those that a package reads itself and names in `cascade.groups`."""
+    own = {record.name: record.object for record in load_all("cascade.groups", type) if not record.cause}
+    return {**GROUPS, **{group: ("as the package says", shape) for group, shape in own.items()}}
 
 
 def inspect_plugins() -> list[PluginRecord]:
@@ -35,11 +42,12 @@ def inspect_plugins() -> list[PluginRecord]:
     Returns:
         One record for each, by group and name; `cause` says what is wrong with a broken one.
     """
-    fix = f"choose one of {', '.join(GROUPS)}."
+    known = known_groups()
+    fix = f"choose one of {', '.join(known)}."
     strangers = [
         replace(record, where=record.value, cause="there is no such group", fix=fix)
         for group in groups()
-        if group not in GROUPS
+        if group not in known
         for record in installed(group)
     ]
-    return [record for group, (_, shape) in GROUPS.items() for record in load_all(group, shape)] + strangers
+    return [record for group, (_, shape) in known.items() for record in load_all(group, shape)] + strangers

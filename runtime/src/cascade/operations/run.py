@@ -17,7 +17,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from cascade.catalog import MAIN
 from cascade.config import Settings
-from cascade.engine import await_engine, delete_branch
+from cascade.engine import delete_branch
 from cascade.errors import DefinitionError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
@@ -202,7 +202,7 @@ class _Launch:
         elif rest:
             runs.append((rest, None))
         if runs:
-            await_engine(self.lakehouse.settings, lambda what: self.tell("waiting for", what))
+            self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: self.tell("waiting for", what))
         for keys, group in runs:
             if outcome.success:
                 if group is not None:

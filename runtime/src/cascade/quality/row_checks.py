@@ -187,9 +187,8 @@ def matches(
     )
 
     def unlike(scope: Scope) -> str:
-        function = {"embedded": "regexp_matches", "trino": "regexp_like"}[scope.lakehouse.settings.engine]
-        whole = literal(rf"\A(?:{pattern})\z")
-        return f"NOT {function}(CAST({quoted(column)} AS varchar), {whole})"
+        text, whole = f"CAST({quoted(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
+        return f"NOT {scope.lakehouse.engine.regexp_match(text, whole)}"
 
     check_rows = _count("matches", _where(unlike), f"have `{column}` unlike `{pattern}`", tolerance)
     return Check(check_name("matches", name, column), f"`{column}` looks like `{pattern}`.", check_rows, blocking)

@@ -15,14 +15,12 @@ from typing import Any
 
 from cascade.config import Settings
 from cascade_dbt.project import macros_folder
-from cascade_project.portability.findings import Columns, Engine, Finding, Report
+from cascade_project.portability.findings import DIALECTS, Columns, Finding, Report
 from cascade_project.portability.render import PLACEHOLDER, Project, Rendered, RenderError
 from cascade_project.portability.statement import parse, places
 from cascade_project.portability.typed import annotate, output_columns
 
 __all__ = ["check_project", "check_sql", "check_statement"]
-
-_ENGINES: dict[str, Engine] = {"duckdb": "embedded", "trino": "trino"}
 
 
 def check_sql(settings: Settings, manifest: Path | None, statements: Mapping[str, str], columns: Columns) -> Report:
@@ -36,6 +34,9 @@ def check_sql(settings: Settings, manifest: Path | None, statements: Mapping[str
     """
     report = Report()
     engine = settings.engine
+    if engine not in [dialect.engine for dialect in DIALECTS.values()]:
+        known = " and ".join(dialect.label for dialect in DIALECTS.values())
+        return Report(skipped=[f"all SQL: it is compared for {known}, and the engine is {engine}"])
     if manifest is not None:
         report = check_project(manifest, settings.dbt_path, macros_folder(settings), engine=engine, columns=columns)
     for name, sql in statements.items():
@@ -43,7 +44,7 @@ def check_sql(settings: Settings, manifest: Path | None, statements: Mapping[str
     return report
 
 
-def check_project(manifest: Path, root: Path, macros: Path, *, engine: Engine, columns: Columns) -> Report:
+def check_project(manifest: Path, root: Path, macros: Path, *, engine: str, columns: Columns) -> Report:
     """Look at every model and test of a dbt project.
 
     Args:
@@ -65,7 +66,7 @@ def check_project(manifest: Path, root: Path, macros: Path, *, engine: Engine, c
                 f" and the engine that is set is {engine}"
             )
         try:
-            statements = {dialect: list(project.texts(node, dialect)) for dialect in _ENGINES}
+            statements = {dialect: list(project.texts(node, dialect)) for dialect in DIALECTS}
         except RenderError as error:
             report.skipped.append(f"{node['original_file_path']}: {node['name']}: {error}")
             continue
@@ -82,7 +83,7 @@ def check_project(manifest: Path, root: Path, macros: Path, *, engine: Engine, c
 
 
 def check_statement(
-    sql: str, *, name: str = "", file: str = "", engine: Engine = "embedded", columns: Columns | None = None
+    sql: str, *, name: str = "", file: str = "", engine: str = "embedded", columns: Columns | None = None
 ) -> list[Finding]:
     """Look at one statement.
 
@@ -95,14 +96,12 @@ def check_statement(
     """
     starts = [0, *(match.end() for match in re.finditer("\n", sql))]
     rendered = Rendered(sql, False, [(start, file or "-", line, 1) for line, start in enumerate(starts, 1)])
-    return list(_findings({key: [rendered] for key in _ENGINES}, name, engine, columns or {}))
+    return list(_findings({key: [rendered] for key in DIALECTS}, name, engine, columns or {}))
 
 
-def _findings(
-    statements: Mapping[str, list[Rendered]], name: str, engine: Engine, columns: Columns
-) -> Iterator[Finding]:
+def _findings(statements: Mapping[str, list[Rendered]], name: str, engine: str, columns: Columns) -> Iterator[Finding]:
     """Compare what each engine is given with what it knows."""
-    other = next(dialect for dialect, set_engine in _ENGINES.items() if set_engine != engine)
+    other = next(dialect for dialect, known in DIALECTS.items() if known.engine != engine)
     seen: dict[str, set[tuple[str, int | None, str]]] = defaultdict(set)
     late: list[tuple[str, tuple[str, int | None, str], Finding]] = []
     for dialect, texts in statements.items():
@@ -115,7 +114,7 @@ def _findings(
                     line,
                     column,
                     name,
-                    _ENGINES[dialect if breaks else other],
+                    DIALECTS[dialect if breaks else other].engine,
                     "breaks" if breaks else "differs",
                     place.says,
                     place.remedy,
@@ -162,7 +161,7 @@ def _engines(node: Mapping[str, Any], report: Report) -> Iterable[str]:
     meta = (node.get("config") or {}).get("meta") or {}
     cascade = meta.get("cascade") or {}
     engines = cascade.get("engines") if isinstance(cascade, dict) else None
-    known = list(_ENGINES.values())
+    known = [dialect.engine for dialect in DIALECTS.values()]
     if engines is None:
         return known
     if not isinstance(engines, list) or not engines or set(engines) - set(known):

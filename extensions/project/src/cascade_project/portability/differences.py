@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 
+from cascade_project.portability.findings import DIALECTS
+
 __all__ = ["Difference", "Token", "differences", "function_calls", "masked", "trino_functions"]
 
 _FOLDER = Path(__file__).parent
-_NAMES = {"duckdb": "DuckDB", "trino": "Trino"}
 
 # Words before a parenthesis that call no function: the language itself, on both engines, and types.
 _NO_FUNCTIONS = frozenset(
@@ -171,7 +172,8 @@ def _difference(entry: dict[str, Any]) -> Difference:
     find = entry.get("find")
     if functions:
         find = rf"(?<![\w.\"])(?:{'|'.join(functions)})\s*\("
-    says = entry.get("says", f"{_NAMES.get(entry['engine'], '')} has no `{{}}`")
+    dialect = DIALECTS.get(entry["engine"])
+    says = entry.get("says", f"{dialect.label if dialect else ''} has no `{{}}`")
     return Difference(
         engine=entry["engine"],
         says=says,

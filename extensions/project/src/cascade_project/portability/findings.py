@@ -5,12 +5,32 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-__all__ = ["Columns", "Engine", "Finding", "Report"]
+__all__ = ["DIALECTS", "Columns", "Dialect", "Finding", "Report", "label_of"]
 
 #: The columns of tables: schema to table to column to type, in DuckDB's words.
 Columns = dict[str, dict[str, dict[str, str]]]
 
-Engine = Literal["embedded", "trino"]
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """SQL that this check knows.
+
+    Attributes:
+        engine: The engine that runs it.
+        label: What people call it.
+    """
+
+    engine: str
+    label: str
+
+
+#: By sqlglot's name: the two dialects that are compared.
+DIALECTS = {"duckdb": Dialect("embedded", "DuckDB"), "trino": Dialect("trino", "Trino")}
+
+
+def label_of(engine: str) -> str:
+    """Return what people call an engine."""
+    return next((dialect.label for dialect in DIALECTS.values() if dialect.engine == engine), engine)
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -32,7 +52,7 @@ class Finding:
     line: int | None
     column: int | None
     model: str
-    engine: Engine
+    engine: str
     kind: Literal["breaks", "differs"]
     finding: str
     remedy: str

@@ -20,6 +20,8 @@ import jinja2
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
+from cascade_project.portability.findings import DIALECTS
+
 __all__ = ["PLACEHOLDER", "Project", "RenderError", "Rendered"]
 
 #: How an identifier begins that stands for what only dbt knows.
@@ -336,7 +338,7 @@ class _Target:
 
     def __getattr__(self, name: str) -> Any:
         dialect = _now.dialect
-        known = {"type": dialect, "name": "embedded" if dialect == "duckdb" else "trino", "schema": "main"}
+        known = {"type": dialect, "name": DIALECTS[dialect].engine, "schema": "main"}
         return known.get(name) or _Unknown(name=f"target_{name}")
 
 

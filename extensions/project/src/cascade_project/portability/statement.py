@@ -18,13 +18,12 @@ from cascade_project.portability.differences import (
     trino_functions,
     unknown_functions,
 )
-from cascade_project.portability.findings import Columns
+from cascade_project.portability.findings import DIALECTS, Columns
 from cascade_project.portability.render import PLACEHOLDER
 from cascade_project.portability.typed import RULES, UNTYPED, annotate
 
 __all__ = ["Place", "parse", "places"]
 
-_LABELS = {"duckdb": "DuckDB", "trino": "Trino"}
 _TEXT_KINDS = ("STRING", "HEREDOC")
 _PAGE = "see the page on SQL for both engines"
 
@@ -51,7 +50,7 @@ def places(sql: str, dialect: str, columns: Columns, *, dynamic: bool) -> list[P
     try:
         tokens = _tokens(sql)
     except TokenError:
-        return [Place(0, dialect, f"{_LABELS[dialect]} cannot read this SQL: a quote is not closed", "close it")]
+        return [Place(0, dialect, f"{DIALECTS[dialect].label} cannot read this SQL: a quote is not closed", "close it")]
     if _only_placeholder(tokens):
         return []
     sql, tokens = _with_queries(sql, tokens)
@@ -60,7 +59,7 @@ def places(sql: str, dialect: str, columns: Columns, *, dynamic: bool) -> list[P
     for entry in differences():
         if entry.engine in (dialect, "both"):
             found += [_place(entry, at, text) for at in entry.places(text, sql)]
-    label = _LABELS[dialect]
+    label = DIALECTS[dialect].label
     for function, at in unknown_functions(tokens, dialect, _functions(dialect)):
         if not function.startswith(PLACEHOLDER) and at not in {place.offset for place in found}:
             found.append(Place(at, dialect, f"{label} has no function `{function}`", _PAGE))
@@ -111,7 +110,7 @@ def _syntax(sql: str, dialect: str, *, readable: bool) -> list[Place]:
     # What nobody can read holds a placeholder where dbt puts more than a value.
     if not message or (PLACEHOLDER in sql and not readable):
         return []
-    return [Place(offset, dialect, f"{_LABELS[dialect]} cannot read this SQL: {message}", _PAGE)]
+    return [Place(offset, dialect, f"{DIALECTS[dialect].label} cannot read this SQL: {message}", _PAGE)]
 
 
 def _duckdb_error(sql: str) -> str:

@@ -315,7 +315,7 @@ class NessieCatalog(BranchingCatalog):
         raise CatalogError(
             "The tables of this catalog are not in the warehouse that is set; nothing was changed.",
             where=f"{name} is at {at.rpartition('/metadata/')[0]}, setting `warehouse`: {here}",
-            fix="let CASCADE_WAREHOUSE be where the tables are, or CASCADE_NESSIE_URL the catalog of this warehouse.",
+            fix="let CASCADE_WAREHOUSE be where the tables are, or CASCADE_NESSIE__URL the catalog of this warehouse.",
         )
 
     def _described(self, reference: Json, records: dict[str, dict[str, str]]) -> Branch:

@@ -15,6 +15,7 @@ from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, ServiceError
 from cascade_servers.names import COMMIT_PROPERTY
 from cascade_servers.patience import Patience
+from cascade_servers.settings import NessieSettings
 
 __all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere"]
 
@@ -66,8 +67,8 @@ class NessieClient:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.nessie_url
-        self._settings = settings
+        self._own = settings.plugin("nessie", NessieSettings)
+        self._url = self._own.url
         self._session = requests.Session()
         self._session.headers["Nessie-Client-Spec"] = "2"  # conflicts then come with their keys
         # Given with each request: the environment's REQUESTS_CA_BUNDLE would win over the session's.
@@ -229,7 +230,7 @@ class NessieClient:
                     raise ServiceError(
                         f"Nessie does not answer: {error}",
                         where=self._where,
-                        fix="see that the server runs and has its database, and that CASCADE_NESSIE_URL leads to it; "
+                        fix="see that the server runs and has its database, and that CASCADE_NESSIE__URL leads to it; "
                         "then run again: nothing was half done.",
                     ) from error
             time.sleep(pause)
@@ -241,7 +242,7 @@ class NessieClient:
             self._log_in()
             options: Json = {"params": params, "json": body, "timeout": _TIMEOUT, "verify": self._verify}
             answer = self._session.request(method, address, **options)
-            if answer.status_code == _UNAUTHORIZED and self._settings.nessie_client_secret:
+            if answer.status_code == _UNAUTHORIZED and self._own.client_secret:
                 self._token_until = 0.0  # it may have expired early: once more with a fresh one
                 self._log_in()
                 answer = self._session.request(method, address, **options)
@@ -255,7 +256,7 @@ class NessieClient:
             raise _Lost(_short(error)) from None
         except requests.RequestException as error:
             raise ServiceError(
-                f"Nessie cannot be asked: {_short(error)}", where=self._where, fix="correct CASCADE_NESSIE_URL."
+                f"Nessie cannot be asked: {_short(error)}", where=self._where, fix="correct CASCADE_NESSIE__URL."
             ) from None
         return self._read(answer)
 
@@ -264,13 +265,13 @@ class NessieClient:
             raise _Lost(f"HTTP {answer.status_code}")
         self._patience.answered()
         if answer.status_code in (_UNAUTHORIZED, _FORBIDDEN):
-            has = "a client's token" if self._settings.nessie_client_secret else "CASCADE_NESSIE_TOKEN"
-            shown = has if self._settings.nessie_client_secret or self._settings.nessie_token else "no credentials"
+            has = "a client's token" if self._own.client_secret else "CASCADE_NESSIE__TOKEN"
+            shown = has if self._own.client_secret or self._own.token else "no credentials"
             raise ServiceError(
                 f"Nessie refuses access (HTTP {answer.status_code}): it was given {shown}.",
                 where=self._where,
-                fix="set CASCADE_NESSIE_TOKEN to a token that has not expired, or "
-                "CASCADE_NESSIE_TOKEN_URL, _CLIENT_ID and _CLIENT_SECRET to a client that may read and commit.",
+                fix="set CASCADE_NESSIE__TOKEN to a token that has not expired, or "
+                "CASCADE_NESSIE__TOKEN_URL, __CLIENT_ID and __CLIENT_SECRET to a client that may read and commit.",
             )
         if answer.status_code == requests.codes.no_content:
             return {}
@@ -294,21 +295,21 @@ class NessieClient:
         raise ServiceError(
             f"Nessie answers what Cascade does not expect: HTTP {answer.status_code} {said or answer.reason}",
             where=self._where,
-            fix="see that CASCADE_NESSIE_URL ends with /api/v2 and leads to Nessie 0.99 or later.",
+            fix="see that CASCADE_NESSIE__URL ends with /api/v2 and leads to Nessie 0.99 or later.",
         )
 
     def _log_in(self) -> None:
         """Give the session its token; one of OAuth2 client credentials is fetched, and renewed before it expires."""
-        settings = self._settings
-        if settings.nessie_token:
-            self._session.headers["Authorization"] = f"Bearer {settings.nessie_token.get_secret_value()}"
-        if not settings.nessie_client_secret or time.monotonic() < self._token_until:
+        settings = self._own
+        if settings.token:
+            self._session.headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+        if not settings.client_secret or time.monotonic() < self._token_until:
             return
         # RFC 6749, section 4.4; the client authenticates by HTTP Basic, section 2.3.1.
         answer = requests.post(
-            settings.nessie_token_url,
+            settings.token_url,
             data={"grant_type": "client_credentials"},
-            auth=(settings.nessie_client_id, settings.nessie_client_secret.get_secret_value()),
+            auth=(settings.client_id, settings.client_secret.get_secret_value()),
             verify=self._verify,
             timeout=_TIMEOUT,
         )
@@ -321,8 +322,8 @@ class NessieClient:
         if "access_token" not in document:
             raise ServiceError(
                 f"No token for Nessie: the token server answers HTTP {answer.status_code} {answer.reason}.",
-                where=f"{settings.nessie_token_url}, setting `nessie_token_url`",
-                fix="correct CASCADE_NESSIE_TOKEN_URL, _CLIENT_ID and _CLIENT_SECRET.",
+                where=f"{settings.token_url}, setting `nessie.token_url`",
+                fix="correct CASCADE_NESSIE__TOKEN_URL, __CLIENT_ID and __CLIENT_SECRET.",
             )
         self._session.headers["Authorization"] = f"Bearer {document['access_token']}"
         # Without `expires_in` it is used until it is refused.
@@ -330,7 +331,7 @@ class NessieClient:
 
     @property
     def _where(self) -> str:
-        return f"{self._url}, setting `nessie_url`"
+        return f"{self._url}, setting `nessie.url`"
 
 
 @functools.cache

@@ -1,21 +1,7 @@
-"""SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
+"""SQL on a branch by Trino: the branch's own catalog, each table at the snapshot it had when the query began."""
 
-from cascade_servers.trino.engine import (
-    DBT_MACROS,
-    await_ready,
-    dbt_target,
-    environment,
-    forget,
-    leftovers,
-    query,
-)
+from cascade_servers.trino.catalogs import drop_catalog, drop_leftover_catalogs, ensure_catalog
+from cascade_servers.trino.query import query
+from cascade_servers.trino.server import server_of
 
-__all__ = [
-    "DBT_MACROS",
-    "await_ready",
-    "dbt_target",
-    "environment",
-    "forget",
-    "leftovers",
-    "query",
-]
+__all__ = ["drop_catalog", "drop_leftover_catalogs", "ensure_catalog", "query", "server_of"]

@@ -11,6 +11,7 @@ from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import QueryError, ServiceError
 from cascade_servers.names import TRINO_CATALOG_PREFIX
+from cascade_servers.settings import NessieSettings, TrinoSettings
 from cascade_servers.trino.server import Refused, server_of
 
 __all__ = ["catalog_name", "drop_catalog", "drop_leftover_catalogs", "ensure_catalog"]
@@ -59,7 +60,7 @@ def ensure_catalog(settings: Settings, ref: str) -> str:
         if error.name != "ALREADY_EXISTS":  # another process was first
             raise QueryError(
                 f"Trino does not make a catalog for branch `{ref}`: {error}",
-                where=f"setting `trino_url`: {settings.trino_url}, catalog {name}",
+                where=f"setting `trino.url`: {settings.plugin('trino', TrinoSettings).url}, catalog {name}",
                 fix="the server needs `catalog.management=dynamic` and, in its environment, the variables that "
                 "`services/trino/catalog/main.properties` of the project names; its user must be allowed to do it.",
             ) from None
@@ -111,7 +112,7 @@ def _properties(settings: Settings, ref: str) -> dict[str, str]:
     """Return what defines a catalog. What is secret, or differs between machines, the server has in its environment."""
     properties = {
         "iceberg.catalog.type": "nessie",
-        "iceberg.nessie-catalog.uri": _environment("NESSIE_URL"),
+        "iceberg.nessie-catalog.uri": _environment("NESSIE__URL"),
         "iceberg.nessie-catalog.ref": ref,
         "iceberg.nessie-catalog.default-warehouse-dir": settings.warehouse_location,
         "fs.native-s3.enabled": "true",
@@ -120,9 +121,10 @@ def _properties(settings: Settings, ref: str) -> dict[str, str]:
     }
     if ref == MAIN:
         properties["iceberg.security"] = "READ_ONLY"  # as in the server's own file: only a promotion moves it
-    if settings.nessie_token or settings.nessie_client_secret:
+    nessie = settings.plugin("nessie", NessieSettings)
+    if nessie.token or nessie.client_secret:
         properties["iceberg.nessie-catalog.authentication.type"] = "BEARER"
-        properties["iceberg.nessie-catalog.authentication.token"] = _environment("NESSIE_TOKEN")
+        properties["iceberg.nessie-catalog.authentication.token"] = _environment("NESSIE__TOKEN")
     if settings.s3_endpoint:
         properties["s3.endpoint"] = _environment("S3_ENDPOINT")
     if settings.s3_access_key:

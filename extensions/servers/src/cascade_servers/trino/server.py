@@ -18,6 +18,7 @@ from cascade.config import Settings
 from cascade.errors import ServiceError
 from cascade_servers.names import TRINO_SOURCE
 from cascade_servers.patience import Patience
+from cascade_servers.settings import TrinoSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +98,8 @@ def server_of(settings: Settings) -> Server:
     Args:
         settings: The project's settings.
     """
-    return _server(settings.trino_url, settings.trino_user, settings.trino_password, str(settings.ca_path or ""))
+    own = settings.plugin("trino", TrinoSettings)
+    return _server(own.url, own.user, own.password, str(settings.ca_path or ""))
 
 
 class Server:
@@ -112,7 +114,7 @@ class Server:
 
     def __init__(self, url: str, user: str, password: str | None, ca_file: str | None) -> None:
         place = urlsplit(url)
-        self._url, self._where = url, f"setting `trino_url`: {url}, user {user}"
+        self._url, self._where = url, f"setting `trino.url`: {url}, user {user}"
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._ready = False
@@ -121,7 +123,7 @@ class Server:
             raise ServiceError(
                 "Trino takes a password over https only.",
                 where=self._where,
-                fix="let CASCADE_TRINO_URL begin with https://, or unset CASCADE_TRINO_PASSWORD.",
+                fix="let CASCADE_TRINO__URL begin with https://, or unset CASCADE_TRINO__PASSWORD.",
             )
         self._options: dict[str, Any] = {
             "host": place.hostname,
@@ -188,14 +190,14 @@ class Server:
             raise ServiceError(
                 f"What answers is not Trino (HTTP {answer.status_code}).",
                 where=self._where,
-                fix="let CASCADE_TRINO_URL be the address of Trino's coordinator, without a path.",
+                fix="let CASCADE_TRINO__URL be the address of Trino's coordinator, without a path.",
             ) from None
         number = re.match(r"\d+", version)
         if number and int(number[0]) < OLDEST:
             raise ServiceError(
                 f"Trino {version} is too old; {OLDEST} or later is needed.",
                 where=self._where,
-                fix="upgrade the server, or let CASCADE_TRINO_URL lead to another.",
+                fix="upgrade the server, or let CASCADE_TRINO__URL lead to another.",
             )
         if starting:
             raise _Starting("it is still starting")
@@ -225,7 +227,7 @@ class Server:
                     raise ServiceError(
                         f"Trino does not answer: {error}.",
                         where=self._where,
-                        fix="see that the server runs and that CASCADE_TRINO_URL leads to it, then run again.",
+                        fix="see that the server runs and that CASCADE_TRINO__URL leads to it, then run again.",
                     ) from None
                 if tell:
                     tell(f"Trino, which does not answer: {error}")
@@ -259,14 +261,14 @@ class Server:
             return ServiceError(
                 f"Trino refuses access (HTTP {status}): it was given {shown}.",
                 where=self._where,
-                fix="correct CASCADE_TRINO_USER and CASCADE_TRINO_PASSWORD.",
+                fix="correct CASCADE_TRINO__USER and CASCADE_TRINO__PASSWORD.",
             )
         if status == requests.codes.not_found:  # a query that a restarted server knows nothing of
             return _Lost("it has restarted")
         return ServiceError(
             f"Trino answers what Cascade does not expect: {words}",
             where=self._where,
-            fix="see that CASCADE_TRINO_URL leads to Trino's coordinator.",
+            fix="see that CASCADE_TRINO__URL leads to Trino's coordinator.",
         )
 
 

@@ -19,7 +19,7 @@
 {%- endmacro %}
 
 {% macro cascade_on_branch(sql) -%}
-  {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_TRINO_CATALOG') ~ '"')) }}
+  {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_RUN_CATALOG') ~ '"')) }}
 {%- endmacro %}
 
 {# dbt has put quotes around the name already. #}

@@ -1,37 +1,27 @@
-"""SQL on a branch by Trino: the branch's own catalog, every table at the snapshot that it had when all began."""
+"""One SELECT on a branch by Trino, each table at the snapshot it had when the query began."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.config import Settings
 from cascade.engine.snapshots import State, explain_missing, states
 from cascade.errors import QueryError
 from cascade.names import run_branch
-from cascade_servers.names import TRINO_CATALOG_VARIABLE
-from cascade_servers.trino.catalogs import catalog_name, drop_catalog, drop_leftover_catalogs, ensure_catalog
+from cascade_servers.trino.catalogs import catalog_name, drop_catalog, ensure_catalog
 from cascade_servers.trino.server import Answer, Refused, server_of
 from cascade_servers.trino.statements import Statement, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DBT_MACROS", "await_ready", "dbt_target", "environment", "forget", "leftovers", "query"]
+__all__ = ["query"]
 
-#: What dbt has beside the runtime's macros.
-DBT_MACROS = Path(__file__).parent / "macros"
-#: How the dbt process learns the catalog of the run's branch.
-
-_PASSWORD_VARIABLE = "DBT_ENV_SECRET_TRINO_PASSWORD"  # dbt keeps what begins so out of its logs
-
-# A promotion in the middle of a query may replace a table, and its snapshots with it: begin anew.
+# A promotion in the middle of a query may replace a table, and its snapshots with it: the query starts again.
 _ATTEMPTS = 3
 _MOVED = ("INVALID_ARGUMENTS", "TABLE_NOT_FOUND", "ICEBERG_INVALID_METADATA", "ICEBERG_MISSING_METADATA")
 _NO_CATALOG = "CATALOG_NOT_FOUND"
@@ -61,55 +51,6 @@ def query(
     raise AssertionError("unreachable")
 
 
-def environment(catalog: BranchingCatalog, ref: str, namespaces: Iterable[str]) -> dict[str, str]:
-    """Make the catalog of a branch, and return what `macros/models.sql` reads."""
-    # Not left to Trino: it makes a namespace in the state of the branch that it saw last, which may be gone.
-    reference = catalog.open(ref)
-    for name in sorted(set(namespaces) - {".".join(known) for known in reference.list_namespaces()}):
-        reference.create_namespace_if_not_exists(name)
-    return {TRINO_CATALOG_VARIABLE: ensure_catalog(catalog.settings, ref)}
-
-
-def dbt_target(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return dbt's target, and the variables that it reads: the password is in none of dbt's files."""
-    url = urlsplit(settings.trino_url)
-    target = {
-        "type": "trino",
-        "method": "none",
-        "host": url.hostname,
-        "port": url.port or (443 if url.scheme == "https" else 80),
-        "http_scheme": url.scheme,
-        "user": settings.trino_user,
-        # No catalog of the server: `macros/models.sql` puts that of the run's branch in its place.
-        "database": "cascade_branch",
-        "schema": "main",
-        "threads": 4,
-        "cert": str(settings.ca_path) if settings.ca_path else True,
-        "timezone": "UTC",
-        "retries": 5,
-    }
-    if settings.trino_password is None:
-        return target, {}
-    del target["http_scheme"]
-    login = {"method": "ldap", "password": f"{{{{ env_var('{_PASSWORD_VARIABLE}') }}}}"}
-    return target | login, {_PASSWORD_VARIABLE: settings.trino_password.get_secret_value()}
-
-
-def await_ready(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Wait until the server is ready; see `cascade.engine.await_engine`."""
-    server_of(settings).wait(tell)
-
-
-def forget(catalog: BranchingCatalog, name: str) -> None:
-    """Drop the catalog of a branch or tag."""
-    drop_catalog(catalog.settings, name)
-
-
-def leftovers(catalog: BranchingCatalog) -> list[str]:
-    """Drop the catalogs of branches and tags that are no more."""
-    return drop_leftover_catalogs(catalog)
-
-
 def _parse(catalog: BranchingCatalog, ref: str, sql: str) -> Statement:
     try:
         return parse(sql)
@@ -122,12 +63,12 @@ def _parse(catalog: BranchingCatalog, ref: str, sql: str) -> Statement:
         raise QueryError(
             f"Cascade cannot find the tables of this statement: {error}",
             where="the statement",
-            fix="write it in simpler words; a table that a dbt model makes may use all of Trino's SQL.",
+            fix="write it in simpler words; a dbt model may use all of Trino's SQL.",
         ) from None
 
 
 def _run(catalog: BranchingCatalog, ref: str, sql: str, parameters: list[object] | None) -> Answer:
-    """Run a statement in the catalog of a reference, which is made when it is missing."""
+    """Run a statement in the catalog of a reference, which is created when it is missing."""
     server, name = server_of(catalog.settings), catalog_name(ref)
     try:
         return server.read(sql, catalog=name, parameters=parameters)
@@ -200,7 +141,7 @@ def _explain(error: Refused, catalog: BranchingCatalog, ref: str) -> QueryError:
     elif error.name == _NO_CATALOG:
         fix = "name tables `namespace.table`; another branch is read by asking for that branch."
     elif error.name == "PERMISSION_DENIED":
-        fix = "let CASCADE_TRINO_USER be a user who may read it."
+        fix = "let CASCADE_TRINO__USER be a user who may read it."
     elif not error.name.startswith(("SYNTAX", "TYPE_", "COLUMN", "FUNCTION", "INVALID", "DIVISION", "MISMATCHED")):
         fix = "see the query in Trino's own web interface, or in its log."
     return QueryError(f"{error.name}: {error}", where=f"branch {ref}, on Trino", fix=fix)

@@ -1,0 +1,31 @@
+"""Every setting of a Cascade project: name, default, meaning, and where its value came from."""
+
+from cascade.config.project import find_project_dir
+from cascade.config.settings import REFERENCE_NAME, REFERENCE_NAME_RULE, EngineRules, Settings, SettingsModel
+from cascade.config.sources import (
+    SettingRow,
+    build_settings,
+    current_settings,
+    export_dotenv,
+    list_settings,
+    load_settings,
+    setting_sources,
+    use_settings,
+)
+
+__all__ = [
+    "REFERENCE_NAME",
+    "REFERENCE_NAME_RULE",
+    "EngineRules",
+    "SettingRow",
+    "Settings",
+    "SettingsModel",
+    "build_settings",
+    "current_settings",
+    "export_dotenv",
+    "find_project_dir",
+    "list_settings",
+    "load_settings",
+    "setting_sources",
+    "use_settings",
+]
