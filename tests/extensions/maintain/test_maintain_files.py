@@ -394,7 +394,7 @@ def test_missing_metadata_stops_everything_and_is_named(lake: BranchingCatalog) 
     abandoned(lake)
     table = lake.open(MAIN).load_table("raw.a")
     table.io.delete(table.metadata_location)
-    refused(lake, table.metadata_location, "not there")
+    refused(lake, table.metadata_location, "does not exist")
 
 
 def test_a_table_outside_the_warehouse_stops_everything_and_is_named(

@@ -1,4 +1,4 @@
-"""Find every file that a state of the lake needs, from its metadata down to its data files."""
+"""Find every file that a table needs, from its metadata down to its data files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Marks"]
 
 _THREADS = 8
 _FORMATS = (1, 2, 3)
-# What is read of Iceberg's Avro files, by the ids of fields, with what is read of them in turn.
+# The fields of Iceberg's Avro files that are read, by id, each with the fields inside it.
 _Fields: TypeAlias = "tuple[tuple[int, _Fields], ...]"
 _MANIFEST_PATH: _Fields = ((500, ()),)
 _STATUS_AND_FILE_PATH: _Fields = ((0, ()), (2, ((100, ()),)))
 
 
 class _UnreadableError(Exception):
-    """A file is there and makes no sense, or the storage does not hand it out."""
+    """A file exists but cannot be understood, or the storage refuses to return it."""
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Marks:
     """The files that are needed. Each metadata file, manifest list and manifest is read once.
 
     Attributes:
-        warehouse: Where they are.
-        paths: All of them that are in the warehouse, as paths below its root.
-        problems: What cannot be read, or lies outside the warehouse, in words.
+        warehouse: The storage that holds them.
+        paths: Needed files of the warehouse, as paths below its root.
+        problems: One message for each file that cannot be read, or is outside the warehouse.
     """
 
     warehouse: Warehouse
@@ -49,18 +49,18 @@ class Marks:
     problems: list[str] = field(default_factory=list)
 
     def add(self, locations: Iterable[str], *, lenient: bool = False) -> None:
-        """Mark what states need.
+        """Mark the files that tables need.
 
         Args:
-            locations: Their metadata files.
-            lenient: Whether a file that is not there is no problem: states of the past, from which other tools
-                or an earlier collection have removed files.
+            locations: Metadata files of the tables.
+            lenient: Whether a missing file is no problem, as for past metadata: other tools
+                or an earlier collection may have removed its files.
         """
         lists: list[str] = []
         manifests: list[str] = []
         for location, (home, its_lists, its_manifests, others) in self._read(locations, self._state, lenient):
             if self.warehouse.relative(f"{home}/metadata/x") is None:
-                self.problems.append(f"{location}: its table lives outside the warehouse, at {home}")
+                self.problems.append(f"{location}: its table is outside the warehouse, at {home}")
             lists.extend(its_lists)
             manifests.extend(its_manifests)
             self._mark(others)
@@ -70,12 +70,12 @@ class Marks:
             self._mark(paths)
 
     def _read(self, locations: Iterable[str], read: Callable[[str], Any], lenient: bool) -> Iterator[tuple[str, Any]]:
-        """Mark files that were not marked yet, and return what is in them."""
+        """Mark files that are not marked yet, and return their contents."""
         fresh = []
         for location in locations:
             path = self.warehouse.relative(location)
             if path is None:
-                self.problems.append(f"{location}: it lies outside the warehouse")
+                self.problems.append(f"{location}: it is outside the warehouse")
             elif path not in self.paths:
                 self.paths.add(path)
                 fresh.append((path, location))
@@ -83,18 +83,18 @@ class Marks:
             if isinstance(found, FileNotFoundError):
                 self.paths.discard(path)
                 if not lenient:
-                    self.problems.append(f"{location}: it is not there")
+                    self.problems.append(f"{location}: it does not exist")
             elif isinstance(found, Exception):
                 self.problems.append(f"{location}: {found}")
             else:
                 yield location, found
 
     def _mark(self, locations: Iterable[str]) -> None:
-        # Data that lies elsewhere is not ours to remove, and not in the way.
+        # Data files outside the warehouse are never removed, so they need no mark.
         self.paths.update(path for at in locations if (path := self.warehouse.relative(at)) is not None)
 
     def _state(self, location: str) -> tuple[str, list[str], list[str], list[str]]:
-        """Return where a table lives, its lists of manifests, its manifests and its other files."""
+        """Return a table's folder, its manifest lists, its manifests and its other files."""
         with self.warehouse.io.new_input(location).open() as file:
             content = file.read()
         if content.startswith(b"\x1f\x8b"):
@@ -121,9 +121,9 @@ class Marks:
 
 
 class _Entries(AvroFile[Record]):
-    """The records of an Avro file of Iceberg, of which only some fields are decoded.
+    """The records of one of Iceberg's Avro files; only some fields are decoded.
 
-    Statistics are most of a manifest, and PyIceberg's own projection cannot leave out lists and maps.
+    Most of a manifest is statistics, and PyIceberg's own projection cannot skip lists and maps.
     """
 
     def __init__(self, file: InputFile, wanted: _Fields) -> None:
@@ -140,26 +140,26 @@ class _Entries(AvroFile[Record]):
 
 @lru_cache(256)
 def _reader(schema: str, wanted: _Fields) -> Reader:
-    """Find out how to read files of a schema; once, for most files share it."""
+    """Return the reader of a schema; cached, because most files share one schema."""
     return _only(construct_reader(AvroSchemaConversion().avro_to_iceberg(json.loads(schema))), wanted)
 
 
 def _only(reader: Reader, wanted: _Fields) -> Reader:
-    """Return a reader of the wanted fields, in their order, which skips all others; of a whole value for none."""
+    """Return a reader that decodes the wanted fields, in their order, and skips all others; with none wanted, all."""
     if not wanted:
         return reader
     assert isinstance(reader, StructReader)
     fields = {field.field_id: read for field, (_, read) in zip(reader.struct.fields, reader.field_readers, strict=True)}
     inner = dict(wanted)
     if missing := inner.keys() - fields.keys():
-        raise _UnreadableError(f"it has no fields {sorted(missing)}")
+        raise _UnreadableError(f"it does not have the fields {sorted(missing)}")
     places = {number: place for place, number in enumerate(inner)}
     readers = ((places.get(number), _only(read, inner.get(number, ()))) for number, read in fields.items())
     return StructReader(tuple(readers), Record, reader.struct)
 
 
 def _attempt(read: Callable[[str], Any], location: str) -> Any:
-    """Return what is in a file, or why that cannot be told."""
+    """Return the contents of a file, or the error that prevented it."""
     try:
         return read(location)
     except (FileNotFoundError, _UnreadableError) as error:

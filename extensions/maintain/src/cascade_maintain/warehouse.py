@@ -1,4 +1,4 @@
-"""The folder or bucket that holds the tables' files: which there are, how old by its own clock, how to remove them."""
+"""The folder or bucket of the tables' files: list them, with their age by the storage's clock, and remove them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cascade.names import NOTES_FOLDER
 __all__ = ["StoredFile", "Warehouse", "in_threads", "open_warehouse"]
 
 _BATCH = 1000
-# Only here do tables keep files: namespace/table/data/… and namespace/table/metadata/…
+# Tables keep files only in namespace/table/data/… and namespace/table/metadata/…
 _PARTS = ("data", "metadata")
 _S3 = ("s3", "s3a", "s3n")
 
@@ -38,9 +38,9 @@ class StoredFile:
     """One file of the warehouse.
 
     Attributes:
-        path: Below the warehouse's root.
+        path: Path below the warehouse's root.
         size: Bytes.
-        modified: When it was written, by the storage's clock.
+        modified: Time of the last write, by the storage's clock.
     """
 
     path: str
@@ -49,7 +49,7 @@ class StoredFile:
 
 
 def in_threads(work: Callable[[_T], _R], items: Iterable[_T], *, threads: int = 16) -> Iterator[tuple[_T, _R]]:
-    """Return each item with what work makes of it, in order; some at a time, so that results do not pile up."""
+    """Yield each item with its result, in order; in batches, so that few results wait in memory."""
     waiting = iter(items)
     with ThreadPoolExecutor(threads) as pool:
         while batch := list(islice(waiting, _BATCH)):
@@ -66,11 +66,11 @@ def open_warehouse(catalog: BranchingCatalog) -> Warehouse:
 
 
 class Warehouse(abc.ABC):
-    """What garbage collection needs of a storage; paths are below its root.
+    """The operations of a storage that garbage collection needs; paths are below its root.
 
     Args:
-        place: The root, as the settings have it.
-        io: How tables' files are reached.
+        place: The root, as in the settings.
+        io: Opens the tables' files.
     """
 
     def __init__(self, place: str, io: PyArrowFileIO) -> None:
@@ -79,11 +79,11 @@ class Warehouse(abc.ABC):
 
     @abc.abstractmethod
     def relative(self, location: str) -> str | None:
-        """Return the path below the root of a location that Iceberg has recorded; `None` when it is outside."""
+        """Return the path below the root of a location from Iceberg's metadata; `None` when it is outside."""
 
     @abc.abstractmethod
     def tables(self) -> list[str]:
-        """Return the folders `namespace/table` that there are."""
+        """Return the existing folders `namespace/table`."""
 
     @abc.abstractmethod
     def files_of(self, table: str) -> list[StoredFile]:
@@ -101,24 +101,24 @@ class Warehouse(abc.ABC):
         """Return the notes of all catalogs that keep files here."""
 
     def files(self) -> Iterator[StoredFile]:
-        """Return the files of all tables. Whatever else lies in the warehouse is none of our business."""
+        """Yield the files of all tables; other files in the warehouse are ignored."""
         for _, found in in_threads(self.files_of, self.tables()):
             yield from found
 
     def listed(self, path: str) -> bool:
-        """Say whether a file at this path would be among `files`; a path that is spelt oddly should be."""
+        """Say whether `files` must list this path; also for one with empty or dot parts, which a listing normalises."""
         parts = path.split("/")
         return (len(parts) > 3 and parts[2] in _PARTS) or not {"", ".", ".."}.isdisjoint(parts)
 
     def exists(self, path: str) -> bool:
-        """Say whether there is a file."""
+        """Say whether a file exists."""
         return self.io.new_input(f"{self.place}/{path}").exists()
 
     def remove(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, str]]:
-        """Remove files; one that is gone already is fine.
+        """Remove files; a file that no longer exists is not a problem.
 
         Yields:
-            Each file, and what went wrong; "" when nothing did.
+            Each file with the problem, or "".
         """
         return in_threads(self._attempt, files)
 
@@ -126,11 +126,11 @@ class Warehouse(abc.ABC):
         """Note which catalog the files belong to, and return the time by the storage's own clock.
 
         Args:
-            made_at: When the catalog was made, which tells it from every other one.
+            made_at: When the catalog was created; it identifies the catalog.
 
         Raises:
-            CatalogError: The warehouse cannot be written, or another catalog keeps its files here: to it they
-                are all garbage.
+            CatalogError: The warehouse cannot be written, or another catalog keeps its files here: they would all
+                count as garbage.
         """
         try:
             mine = sign_warehouse({**self.io.properties, "warehouse": self.place}, made_at)
@@ -139,14 +139,14 @@ class Warehouse(abc.ABC):
             raise CatalogError(
                 f"The warehouse cannot be written: {error.strerror or error}",
                 where=self.place,
-                fix="see that the storage is there, and that the setting `warehouse` is right.",
+                fix="check that the storage exists, and that the setting `warehouse` is right.",
             ) from error
         if others := [name for name in notes if name != mine]:
             raise CatalogError(
                 "Another catalog keeps its files in the same warehouse; nothing was removed.",
                 where=", ".join(f"{self.place}/{name}" for name in others),
                 fix="give each project a `warehouse` of its own, such as s3://bucket/project. "
-                "When that catalog is gone for good, delete the file named above.",
+                "If that catalog no longer exists, delete the file named above.",
             )
         return now
 
@@ -166,7 +166,7 @@ class Warehouse(abc.ABC):
 class _Folder(Warehouse):
     def __init__(self, place: str, io: PyArrowFileIO) -> None:
         super().__init__(place, io)
-        # A warehouse may be reached by several paths; links are followed to compare, and never to remove.
+        # Several paths may lead to a warehouse; links are followed to compare paths, never to remove files.
         self._root = os.path.realpath(place)
         self._real = lru_cache(100_000)(os.path.realpath)
 
@@ -200,7 +200,7 @@ class _Folder(Warehouse):
                 _remove_if_empty(namespace.path)
 
     def _walk(self, table: str) -> Iterator[tuple[str, list[str]]]:
-        """Return the folders of a table that may hold files, and what is in them; links are not followed."""
+        """Yield the folders of a table that may contain files, each with its files; links are not followed."""
         for part in _PARTS:
             top = f"{self._root}/{table}/{part}"
             if os.path.isdir(top) and not os.path.islink(top):
@@ -209,7 +209,7 @@ class _Folder(Warehouse):
 
     def _remove(self, path: str) -> None:
         folder, _, name = path.rpartition("/")
-        # Whoever put a link in place of a folder meanwhile does not lead us out of the warehouse.
+        # A link that has replaced a folder since must not lead out of the warehouse.
         if os.path.realpath(f"{self._root}/{folder}") == f"{self._root}/{folder}":
             os.unlink(f"{self._root}/{folder}/{name}")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
+    "SAMPLE_ROWS",
     "Bound",
     "Check",
     "Outcome",
@@ -25,6 +26,7 @@ __all__ = [
     "Value",
     "bounds_text",
     "check_name",
+    "percent",
     "require",
     "require_columns",
     "require_order",
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 #: Metadata of a check that holds a user's statement, for `cascade validate`.
+
+#: How many failing rows are shown.
+SAMPLE_ROWS = 5
 
 Bound = int | float | Decimal | dt.date | dt.datetime
 Value = str | bool | Bound
@@ -45,6 +50,13 @@ class Scope:
     table: str
     lakehouse: Lakehouse
     context: AssetCheckExecutionContext
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Return the rows that a statement selects, each as column to value."""
+        rows = self.lakehouse.query(sql)
+        # Not `to_pylist`: it refuses two columns of one name, which a user's join may well have.
+        columns = [(name, column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)]
+        return [{name: values[i] for name, values in columns} for i in range(rows.num_rows)]
 
 
 @dataclass(frozen=True)
@@ -165,6 +177,11 @@ def require_order(where: str, **bounds: Any) -> None:
         what = f"{lower}={low!r} and {upper}={high!r} cannot be compared."
         raise DefinitionError(what, where=where, fix="give two of one type.") from None
     return require(ordered, f"{lower}={low!r} is more than {upper}={high!r}.", where, "swap them.")
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage."""
+    return f"{fraction * 100:.3g} %"
 
 
 def bounds_text(low: object, high: object) -> str:

@@ -11,7 +11,7 @@ import dagster as dg
 from cascade.errors import DefinitionError
 from cascade.names import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from cascade.quality.model import Scope
-from cascade.quality.sql import literal, query, quoted, table_sql
+from cascade.quality.sql import literal, quoted, table_sql
 
 __all__ = ["partition_counts"]
 
@@ -33,7 +33,7 @@ def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
         group = f"CAST({quoted(column)} AS varchar)"
         condition = f"{group} IN ({', '.join(map(literal, keys))})"
     sql = f"SELECT {group} AS part, count(*) AS n FROM {table_sql(scope.table)} WHERE {condition} GROUP BY 1"
-    for row in query(scope, sql):
+    for row in scope.query(sql):
         part, rows = row["part"], int(row["n"])
         if not windows:
             counts[part] += rows

@@ -14,6 +14,7 @@ from cascade.errors import QueryError
 from cascade.names import CHECKED_ROWS, FAILING_ROWS
 from cascade.options import known_options
 from cascade.quality.model import (
+    SAMPLE_ROWS,
     Bound,
     Check,
     Outcome,
@@ -21,12 +22,13 @@ from cascade.quality.model import (
     Value,
     bounds_text,
     check_name,
+    percent,
     require,
     require_columns,
     require_order,
     require_tolerance,
 )
-from cascade.quality.sql import SAMPLE_ROWS, literal, percent, query, quoted, table_sql
+from cascade.quality.sql import literal, quoted, table_sql
 
 __all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
 
@@ -245,13 +247,13 @@ def _count(kind: str, statements: _Statements, problem: str, tolerance: float) -
 
     def evaluate(scope: Scope) -> Outcome:
         counts, failing = statements(scope)
-        (row,) = query(scope, counts)
+        (row,) = scope.query(counts)
         checked, wrong = int(row["checked_rows"]), int(row["failing_rows"])
         fraction = wrong / checked if checked else float(wrong > 0)
         sample: list[dict[str, Any]] = []
         if wrong:
             with contextlib.suppress(QueryError, ValueError, OverflowError):  # the verdict is valid without a sample
-                sample = query(scope, f"{failing} LIMIT {SAMPLE_ROWS}")
+                sample = scope.query(f"{failing} LIMIT {SAMPLE_ROWS}")
         figures = {CHECKED_ROWS: checked, FAILING_ROWS: wrong, "fraction": fraction}
         share = f"({percent(fraction)}, allowed {percent(tolerance)})"
         return Outcome(

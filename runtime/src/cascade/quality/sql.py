@@ -1,17 +1,13 @@
-"""SQL of the checks, in the syntax that DuckDB and Trino share, and the rows that it selects."""
+"""Names and values in the SQL of checks, in the syntax that DuckDB and Trino share."""
 
 from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
 
-from cascade.quality.model import Scope, Value
+from cascade.quality.model import Value
 
-__all__ = ["SAMPLE_ROWS", "literal", "percent", "query", "quoted", "table_sql"]
-
-#: How many failing rows are shown.
-SAMPLE_ROWS = 5
+__all__ = ["literal", "quoted", "table_sql"]
 
 
 def quoted(name: str) -> str:
@@ -42,16 +38,3 @@ def literal(value: Value) -> str:
     if isinstance(value, dt.date):
         return f"DATE {text(value.isoformat())}"
     return format(value, "f") if isinstance(value, Decimal) else repr(value)
-
-
-def query(scope: Scope, sql: str) -> list[dict[str, Any]]:
-    """Return the rows that a statement selects, each as column to value."""
-    rows = scope.lakehouse.query(sql)
-    # Not `to_pylist`: it refuses two columns of one name, which a user's join may well have.
-    columns = [(name, column.to_pylist()) for name, column in zip(rows.column_names, rows.columns, strict=True)]
-    return [{name: values[i] for name, values in columns} for i in range(rows.num_rows)]
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{fraction * 100:.3g} %"

@@ -12,11 +12,13 @@ import dagster as dg
 from cascade.names import CHECKED_ROWS
 from cascade.options import known_options
 from cascade.quality.model import (
+    SAMPLE_ROWS,
     Check,
     Outcome,
     Scope,
     bounds_text,
     check_name,
+    percent,
     require,
     require_columns,
     require_order,
@@ -24,7 +26,7 @@ from cascade.quality.model import (
     table_name,
 )
 from cascade.quality.partitions import partition_counts
-from cascade.quality.sql import SAMPLE_ROWS, percent, query, quoted, table_sql
+from cascade.quality.sql import quoted, table_sql
 
 __all__ = ["freshness", "reconciles", "row_count"]
 
@@ -67,7 +69,7 @@ def row_count(
         counts, sql = partition_counts(scope, partition_column) if partition_column else ({}, "")
         if not counts:
             sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
-            rows = int(query(scope, sql)[0]["checked_rows"])
+            rows = int(scope.query(sql)[0]["checked_rows"])
             says = f"{scope.table} has {rows:,} rows, expected {bounds}"
             return Outcome(fits(rows), says, {CHECKED_ROWS: rows, **limits, "sql": sql})
         wrong = [{"partition": key, "rows": rows} for key, rows in counts.items() if not fits(rows)]
@@ -116,7 +118,7 @@ def freshness(
     def evaluate(scope: Scope) -> Outcome:
         newest = f"CAST(max({quoted(column)}) AS timestamp(6))"
         sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
-        (row,) = query(scope, sql)
+        (row,) = scope.query(sql)
         figures: dict[str, int | float | str] = {CHECKED_ROWS: int(row["checked_rows"]), **limits, "sql": sql}
         if row["newest"] is None:
             return Outcome(False, f"{scope.table} has no `{column}` at all", figures)
@@ -160,7 +162,7 @@ def reconciles(
     def evaluate(scope: Scope) -> Outcome:
         here_sql, there_sql = (f"(SELECT {expression} FROM {table_sql(t)})" for t in (scope.table, there))
         sql = f"SELECT {here_sql} AS here, {there_sql} AS there"
-        (row,) = query(scope, sql)
+        (row,) = scope.query(sql)
         difference = _difference(row["here"], row["there"])
         return Outcome(
             difference <= tolerance,
