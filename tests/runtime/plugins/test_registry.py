@@ -12,7 +12,7 @@ import pytest
 from cascade.errors import ConfigurationError
 from cascade.plugins import find, installed, load, load_all
 from cascade.plugins.shape import problem
-from cascade.plugins.source import first_sentence
+from cascade.plugins.source import failing_line, first_sentence
 from support.packages import install
 
 GROUP = "cascade.greetings"
@@ -41,7 +41,7 @@ BAD = {
     "no_python": ("def greet(\n", r"bad_one.py:1", "SyntaxError", "another version"),
     "needs_more": ("import nothere.at.all\n", r"bad_one.py:1", "No module named 'nothere'", "install `nothere`, which"),
     "no_object": ("x = 1\n", "bad_one:greet", "has no attribute 'greet'", "another version"),
-    "no_function": ("greet = 3\n", "bad_one:greet", "int cannot be called", "another version"),
+    "no_function": ("greet = 3\n", "bad_one:greet", "`int` cannot be called", "another version"),
     "other_arguments": (
         "\n\ndef greet(): ...\n",
         "bad_one.py:3",
@@ -182,10 +182,10 @@ class _NoKeyword(_Methods):
 
 SHAPES = {
     "object": (_Methods(), ""),
-    "class_for_its_instances": (_Methods, ""),
-    "class_method_with_a_default": (_ClassMethod, ""),
-    "lacks": (_Lacks, "_Lacks has no `size`, which Thing asks for"),
-    "needs_more": (_NeedsMore, "it is called as `open(url)`, and takes (self, url, password)"),
+    "class": (_Methods, "it is called as `open(url)`, and takes (self, url)"),
+    "class_method_with_a_default": (_ClassMethod(), ""),
+    "lacks": (_Lacks(), "_Lacks has no `size`, which Thing asks for"),
+    "needs_more": (_NeedsMore(), "it is called as `open(url)`, and takes (url, password)"),
     "no_keyword": (_NoKeyword(), "it is called as `close(*, force=False)`, and takes ()"),
     "other": (len, "len has no `size`, which Thing asks for"),
 }
@@ -194,3 +194,22 @@ SHAPES = {
 @pytest.mark.parametrize(("found", "said"), SHAPES.values(), ids=SHAPES.keys())
 def test_a_shape_is_checked_by_members_and_arguments(found: object, said: str) -> None:
     assert problem(found, Thing) == said
+
+
+def test_a_class_for_data_people_fits_when_its_objects_do() -> None:
+    assert problem(_Methods, Thing, classes=True) == ""
+    assert problem(_ClassMethod, Thing, classes=True) == ""
+    assert problem(_NeedsMore, Thing, classes=True) == "it is called as `open(url)`, and takes (url, password)"
+
+
+def test_the_place_of_an_error_is_in_the_project_and_not_in_its_environment(tmp_path: Path) -> None:
+    library = tmp_path / ".venv/lib/site-packages/some/library.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("def fail():\n    raise ValueError(1)\n")
+    (tmp_path / "mine.py").write_text("\nfail()\n")
+    space: dict[str, Any] = {}
+    exec(compile(library.read_text(), str(library), "exec"), space)
+    with pytest.raises(ValueError, match="1") as caught:
+        exec(compile((tmp_path / "mine.py").read_text(), str(tmp_path / "mine.py"), "exec"), space)
+    assert failing_line(caught.value, [tmp_path]) == (tmp_path / "mine.py", 2)
+    assert failing_line(caught.value, [library.parent]) == (library, 2)

@@ -23,6 +23,8 @@ LIMIT_SECONDS = 60.0
 
 # Its names are taken: another package that brings one of them is refused, and ours stays.
 _RUNTIME = "cascade-runtime"
+# Groups whose entry points may name a class, of which there will be an object for each use.
+_OF_CLASSES = "cascade.plugins."
 
 T = TypeVar("T")
 
@@ -108,12 +110,11 @@ def find(group: str, name: str, shape: type[T]) -> T | None:
         ConfigurationError: It cannot be loaded, has another shape, or two packages bring one of that name.
     """
     records = [_loaded(record, shape, LIMIT_SECONDS) for record in installed(group) if record.name == name]
-    for record in sorted(records, key=lambda record: bool(record.cause)):
-        if record.cause:
-            raise record.error
-        found: T = record.object
-        return found
-    return None
+    working = [record for record in records if not record.cause]
+    if records and not working:
+        raise records[0].error
+    found: T | None = working[0].object if working else None
+    return found
 
 
 def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
@@ -147,7 +148,8 @@ class _TooSlowError(BaseException):
 def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
     """Load one plugin and check its shape."""
     loaded = _imported(record, seconds, tuple(sys.path))
-    if not loaded.cause and (cause := problem(loaded.object, shape)):
+    classes = record.group.startswith(_OF_CLASSES)
+    if not loaded.cause and (cause := problem(loaded.object, shape, classes=classes)):
         return replace(loaded, cause=cause, fix=_fix(record), object=None)
     return loaded
 
@@ -214,8 +216,8 @@ def _records(package: str, distribution: metadata.Distribution, text: str) -> It
             if entry.group.startswith("cascade."):
                 yield PluginRecord(entry.group, entry.name, package, entry.value)
     except Exception as error:  # noqa: BLE001  # whatever the parser says of a file that is none
+        cause = f"entry_points.txt cannot be read: {_says(error)}"
         for group in sorted(set(re.findall(r"^\[(cascade\.[\w.]+)\]", text, re.MULTILINE))):
-            cause = f"entry_points.txt cannot be read: {_says(error)}"
             record = PluginRecord(group, "*", package, "", "entry_points.txt", cause)
             yield replace(record, fix=_fix(record))
 

@@ -52,15 +52,18 @@ def first_sentence(value: str) -> str:
 
 
 def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, int] | None:
-    """Return file and line of the innermost frame of an error that lies in one of some folders or files."""
+    """Return file and line of the innermost frame of an error that lies in one of some folders or files.
+
+    A `site-packages` below a folder, as that of a project's `.venv`, is not the folder's.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return Path(error.filename), error.lineno or 0
     places = tuple(inside)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
-        # A project may have its environment in its own folder.
-        if any(file.is_relative_to(p) and "site-packages" not in file.relative_to(p).parts for p in places):
-            return file, frame.lineno or 0
+        for folder in places:
+            if file.is_relative_to(folder) and "site-packages" not in file.relative_to(folder).parts:
+                return file, frame.lineno or 0
     return None
 
 
