@@ -75,6 +75,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def reference(session: nox.Session) -> None:
+    """Write docs/reference from the code; a test compares."""
+    _environment(session)("python", "docs/reference/generate.py")
+
+
+@nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """Look at a project in Dagster's UI, with headless Chromium."""
     _test(session, "tests/browser")

@@ -1,14 +1,14 @@
 """The reference is generated from the code: complete, and true."""
 
 import pytest
+from generate import PAGES, pages
 from points import unannounced
-from reference import PAGES, pages
 
 
 @pytest.mark.parametrize("page", sorted(pages()))
 def test_reference_page_says_what_the_code_says(page: str) -> None:
     """A command, setting, option or check that is missing from the reference fails here."""
-    assert (PAGES / page).read_text("utf-8") == pages()[page], "run: python tests/docs/reference.py"
+    assert (PAGES / page).read_text("utf-8") == pages()[page], "run: nox -s reference"
 
 
 def test_extensions_import_only_what_modules_offer() -> None:

@@ -1,4 +1,4 @@
-"""The reference pages, generated from the code. Run it to write them anew; a test compares."""
+"""Write the reference pages from the code: `nox -s reference`. A test compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import click
 import points
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "reference"
+PAGES = Path(__file__).resolve().parent
 NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"
 
 
@@ -128,7 +128,7 @@ def _quality() -> str:
 
 
 def _sql() -> str:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(PAGES.parents[1] / "tests"))  # the examples of the page are what tests run
     from cascade_project.portability.differences import differences
     from support.portable.cases import CASES
     from support.portable.macros import macros
@@ -201,6 +201,5 @@ def _signature(function: object) -> str:
 
 
 if __name__ == "__main__":
-    PAGES.mkdir(parents=True, exist_ok=True)
     for page, content in pages().items():
         (PAGES / page).write_text(content, encoding="utf-8")
