@@ -32,7 +32,7 @@ class CascadeError(Exception):
         fix: What the reader can do about it.
     """
 
-    #: What a command exits with: 1, the work failed; 2, wrong usage or configuration.
+    #: Exit code of a command: 1 if the work failed, 2 for wrong usage or configuration.
     exit_code = 1
 
     # The defaults keep errors picklable: they cross process boundaries in Dagster.
@@ -61,7 +61,7 @@ class ConfigurationError(CascadeError):
 
 
 class ProjectNotFoundError(ConfigurationError):
-    """No project is here or above."""
+    """There is no project in the working folder or above it."""
 
 
 class UsageError(CascadeError):
@@ -77,7 +77,7 @@ class DefinitionError(CascadeError):
 
 
 class CatalogError(CascadeError):
-    """The catalog cannot do what was asked: a name that is no name, a write to `main`, a moved warehouse."""
+    """The catalog refuses: an invalid name, a write to `main`, a warehouse that was moved."""
 
 
 class BranchNotFoundError(CatalogError):
@@ -85,11 +85,11 @@ class BranchNotFoundError(CatalogError):
 
 
 class LeaseHeldError(CatalogError):
-    """Somebody else is running against the same target branch right now."""
+    """Another process is running against the same target branch."""
 
 
 class PromotionConflictError(CatalogError):
-    """The target moved since the branch was made; nothing was merged."""
+    """The target has changed since the branch was created; nothing was merged."""
 
 
 class PromotionRefusedError(CascadeError):
@@ -101,7 +101,7 @@ class SchemaMismatchError(CascadeError):
 
 
 class ServiceError(CascadeError):
-    """A server cannot be reached, refuses, or answers what makes no sense."""
+    """A server cannot be reached, refuses, or gives an answer that Cascade does not understand."""
 
 
 class ContractError(CascadeError):

@@ -1,4 +1,4 @@
-"""Where Dagster keeps its runs and events: SQLite files, or PostgreSQL by the setting `dagster_url` alone."""
+"""Where Dagster keeps its runs and events: SQLite files, or PostgreSQL if the setting `dagster_url` is set."""
 
 import contextlib
 import os
@@ -21,12 +21,12 @@ from cascade.plugins import load
 __all__ = ["ProjectStorage", "SqliteEvents"]
 
 _BUSY_SECONDS = 60
-# Each run has a file of its own, and the daemon sees them all.
+# How many files stay open: each run has one, and the daemon reads them all.
 _KEPT_FILES = 8
 
 
 def _address(base_dir: str, db_name: str) -> str:
-    """Return the URL of a SQLite file. Dagster's own does not quote: a folder `50%20` would be another one, `50 `."""
+    """Return the URL of a SQLite file. Dagster's own is not quoted: a folder `50%20` would become `50 `."""
     return str(sa.URL.create("sqlite", database=os.path.abspath(f"{base_dir}/{db_name}.db")))
 
 
@@ -35,7 +35,7 @@ for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
 
 
 class ProjectStorage(DagsterSqliteStorage):
-    """What `dagster.yaml` names; every process of Dagster opens it, and gets the storage that the settings say.
+    """The storage class in `dagster.yaml`: every process of Dagster opens it, and gets the storage of the settings.
 
     Its configuration is that of Dagster's SQLite storage: `base_dir`. In SQLite it keeps events with `SqliteEvents`.
     """
@@ -51,11 +51,11 @@ class ProjectStorage(DagsterSqliteStorage):
         """Open the storage.
 
         Args:
-            inst_data: What Dagster read this from.
-            config_value: `base_dir`, where SQLite's files are; relative to the project.
+            inst_data: Where Dagster read the configuration.
+            config_value: `base_dir`, the folder of the SQLite files; relative to the project.
 
         Raises:
-            ConfigurationError: No installed package brings PostgreSQL.
+            ConfigurationError: No installed package provides PostgreSQL.
             ServiceError: PostgreSQL cannot be used.
         """
         url = load_settings().dagster_url
@@ -65,10 +65,10 @@ class ProjectStorage(DagsterSqliteStorage):
 
 
 class SqliteEvents(SqliteEventLogStorage):
-    """Dagster's event log in SQLite, which keeps its connections.
+    """Dagster's event log in SQLite, with connections that stay open.
 
-    Dagster makes a new engine for every event, and a run over a range of days writes thousands: 364 days of
-    seven assets take 8.1 CPU-s that way, and 2.7 with connections that are kept.
+    Dagster opens a new connection for every event, and a run over a range of days writes thousands: 364 days of
+    seven assets take 8.1 CPU-s that way, and 2.7 with open connections.
     """
 
     def __init__(self, base_dir: str) -> None:
@@ -100,5 +100,5 @@ class SqliteEvents(SqliteEventLogStorage):
 
 
 def _sync_at_checkpoints(connection: Any, _record: object) -> None:
-    # The log is in WAL mode: a power cut may cost it the last events, never its order. Data is synced elsewhere.
+    # The log is in WAL mode: a power cut may lose the last events, never their order. Data is synced elsewhere.
     connection.execute("PRAGMA synchronous=NORMAL")
