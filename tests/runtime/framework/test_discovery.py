@@ -8,7 +8,6 @@ import pytest
 from cascade.config import Settings
 from cascade.framework.definitions import Problems, build_definitions, guards_of, problems_of
 from support.packages import install
-from support.projects import Command, make_project
 
 ASSET = """
 import dagster as dg
@@ -298,22 +297,6 @@ def test_a_component_is_named_as_ignored_and_nothing_beside_it_runs(tmp_path: Pa
     assert problems.all == []
     (warning,) = problems.warnings
     assert warning.startswith("workflows/sync/defs.yaml: components of Dagster are not loaded")
-
-
-def test_validate_names_problems_and_warnings_and_only_problems_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    job = f"{HEAD}j = dg.define_asset_job('j', ['days'])"
-    monkeypatch.chdir(make_project(tmp_path, {"workflows/a.py": TWO_RHYTHMS, "workflows/jobs.py": job}))
-    warned = Command(capsys)("validate")
-    assert (warned.code, "Warnings:\n  workflows/jobs.py: job j: what it writes (days) stays" in warned.out) == (
-        0,
-        True,
-    )
-    (tmp_path / "workflows" / "bad.py").write_text(HEAD + BAD["unknown_input"][0])
-    failed = Command(capsys)("validate")
-    assert BAD["unknown_input"][1] in failed.err
-    assert failed.code == 1
 
 
 # Settings
