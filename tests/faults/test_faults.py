@@ -24,7 +24,7 @@ from cascade.operations.run import run_pipeline
 from cascade_servers.nessie import client as nessie_client
 from cascade_servers.trino import server as trino_server
 from support.generated import Project, generate, stranger
-from support.lakes import counter, event, finish, ids, numbers, open_with, promoted, put, read, start
+from support.lakes import as_settings, counter, event, finish, ids, numbers, open_with, promoted, put, read, start
 from support.projects import make_project
 from support.servers.downloads import programs
 from support.servers.lakes import fresh_lake
@@ -56,7 +56,7 @@ def environment(stack: Stack) -> dict[str, str]:
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
     """The same, by the names of the settings."""
-    return {name.removeprefix("CASCADE_").lower(): value for name, value in environment.items()}
+    return as_settings(environment)
 
 
 @pytest.fixture

@@ -22,12 +22,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from cascade.catalog import BranchingCatalog
-from support.lakes import open_with
+from support.lakes import as_settings, open_with
 
 OpenLake = Callable[[], BranchingCatalog]
 
 _HIDDEN = ("CASCADE_", "DAGSTER_", "DBT_")
-_PREFIX = "CASCADE_"
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +91,7 @@ def _use_servers(patch: pytest.MonkeyPatch, stack: object, kind: str) -> None:
 @pytest.fixture
 def open_lake(tmp_path: Path, _own_lake: None) -> OpenLake:
     """Open the lakehouse of this test, as any process may do: with settings that go where the function goes."""
-    settings = {n.removeprefix(_PREFIX).lower(): v for n, v in os.environ.items() if n.startswith(_PREFIX)}
-    return partial(open_with, settings, tmp_path / "lake")
+    return partial(open_with, as_settings(os.environ), tmp_path / "lake")
 
 
 @pytest.fixture

@@ -48,8 +48,8 @@ class Lakehouse:
 
     Args:
         settings: The project's settings.
-        branch: The branch; it is made when something is written.
-        made: Whether it was made already, so that it must not be missing.
+        branch: The branch; it is created when something is written.
+        made: Whether the branch must exist; otherwise reads fall back to `main`.
     """
 
     def __init__(self, settings: Settings, branch: str, *, made: bool = False) -> None:
@@ -69,29 +69,25 @@ class Lakehouse:
 
     @property
     def ref(self) -> str:
-        """What to read: the branch, or `main` as long as the branch was not made.
+        """What to read: the branch, or `main` as long as the branch was not created.
 
         Raises:
-            BranchNotFoundError: The branch was dropped while it was written to.
+            BranchNotFoundError: The branch was deleted while it was written to.
         """
         return self.branch if self.require_branch() or self.catalog.exists(self.branch) else MAIN
 
     def ensure_branch(self) -> str:
-        """Make the branch unless it exists, and return its name. Call it before writing.
-
-        Raises:
-            BranchNotFoundError: The branch was dropped while it was written to.
-        """
+        """Create the branch unless it exists, and return its name. Call it before writing; raises as `ref` does."""
         if self.branch != MAIN and not self.require_branch():
             self.catalog.ensure(self.branch)
             self._made = True
         return self.branch
 
     def require_branch(self) -> bool:
-        """Say whether the branch was written to; then it must still be there, or what was written would be missed.
+        """Say whether the branch was written to, and raise if it was deleted since: the run would silently read `main`.
 
         Raises:
-            BranchNotFoundError: The branch was dropped meanwhile.
+            BranchNotFoundError: It was deleted since.
         """
         if self._made and not self.catalog.exists(self.branch):
             raise BranchNotFoundError(
@@ -102,7 +98,7 @@ class Lakehouse:
         return self._made
 
     def forget_branch(self) -> None:
-        """Let the branch be gone from now on: it was promoted."""
+        """Accept from now on that the branch does not exist: it was promoted."""
         self._made = False
 
     def tables(self) -> list[str]:
@@ -110,7 +106,7 @@ class Lakehouse:
         return sorted(self.catalog.pointers(self.ref))
 
     def table(self, name: str) -> Table:
-        """Open a table; for commits call `ensure_branch` first, without a branch it is the one of `main`.
+        """Open a table. For commits call `ensure_branch` first: without a branch it is the table of `main`.
 
         Args:
             name: `namespace.table`.

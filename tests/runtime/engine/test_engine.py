@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.engine import parse_at, query, register_tables
+from cascade.engine import parse_at, query, register_table
 from cascade.errors import BranchNotFoundError, QueryError
 from support.lakes import ids, numbers, promoted, put
 
@@ -306,9 +306,9 @@ def test_a_branch_that_does_not_exist_is_answered_with_those_that_do(lake: Branc
 
 
 def test_tables_can_be_shown_in_a_connection_of_one_s_own(lake: BranchingCatalog) -> None:
-    tables = {name: lake.load(name, at) for name, at in lake.pointers(MAIN).items()}
+    table = lake.load("raw.a", lake.pointers(MAIN)["raw.a"])
     with duckdb.connect(":memory:") as connection:
         connection.execute("ATTACH ':memory:' AS lake")
-        register_tables(connection, tables, database="lake")
+        register_table(connection, "raw.a", table, database="lake")
         found = connection.sql("SELECT id FROM lake.raw.a ORDER BY id").fetchall()
     assert [row[0] for row in found] == ids(lake, MAIN, "raw.a")

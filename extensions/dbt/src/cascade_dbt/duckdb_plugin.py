@@ -17,7 +17,7 @@ from pyiceberg.types import DateType, IcebergType, NestedField, TimestampType, T
 
 from cascade.catalog import MAIN
 from cascade.config import load_settings
-from cascade.engine import register_table, register_tables
+from cascade.engine import register_table
 from cascade.errors import SchemaMismatchError, TransformError
 from cascade.iceberg.read import quote, spill
 from cascade.iceberg.rows import Where, within
@@ -57,7 +57,8 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         conn.execute(f"ATTACH ':memory:' AS {_DATABASE}")
         catalog = self._lakehouse.catalog
         pointers = catalog.pointers(self._lakehouse.ref)
-        register_tables(conn, {n: catalog.load(n, at) for n, at in pointers.items()}, database=_DATABASE)
+        for name, location in pointers.items():
+            register_table(conn, name, catalog.load(name, location), database=_DATABASE)
 
     def store(self, target_config: TargetConfig) -> None:
         """Run a model's SQL and commit its rows to the model's table.

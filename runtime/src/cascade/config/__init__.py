@@ -1,6 +1,6 @@
 """Every setting of a Cascade project: name, default, meaning, and where its value came from."""
 
-from cascade.config.project import find_project_dir
+from cascade.config.files import find_project_dir
 from cascade.config.settings import REFERENCE_NAME, REFERENCE_NAME_RULE, EngineRules, Settings, SettingsModel
 from cascade.config.sources import (
     SettingRow,

@@ -1,37 +1,71 @@
-"""Read the files that settings are written in. One that cannot be read is an error with the line and a fix.
+"""The files of a project: its root folder, and those that settings are written in.
 
-Our own readers, not those of pydantic-settings: its import takes 0.08 CPU-s of every command, and its sources raise
-the bare errors of the parsers, without the file.
+Not read by pydantic-settings: its import takes 0.08 CPU-s of every command, and its sources raise the bare errors of
+the parsers, without the file.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import runpy
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cascade.errors import ConfigurationError
+from cascade.errors import ConfigurationError, ProjectNotFoundError
+from cascade.names import PROJECT_DIR_VARIABLE
 
-__all__ = ["read_dotenv", "read_python", "read_toml", "read_yaml"]
+__all__ = ["find_project_dir", "read_dotenv", "read_python", "read_toml", "read_yaml"]
+
+
+def find_project_dir(start: Path | None = None) -> Path:
+    """Return the root of the project around a folder.
+
+    Args:
+        start: Where to begin; the working folder by default.
+
+    Returns:
+        `CASCADE_PROJECT_DIR`, else the nearest folder upward whose `pyproject.toml` has `[tool.cascade]`.
+
+    Raises:
+        ProjectNotFoundError: There is no such folder.
+        ConfigurationError: `CASCADE_PROJECT_DIR` or a `pyproject.toml` is wrong.
+    """
+    if named := os.environ.get(PROJECT_DIR_VARIABLE):
+        root = Path(named).expanduser().absolute()
+        if not root.is_dir():
+            raise ConfigurationError(
+                f"{PROJECT_DIR_VARIABLE} names a folder that does not exist.",
+                where=str(root),
+                fix=f"unset {PROJECT_DIR_VARIABLE}, or set it to a project's root folder.",
+            )
+        return root
+    begin = (start or Path.cwd()).absolute()
+    for folder in (begin, *begin.parents):
+        if "cascade" in read_toml(folder / "pyproject.toml").get("tool", {}):
+            return folder
+    raise ProjectNotFoundError(
+        "This is not a Cascade project: no pyproject.toml with a [tool.cascade] table here or above.",
+        where=str(begin),
+        fix=f"change into a project's folder, set {PROJECT_DIR_VARIABLE}, or create a project with `copier copy`.",
+    )
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file; nothing when there is no such file."""
+    """Return the content of a TOML file; nothing without the file."""
     found: dict[str, Any] = _read(path, tomllib.loads) or {}
     return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; nothing when there is no such file."""
-    content = _read(path, _parse_yaml) or {}
-    return _mapping(content, path.name, path, "branch: dev")
+    """Return the dictionary in a YAML file; nothing without the file."""
+    return _dictionary(_read(path, _parse_yaml) or {}, path.name, path, "branch: dev")
 
 
 def read_python(path: Path) -> dict[str, Any]:
-    """Execute a Python file and return its variables; those in its dictionary `CASCADE_CONFIG` count as well."""
+    """Execute a Python file and return its variables; nothing without the file."""
     if not path.is_file():
         return {}
     try:
@@ -40,31 +74,26 @@ def read_python(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path.name} fails: {type(error).__name__}: {error}", where=str(path), fix="correct the file."
         ) from error
-    config = _mapping(names.get("CASCADE_CONFIG", {}), f"CASCADE_CONFIG in {path.name}", path, '{"branch": "dev"}')
-    return {**names, "CASCADE_CONFIG": config}
+    _dictionary(names.setdefault("CASCADE_CONFIG", {}), f"CASCADE_CONFIG in {path.name}", path, '{"branch": "dev"}')
+    return names
 
 
 def read_dotenv(path: Path) -> dict[str, str | None]:
-    """Return the variables of an `.env` file, with `${NAME}` replaced; nothing when there is no such file."""
-    lines: list[str] = _read(path, _wrong_lines) or []
-    if lines:
-        # The line is not shown: it may hold a password.
-        raise ConfigurationError(
-            f"Line {lines[0]} of {path.name} is not NAME=value.",
-            where=str(path),
-            fix="correct it, or turn it into a comment: begin it with #.",
-        )
-    if not path.is_file():
+    """Return the variables of an `.env` file, with `${NAME}` replaced; nothing without the file."""
+    text = _read(path, str)
+    if not text:
         return {}
     from dotenv import dotenv_values
-
-    return dotenv_values(path)
-
-
-def _wrong_lines(text: str) -> list[int]:
     from dotenv.parser import parse_stream
 
-    return [each.original.line for each in parse_stream(io.StringIO(text)) if each.error]
+    for line in parse_stream(io.StringIO(text)):
+        if line.error:
+            raise ConfigurationError(
+                f"Line {line.original.line} of {path.name} is not NAME=value.",  # not shown: it may hold a password
+                where=str(path),
+                fix="correct it, or turn it into a comment: begin it with #.",
+            )
+    return dotenv_values(stream=io.StringIO(text))
 
 
 def _parse_yaml(text: str) -> Any:
@@ -81,17 +110,12 @@ def _read(path: Path, parse: Callable[[str], Any]) -> Any:
         return None
     try:
         return parse(path.read_text("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"{path.name} cannot be read: {error}.", where=str(path), fix="save it as UTF-8 text."
-        ) from error
     except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{path.name} cannot be read: {error}", where=str(path), fix="correct the file at that line."
-        ) from error
+        fix = "save it as UTF-8 text." if isinstance(error, UnicodeError) else "correct the file at that line."
+        raise ConfigurationError(f"{path.name} cannot be read: {error}", where=str(path), fix=fix) from error
 
 
-def _mapping(content: Any, name: str, path: Path, example: str) -> dict[str, Any]:
+def _dictionary(content: Any, name: str, path: Path, example: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         what = f"{name} must be a dictionary: names and values of settings."
         raise ConfigurationError(what, where=str(path), fix=f"for example {example}.")

@@ -48,6 +48,7 @@ class EngineRules(Protocol):
 
     def setting_problems(self, settings: Settings) -> list[str]:
         """Return what is wrong with the settings on this engine, one sentence each, without a full stop."""
+        return []
 
 
 class SettingsModel(Protocol):
@@ -210,7 +211,7 @@ class Settings(BaseModel):
         warehouse = self.warehouse or self._engine.default_warehouse or str(self.data_path / "warehouse")
         return warehouse.rstrip("/") if warehouse.startswith("s3://") else str(self._absolute(Path(warehouse)))
 
-    @cached_property
+    @property
     def _engine(self) -> EngineRules:
         return load("cascade.engines", self.engine, EngineRules, setting="engine")
 

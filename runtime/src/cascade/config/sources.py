@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from cascade.config.files import read_dotenv, read_python, read_toml, read_yaml
-from cascade.config.project import find_project_dir
+from cascade.config.files import find_project_dir, read_dotenv, read_python, read_toml, read_yaml
 from cascade.config.settings import Settings, SettingsModel, problems_in
 from cascade.errors import ConfigurationError, ProjectNotFoundError
 from cascade.names import PROJECT_DIR_VARIABLE
@@ -40,8 +39,7 @@ _SETTINGS = Settings.model_fields.keys() - {"project_dir", "plugins"}
 # it starts; where Cascade's own tests keep downloads.
 _HANDED_ON = re.compile(r"project_dir|run_\w+|dbt_macros|cache_dir")
 # Kubernetes tells every container of services named cascade or cascade-…: CASCADE_SERVICE_HOST, CASCADE_PORT_80_TCP.
-# Two underscores are a plugin's setting, which may well be its port.
-_OF_KUBERNETES = re.compile(r"(?!.*__)(\w+_)?(service_host|service_port|port)(_\w+)?")
+_OF_KUBERNETES = re.compile(r"(\w+_)?(service_host|service_port|port)(_\w+)?")
 
 _in_use: ContextVar[Settings] = ContextVar("cascade_settings")
 
@@ -160,18 +158,17 @@ def list_settings(settings: Settings) -> list[SettingRow]:
         settings: The project's settings.
     """
     sources = setting_sources(settings)
+    core = {name: field for name, field in Settings.model_fields.items() if name in sources}
     rows = [
-        SettingRow(name, _shown(getattr(settings, name)), sources[name], field.description or "")
-        for name, field in Settings.model_fields.items()
-        if name in sources
+        SettingRow(n, _shown(getattr(settings, n)), sources[n], field.description or "") for n, field in core.items()
     ]
     for plugin in load_all(_GROUP, SettingsModel):
         if plugin.cause:
             rows.append(SettingRow(f"{plugin.name}.*", "unknown", f"package {plugin.package}", str(plugin)))
             continue
-        own = settings.plugins.get(plugin.name)
         for name, field in plugin.object.model_fields.items():
-            value = getattr(own, name) if own else "" if field.is_required() else field.get_default()
+            default = "" if field.is_required() else field.get_default(call_default_factory=True)
+            value = getattr(settings.plugins.get(plugin.name), name, default)
             source = sources.get(f"{plugin.name}.{name}", "not set" if field.is_required() else "default")
             rows.append(SettingRow(f"{plugin.name}.{name}", _shown(value), source, field.description or ""))
     return rows
@@ -201,10 +198,9 @@ def export_dotenv(root: Path) -> None:
 
 def _sources(root: Path) -> list[tuple[str, dict[str, Any]]]:
     """Return all sources with their values, strongest first; a plugin's setting is called `plugin.name`."""
-    plugins = {record.name for record in installed(_GROUP)}
     python = read_python(root / "cascade_config.py")
-    variables = {name: value for name, value in python.items() if name in _SETTINGS}
-    variables |= {name: value for name, value in python.items() if name in plugins and isinstance(value, dict)}
+    plugins = {record.name for record in installed(_GROUP)}
+    variables = {n: v for n, v in python.items() if n in _SETTINGS or (n in plugins and isinstance(v, dict))}
     return [
         ("environment", _from_variables(os.environ)),
         (".env", _from_variables(read_dotenv(root / ".env"))),
@@ -217,10 +213,13 @@ def _sources(root: Path) -> list[tuple[str, dict[str, Any]]]:
 def _from_variables(variables: Mapping[str, str | None]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variable, value in variables.items():
-        name = variable[len(_PREFIX) :].lower()
-        ours = variable.upper().startswith(_PREFIX)
-        if ours and not (_HANDED_ON.fullmatch(name) or _OF_KUBERNETES.fullmatch(name)):
-            found[name.replace("__", ".", 1)] = value
+        name = variable[len(_PREFIX) :].lower().replace("__", ".", 1)
+        if not variable.upper().startswith(_PREFIX) or _HANDED_ON.fullmatch(name) or _OF_KUBERNETES.fullmatch(name):
+            continue
+        found[name] = value
+        if "." in name and value and value[0] in "[{":  # a list or a table of a plugin
+            with contextlib.suppress(ValueError):
+                found[name] = json.loads(value)
     return found
 
 
@@ -235,53 +234,29 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
 def _plugin_settings(values: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list[str]]:
     """Build the settings of each plugin that was given some; return what is wrong beside them."""
     plugins: dict[str, BaseModel] = {}
-    problems: list[str] = []
-    given: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        plugin, dot, own = name.partition(".")
-        if dot:
-            given.setdefault(plugin, {})[own] = value
-        else:
-            problems.append(f"`{name}` is not a setting" + _meant(name))
-    for plugin, own_values in given.items():
+    problems = [f"`{name}` is not a setting{_hint(name)}" for name in values if "." not in name]
+    for plugin in dict.fromkeys(name.partition(".")[0] for name in values if "." in name):
+        given = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{plugin}.")}
         try:
             model = find(_GROUP, plugin, SettingsModel)
-        except ConfigurationError as error:
-            problems.append(f"the settings of {plugin} cannot be checked: {error.what} ({error.where}; {error.fix})")
-            continue
-        if model is None:
-            problems.append(f"`{plugin}` is not a setting, and no installed plugin is called so")
-            continue
-        unknown = sorted(own_values.keys() - model.model_fields.keys())
-        known = ", ".join(sorted(model.model_fields))
-        problems += [f"`{plugin}.{name}` is not a setting; those of {plugin} are {known}" for name in unknown]
-        try:
-            plugins[plugin] = _build(model, {n: v for n, v in own_values.items() if n not in unknown})
+            if model is None:
+                problems.append(f"`{plugin}` is not a setting, and no installed plugin is called so")
+                continue
+            unknown, known = sorted(given.keys() - model.model_fields.keys()), ", ".join(sorted(model.model_fields))
+            problems += [f"`{plugin}.{name}` is not a setting; those of {plugin} are {known}" for name in unknown]
+            plugins[plugin] = model.model_validate({n: v for n, v in given.items() if n not in unknown})
         except ValidationError as error:
             problems += problems_in(error, f"{plugin}.")
+        except ConfigurationError as error:
+            problems.append(f"the settings of {plugin} cannot be checked: {error.what} ({error.where}; {error.fix})")
     return plugins, problems
 
 
-def _build(model: SettingsModel, values: dict[str, Any]) -> BaseModel:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        # A list or a table is JSON in the environment, where all is text.
-        texts = [e for e in error.errors() if isinstance(e["input"], str) and e["type"].endswith("_type")]
-        wrong = {str(problem["loc"][0]) for problem in texts}
-        if not wrong:
-            raise
-        with contextlib.suppress(ValueError):
-            values = values | {name: json.loads(values[name]) for name in wrong}
-        return model.model_validate(values)
-
-
-def _meant(name: str) -> str:
-    """Return a hint for a name that is written as if a plugin's setting were one of Cascade's."""
+def _hint(name: str) -> str:
+    """Return what is meant by a name that is written as if a plugin's setting were one of Cascade's."""
     for plugin in (record.name for record in installed(_GROUP)):
-        own = name.removeprefix(f"{plugin}_")
-        if own != name:
-            return f"; `{own}` of {plugin} is CASCADE_{plugin.upper()}__{own.upper()}, or {own} in a table {plugin}"
         if name == plugin:
             return f"; write the settings of {plugin} in a table {plugin}"
+        if own := name.removeprefix(f"{plugin}_").removeprefix(name):
+            return f"; `{own}` of {plugin} is CASCADE_{plugin.upper()}__{own.upper()}, or {own} in a table {plugin}"
     return ""

@@ -1,7 +1,7 @@
 """Run SQL on a branch. Which engine runs it is the project's setting; what is promised is the same on each."""
 
 from cascade.engine.base import Engine, engine_of
-from cascade.engine.embedded import register_table, register_tables
+from cascade.engine.embedded import register_table
 from cascade.engine.query import delete_branch, parse_at, query
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "parse_at",
     "query",
     "register_table",
-    "register_tables",
 ]

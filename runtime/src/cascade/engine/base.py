@@ -70,6 +70,7 @@ class Engine(EngineRules, CatalogOpener, Protocol):
         Raises:
             ServiceError: It is a server that cannot be used.
         """
+        return []
 
 
 def engine_of(settings: Settings) -> Engine:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from cascade.engine.base import Engine
 from cascade.engine.snapshots import explain_missing, only_reading, states
 from cascade.errors import QueryError
 
@@ -18,20 +19,16 @@ if TYPE_CHECKING:
 
     from cascade.catalog import BranchingCatalog
     from cascade.config import Settings
-    from cascade.engine.base import Engine
 
-__all__ = ["ENGINE", "register_table", "register_tables"]
+__all__ = ["ENGINE", "register_table"]
 
 
-class _Embedded:
-    """DuckDB keeps nothing of a branch, and is always there."""
+class _Embedded(Engine):
+    """DuckDB is always there, and keeps nothing of a branch."""
 
     name = "embedded"
     label = "DuckDB"
     default_warehouse = ""
-
-    def setting_problems(self, settings: Settings) -> list[str]:
-        return []
 
     def open_catalog(self, settings: Settings) -> BranchingCatalog:
         from cascade.catalog.embedded import EmbeddedCatalog
@@ -63,24 +60,9 @@ class _Embedded:
     def forget(self, catalog: BranchingCatalog, ref: str) -> None:
         pass
 
-    def drop_leftovers(self, catalog: BranchingCatalog) -> list[str]:
-        return []
-
 
 #: What the entry point names.
-ENGINE: Engine = _Embedded()
-
-
-def register_tables(connection: duckdb.DuckDBPyConnection, tables: dict[str, Table], *, database: str = "") -> None:
-    """Show Iceberg tables as views `namespace.table` of a DuckDB connection.
-
-    Args:
-        connection: The connection.
-        tables: `namespace.table` to the table.
-        database: Attached database to make them in; the default one when empty.
-    """
-    for name, table in tables.items():
-        register_table(connection, name, table, database=database)
+ENGINE = _Embedded()
 
 
 def register_table(
@@ -91,7 +73,15 @@ def register_table(
     database: str = "",
     snapshot_id: int | None = None,
 ) -> None:
-    """Show one Iceberg table as a view; see `register_tables`."""
+    """Show an Iceberg table as the view `namespace.table` of a DuckDB connection.
+
+    Args:
+        connection: The connection.
+        name: `namespace.table`.
+        table: The table.
+        database: Attached database to create the view in; the default one when empty.
+        snapshot_id: The snapshot to show; the newest by default.
+    """
     from cascade.iceberg.read import quote, reach, view_sql
 
     reach(connection, table.io)
@@ -151,17 +141,12 @@ def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 def _explain(
     error: Exception, catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str
 ) -> QueryError:
-    message = str(error).strip()
-    fix = "correct the SQL."
-    if missing := re.match(r"Catalog Error: Table with name (\S+) does not exist!", message):
-        # DuckDB leaves the namespace out, and suggests tables of its own.
+    message, fix = str(error).strip(), "correct the SQL."
+    # DuckDB leaves the namespace out, and suggests tables of its own.
+    if missing := re.match(r'Catalog Error: Table with name "?(\S+?)"? does not exist(!| because schema)', message):
         named = re.search(rf'"?\w+"?\s*\.\s*"?{re.escape(missing[1])}\b"?', sql, re.IGNORECASE)
         message = f"Table {named[0] if named else missing[1]} does not exist."
-        fix = explain_missing(catalog, ref, at)
-    elif missing := re.match(r'Catalog Error: Table with name "?(\S+?)"? does not exist because schema', message):
-        message = f"Table {missing[1]} does not exist."
-        fix = explain_missing(catalog, ref, at)
-    elif "does not exist" in message and "able" in message:
+    if "able" in message and "does not exist" in message:
         fix = explain_missing(catalog, ref, at)
     elif "file system operations are disabled" in message.lower() or "Permission Error" in message:
         fix = "read tables of the lakehouse only; files come in through a workflow."
