@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asked
 import click
 import points
 
@@ -24,20 +25,33 @@ def pages() -> dict[str, str]:
         "ingestion.md": _ingestion(),
         "quality.md": _quality(),
         "sql.md": _sql(),
+        "operations.md": "".join(asked.page()) + NEXT,
         "extension-points.md": "".join(points.page()) + NEXT,
     }
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Return every command, with its options."""
+    for path, command in _commands():
+        yield path, [option for parameter in command.params for option in parameter.opts]
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    from cascade.cli import _cli
+
+    context = click.Context(_cli)
+    for name in _cli.list_commands(context):
+        command = _cli.resolve_command(context, [name])[1]
+        assert command is not None
+        yield from _leaves(name, command)
 
 
 def _cli() -> str:
     from cascade.cli import _cli
 
     parts = ["# Command line\n", inspect.getdoc(_cli.callback) or "", ""]
-    context = click.Context(_cli)
-    for name in _cli.list_commands(context):
-        command = _cli.resolve_command(context, [name])[1]
-        assert command is not None
-        for path, leaf in _leaves(name, command):
-            parts += [f"## cascade {path}\n", *_describe(path, leaf), ""]
+    for path, leaf in _commands():
+        parts += [f"## cascade {path}\n", *_describe(path, leaf), ""]
     return "\n".join(parts).rstrip() + "\n" + NEXT
 
 

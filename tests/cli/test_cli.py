@@ -16,7 +16,7 @@ from support.generated import Project
 
 Done = subprocess.CompletedProcess[str]
 
-COMMANDS = ("run", "materialize", "query", "branch", "validate", "dev", "config")
+COMMANDS = ("run", "materialize", "query", "table", "quarantine", "branch", "validate", "dev", "config")
 BRANCH_COMMANDS = ("list", "create", "delete", "diff", "promote", "log", "restore")
 
 
@@ -46,7 +46,7 @@ def test_run_prints_one_document_and_progress_beside_it(project: Project) -> Non
     document = json.loads(done.stdout)
     assert document["success"] is True
     assert document["partitions"] == {"raw/weather_observations": "2013-07-01"}
-    assert {"name": "raw/weather_observations", "rows": 26_115}.items() <= document["assets"][0].items()
+    assert {"asset": "raw/weather_observations", "rows": 26_115}.items() <= document["assets"][0].items()
     assert "started raw/weather_observations" in done.stderr
 
 
@@ -77,11 +77,11 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     done = project.json("materialize", "newcomers", CASCADE_BRANCH="fix-july")
     assert (done["branch"], done["promotion"]) == ("fix-july", None)
     (change,) = project.json("branch", "diff", "fix-july")
-    assert (change["name"], change["kind"], change["rows_after"]) == ("raw.newcomers", "created", 1)
+    assert (change["table"], change["kind"], change["rows_after"]) == ("raw.newcomers", "created", 1)
     promoted = project.json("branch", "promote", "fix-july")
-    assert promoted["tables"] == ["raw.newcomers"]
-    assert project.json("branch", "log")[0]["id"] == promoted["promotion"]
-    assert project.json("branch", "restore", str(before))["tables"] == ["raw.newcomers"]
+    assert promoted["move"]["tables"] == ["raw.newcomers"]
+    assert project.json("branch", "log")[0] == promoted["move"]
+    assert project.json("branch", "restore", str(before))["move"]["tables"] == ["raw.newcomers"]
     assert project.json("branch", "delete", "fix-july")["deleted"] is True
 
 
@@ -91,7 +91,7 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
 def test_a_second_run_has_nothing_to_ingest_and_says_so(project: Project) -> None:
     done = project.cascade("run", "--select", "weather_observations")
     assert done.returncode == 0
-    assert "raw/weather_observations: nothing to ingest, every partition is there." in done.stdout
+    assert "raw/weather_observations: nothing to ingest, every partition is loaded." in done.stdout
     assert "main is unchanged" in done.stdout
 
 

@@ -19,7 +19,7 @@ from cascade.catalog import MAIN, BranchingCatalog, storage
 from cascade.config import build_settings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
-from cascade.operations.report import Outcome
+from cascade.operations.records import RunReport
 from cascade.operations.run import run_pipeline
 from cascade_servers.nessie import client as nessie_client
 from cascade_servers.trino import server as trino_server
@@ -180,9 +180,9 @@ def test_a_run_whose_server_goes_for_good_waits_once_and_ends_with_its_summary(
     monkeypatch.setattr(nessie_client._patience_with(settings["nessie.url"]), "seconds", 0.5)
     monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
     mine = {name: value for name, value in settings.items() if name not in ("dagster_url", "marts_url")}
-    outcome = _run_until_gone(tmp_path / "project", mine, partial(stack.kill, server), monkeypatch)
+    report = _run_until_gone(tmp_path / "project", mine, partial(stack.kill, server), monkeypatch)
     stack.servers[server].start()
-    _assert_told(outcome, GONE[server])
+    _assert_told(report, GONE[server])
 
 
 def test_a_run_whose_object_store_goes_for_good_waits_once_and_ends_with_its_summary(
@@ -196,14 +196,14 @@ def test_a_run_whose_object_store_goes_for_good_waits_once_and_ends_with_its_sum
     mine = {"s3_endpoint": f"http://127.0.0.1:{port}", **{f"s3_{name}": key for name, key in keys.items()}}
     make_bucket("mine", endpoint=mine["s3_endpoint"], **keys)
     monkeypatch.setattr(storage, "_S3_ATTEMPTS", 3)
-    outcome = _run_until_gone(tmp_path / "project", mine | {"warehouse": "s3://mine/lake"}, server.kill, monkeypatch)
+    report = _run_until_gone(tmp_path / "project", mine | {"warehouse": "s3://mine/lake"}, server.kill, monkeypatch)
     assert {"s3://mine"} == storage._SILENT
-    _assert_told(outcome, GONE["s3"])
+    _assert_told(report, GONE["s3"])
 
 
 def _run_until_gone(
     root: Path, settings: Settings, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> Outcome:
+) -> RunReport:
     """Run the pipeline; a server ends while the first asset loads."""
     monkeypatch.chdir(make_project(root, {"workflows/loads.py": _LOADS}))
 
@@ -215,17 +215,17 @@ def _run_until_gone(
 
     asked = threading.Thread(target=end_when_asked, daemon=True)
     asked.start()
-    outcome = run_pipeline(build_settings(root, settings), tell=lambda *_: None)
+    report = run_pipeline(build_settings(root, settings))
     asked.join()
-    return outcome
+    return report
 
 
-def _assert_told(outcome: Outcome, told: str) -> None:
-    assert not outcome.success
-    assert outcome.promotion is None
-    assert [failure for failure in outcome.failures if told in failure], outcome.failures
-    assert sum(told.partition(": ")[2] in failure for failure in outcome.failures) == 1, outcome.failures
-    assert not [check for check in outcome.checks if not check.passed and check.check == "none"]
+def _assert_told(report: RunReport, told: str) -> None:
+    assert not report.success
+    assert report.promotion is None
+    assert [failure for failure in report.failures if told in failure], report.failures
+    assert sum(told.partition(": ")[2] in failure for failure in report.failures) == 1, report.failures
+    assert not [check for check in report.checks if not check.passed and check.check == "none"]
 
 
 # --- workers are killed -----------------------------------------------------------------------------------

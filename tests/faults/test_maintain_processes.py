@@ -83,7 +83,7 @@ def test_killed_in_the_middle_the_lake_is_whole_and_the_next_collection_ends_the
     rest = collect_files(lake, older_than=NOW, keep_history=NOW).removed
     assert 0 < len(rest) < len(planned)
     assert {f.path for f in rest} < {f.path for f in planned}
-    assert collect_files(lake, older_than=NOW, keep_history=NOW).removed == []
+    assert collect_files(lake, older_than=NOW, keep_history=NOW).removed == ()
 
 
 # --- a local disk -------------------------------------------------------------------------------------------

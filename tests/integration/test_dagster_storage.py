@@ -184,7 +184,7 @@ def test_a_run_whose_server_goes_for_good_ends_with_a_sentence_and_its_summary(
         target=lambda: (_until(project / "asks"), going(), (project / "asks").unlink()), daemon=True
     )
     asked.start()
-    outcome = run_pipeline(on_postgres, tell=lambda *_: None)
+    outcome = run_pipeline(on_postgres)
     asked.join()
     assert not outcome.success
     assert outcome.promotion is None

@@ -336,7 +336,7 @@ def test_a_wrong_password_is_told_with_setting_and_remedy(
     files = {"workflows/loads.py": f"from cascade.ingestion import cascade_ingestion, none\n\n\n{load}"}
     monkeypatch.chdir(make_project(tmp_path / "project", files))
     url = SecretStr(postgres_server.url("cascade_publisher").replace("@", "x@"))
-    outcome = run_pipeline(Settings(project_dir=tmp_path / "project", marts_url=url), tell=lambda *_: None)
+    outcome = run_pipeline(Settings(project_dir=tmp_path / "project", marts_url=url))
     assert outcome.promotion is not None
     (said,) = outcome.failures
     assert said.startswith("cascade/publish: PostgreSQL cannot be used: user or password is wrong.")

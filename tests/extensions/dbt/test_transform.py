@@ -22,7 +22,7 @@ from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_METADATA, BRANCH_TAG, FULL_REFRESH_TAG, SNAPSHOT_METADATA
-from cascade.operations.report import error_text
+from cascade.operations.watch import error_text
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import dbt_environment, parse_project, start_parsing
 from support.generated import odd_folder

@@ -38,7 +38,7 @@ def damage(path: Path, place: int, bit: int = 0) -> None:
 
 def test_sound_files_are_sound(lake: BranchingCatalog) -> None:
     found = verify_files(lake)
-    assert (found.files, found.damaged, found.without_checksums) == (2, [], 0)
+    assert (found.files, found.damaged, found.without_checksums) == (2, (), 0)
     assert found.bytes > 1000
 
 
@@ -79,8 +79,8 @@ def test_a_damaged_file_is_named_with_its_table(lake: BranchingCatalog, how: str
         (task,) = lake.open("dev").load_table("raw.c").scan().plan_files()
         path.write_bytes(Path(task.file.file_path).read_bytes())
     (found,) = verify_files(lake).damaged
-    assert (found["table"], found["path"]) == (T, str(path))
-    assert found["problem"]
+    assert (found.table, found.path) == (T, str(path))
+    assert found.problem
 
 
 def test_a_merge_does_not_copy_damaged_rows(lake: BranchingCatalog) -> None:

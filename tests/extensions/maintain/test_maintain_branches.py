@@ -154,8 +154,8 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
     janitor.catalog.create(branch)
     with monkeypatch.context() as patch:
         patch.setattr(ENGINE, "drop_leftovers", lambda _: ["catalog run_1"])
-        assert janitor.clean(dry_run=True).leftovers == []
-        assert janitor.clean(days=1).leftovers == ["catalog run_1"]
+        assert janitor.clean(dry_run=True).leftovers == ()
+        assert janitor.clean(days=1).leftovers == ("catalog run_1",)
 
     def refuse(*_: object) -> None:
         raise CatalogError("Trino does not answer.")
@@ -164,10 +164,10 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
         patch.setattr("cascade_maintain.branches.delete_branch", refuse)
         cleaning = janitor.clean()
         assert "Trino does not answer" in cleaning.left[branch]
-        assert cleaning.problems == [f"{branch}: Trino does not answer."]
+        assert cleaning.problems == (f"{branch}: Trino does not answer.",)
     monkeypatch.setattr(ENGINE, "drop_leftovers", refuse)
     cleaning = janitor.clean()
-    assert (list(cleaning.removed), cleaning.problems) == ([branch], ["Trino does not answer."])
+    assert (list(cleaning.removed), cleaning.problems) == ([branch], ("Trino does not answer.",))
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(janitor: Janitor) -> None:
@@ -180,13 +180,13 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(janitor: J
     (data / "tmp" / "duckdb_temp_storage-0.tmp").write_text("x")
     (data / "published.new").write_text("x")
     (data / "published.duckdb").write_text("x")
-    assert janitor.clean(days=6).leftovers == []
+    assert janitor.clean(days=6).leftovers == ()
     expected = sorted([f"dbt/runs/{dead}", f"dbt/runs/{unknown}", "published.new", "tmp/duckdb_temp_storage-0.tmp"])
     assert sorted(janitor.clean(dry_run=True).leftovers) == expected
     assert sorted(janitor.clean().leftovers) == expected
     assert os.listdir(data / "dbt" / "runs") == [alive]
     assert (data / "published.duckdb").exists()
-    assert janitor.clean().leftovers == []
+    assert janitor.clean().leftovers == ()
 
 
 def test_the_oldest_run_that_may_still_write_is_known(janitor: Janitor) -> None:
@@ -204,7 +204,8 @@ def test_the_job_does_both(janitor: Janitor) -> None:
     """Its schedule is stopped until somebody turns it on."""
     from cascade.lakehouse import Lakehouse
 
-    schedule = build_maintenance(janitor.settings)
+    settings = janitor.catalog.settings
+    schedule = build_maintenance(settings)
     assert (schedule.name, schedule.default_status) == (
         "cascade_maintenance_schedule",
         dg.DefaultScheduleStatus.STOPPED,
@@ -212,9 +213,8 @@ def test_the_job_does_both(janitor: Janitor) -> None:
     promoted(janitor.catalog, "raw.a", numbers(1, 1))
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     put(janitor.catalog, branch, "raw.b", numbers(1, 1))
-    lakehouse = Lakehouse(janitor.settings, "dev")
-    lakehouse.__dict__["catalog"] = janitor.catalog
-    job = dg.Definitions(jobs=[schedule.job], resources={"lakehouse": lakehouse}).resolve_job_def("cascade_maintenance")
+    resources = {"lakehouse": Lakehouse(settings, "dev")}
+    job = dg.Definitions(jobs=[schedule.job], resources=resources).resolve_job_def("cascade_maintenance")
     ages = {"ops": {"maintain": {"config": {"branches": "0d", "files": "0d", "history": "0d"}}}}
     assert job.execute_in_process(instance=janitor.instance, run_config=ages).success
     assert names(janitor.catalog) == {MAIN}

@@ -12,6 +12,7 @@ from pyiceberg.table.statistics import StatisticsFile
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
+from cascade.operations.events import Counted, Event, Listener
 from cascade_maintain import parse_age
 from cascade_maintain.files import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
@@ -110,7 +111,7 @@ def test_what_is_needed_stays_and_nothing_else(lake: BranchingCatalog, seed: int
         assert content(lake, log=log) == before
         assert stored(lake) == wanted
         assert {file.path for file in done.removed} == files - wanted
-        assert (done.needed, done.missing, done.failed) == (len(wanted), [], {})
+        assert (done.needed, done.missing, done.failed) == (len(wanted), (), {})
 
 
 def abandoned(lake: BranchingCatalog) -> None:
@@ -135,7 +136,7 @@ def test_a_second_collection_finds_nothing(lake: BranchingCatalog) -> None:
     abandoned(lake)
     first, second = collect(lake), collect(lake)
     assert first.removed
-    assert second.removed == []
+    assert second.removed == ()
     assert (second.needed, second.young) == (first.needed, 0)
 
 
@@ -152,7 +153,7 @@ def test_young_files_stay(lake: BranchingCatalog) -> None:
     abandoned(lake)
     files = stored(lake)
     done = collect_files(lake, older_than=dt.timedelta(hours=1), keep_history=NOW)
-    assert (done.removed, stored(lake)) == ([], files)
+    assert (done.removed, stored(lake)) == ((), files)
     assert done.young > 0
 
 
@@ -161,12 +162,12 @@ def test_files_written_since_the_oldest_unfinished_run_stay(lake: BranchingCatal
     abandoned(lake)
     done = collect(lake, unfinished_since=begun)
     # A storage that keeps whole seconds gives the run's first files the second in which it began.
-    assert (done.removed, done.cutoff < begun.replace(microsecond=0)) == ([], True)
+    assert (done.removed, done.written_before < begun.replace(microsecond=0)) == ((), True)
 
 
 def test_an_empty_lake_has_no_garbage(lake: BranchingCatalog) -> None:
     done = collect(lake)
-    assert (done.removed, done.needed) == ([], 0)
+    assert (done.removed, done.needed) == ((), 0)
 
 
 def test_statistics_that_a_snapshot_names_stay(lake: BranchingCatalog) -> None:
@@ -232,7 +233,7 @@ def test_history_is_kept_at_least_as_long_as_files(lake: BranchingCatalog) -> No
     """Or the metadata of a state might outlive its data."""
     replaced(lake)
     done = collect_files(lake, older_than=dt.timedelta(days=3), keep_history=NOW)
-    assert done.since == done.cutoff
+    assert done.history_since == done.written_before
     lake.restore(lake.log()[-1].id)
     assert ids(lake, MAIN, "raw.a") == [1, 2]
 
@@ -240,17 +241,17 @@ def test_history_is_kept_at_least_as_long_as_files(lake: BranchingCatalog) -> No
 def test_a_later_collection_is_content_with_a_forgotten_history(lake: BranchingCatalog) -> None:
     replaced(lake)
     collect(lake)
-    assert collect(lake, history=LONG).removed == []
+    assert collect(lake, history=LONG).removed == ()
 
 
 # --- while others work --------------------------------------------------------------------------------------
 
 
-def between(what: Callable[[], object]) -> Callable[[str, str], None]:
+def between(what: Callable[[], object]) -> Listener:
     """Do something after files were listed and before they are removed."""
 
-    def tell(event: str, _: str) -> None:
-        if event == "listed":
+    def tell(event: Event) -> None:
+        if isinstance(event, Counted) and event.action == "listed":
             what()
 
     return tell
@@ -361,7 +362,7 @@ def test_data_stays_as_long_as_metadata_cannot_be_removed(
     replaced(lake)
     stubborn(monkeypatch, lake, ".metadata.json")
     done = collect(lake)
-    assert (done.removed, len(done.failed) > 0) == ([], True)
+    assert (done.removed, len(done.failed) > 0) == ((), True)
     lake.restore(lake.log()[-1].id)
     assert ids(lake, MAIN, "raw.a") == [1, 2]
 
@@ -421,7 +422,7 @@ def test_a_missing_data_file_is_reported_and_does_not_stop_the_rest(lake: Branch
     (file,) = lake.open(MAIN).load_table("raw.a").scan().plan_files()
     lake.open(MAIN).load_table("raw.a").io.delete(file.file.file_path)
     done = collect(lake)
-    assert done.missing == [open_warehouse(lake).relative(file.file.file_path)]
+    assert done.missing == (open_warehouse(lake).relative(file.file.file_path),)
     assert done.removed
 
 

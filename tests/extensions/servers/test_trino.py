@@ -16,7 +16,8 @@ import pytest
 
 from cascade.config import build_settings
 from cascade.errors import QueryError, ServiceError
-from cascade.operations.run import materialize
+from cascade.operations import materialize
+from cascade.operations.events import Waiting
 from cascade_servers.trino import server as trino_server
 from cascade_servers.trino.arrow import to_arrow
 from cascade_servers.trino.catalogs import catalog_name
@@ -359,8 +360,8 @@ def test_a_run_asks_for_trino_before_it_loads_anything(
     gone.close()
     settings = build_settings(tmp_path, {"engine": "trino", "trino.url": gone.url})
     with pytest.raises(ServiceError, match="Trino does not answer: Connection refused"):
-        materialize(settings, ["first"], tell=lambda *what: told.append(what))
-    assert told == [("waiting for", "Trino, which does not answer: Connection refused")]
+        materialize(settings, ["first"], tell=told.append)
+    assert told[1:] == [Waiting("Trino, which does not answer: Connection refused")]
     assert not (tmp_path / "loaded").exists()
 
 

@@ -81,7 +81,7 @@ def test_a_diff_is_what_the_branch_changed_since_it_was_created(
     promoted(lake, "raw.c", numbers(1, 1))
 
     def names(*arguments: str) -> list[tuple[str, str]]:
-        return [(row["name"], row["kind"]) for row in json.loads(cascade("branch", "diff", *arguments, "--json").out)]
+        return [(row["table"], row["kind"]) for row in json.loads(cascade("branch", "diff", *arguments, "--json").out)]
 
     assert names("dev") == [("raw.b", "created")]
     assert names("dev", "main") == [("raw.a", "changed"), ("raw.b", "created"), ("raw.c", "dropped")]

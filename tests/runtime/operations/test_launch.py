@@ -11,7 +11,8 @@ from cascade.errors import DefinitionError, UsageError
 from cascade.framework.definitions import build_definitions, guards_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
-from cascade.operations.report import Outcome
+from cascade.operations.events import AssetMaterialized, Event, NotLoaded, StepRetrying
+from cascade.operations.records import RunReport
 from cascade.operations.run import materialize, run_pipeline
 from cascade.publish import promote_branch
 from support.projects import Command, make_project
@@ -112,10 +113,6 @@ def grim():
 '''
 
 
-def _silent(event: str, subject: str) -> None:
-    """Somebody who does not listen."""
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project of two files, and the working folder."""
@@ -130,7 +127,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _by_command(settings: Settings) -> None:
-    assert materialize(settings, ["guests"], tell=_silent).success
+    assert materialize(settings, ["guests"]).success
 
 
 def _in_the_ui(settings: Settings) -> None:
@@ -181,17 +178,14 @@ FAILURES = {
 
 
 @pytest.fixture(scope="module")
-def failed(project: Path) -> tuple[Outcome, list[tuple[str, str]]]:
+def failed(project: Path) -> tuple[RunReport, list[Event]]:
     """A run in which everything fails, and what it told on its way."""
-    told: list[tuple[str, str]] = []
-    outcome = materialize(
-        Settings(project_dir=project), list(FAILURES), tell=lambda event, subject: told.append((event, subject))
-    )
-    return outcome, told
+    told: list[Event] = []
+    return materialize(Settings(project_dir=project), list(FAILURES), tell=told.append), told
 
 
 @pytest.mark.parametrize("asset", FAILURES)
-def test_a_failure_says_what_went_wrong_and_where(asset: str, failed: tuple[Outcome, list[tuple[str, str]]]) -> None:
+def test_a_failure_says_what_went_wrong_and_where(asset: str, failed: tuple[RunReport, list[Event]]) -> None:
     """The first error of ours, else the type, the text and the last line in the project."""
     why = FAILURES[asset]
     together = ", ".join(f"raw/{name}" for name, said in sorted(FAILURES.items()) if said == why)
@@ -200,10 +194,10 @@ def test_a_failure_says_what_went_wrong_and_where(asset: str, failed: tuple[Outc
 
 
 def test_only_what_a_repetition_may_mend_is_retried_and_the_reason_is_told(
-    failed: tuple[Outcome, list[tuple[str, str]]],
+    failed: tuple[RunReport, list[Event]],
 ) -> None:
-    retried = [subject for event, subject in failed[1] if event == "retrying"]
-    assert retried == ["raw/source_away: RuntimeError: the source is away"]
+    retried = [event for event in failed[1] if isinstance(event, StepRetrying)]
+    assert retried == [StepRetrying("raw/source_away", "RuntimeError: the source is away")]
 
 
 def test_the_summary_of_a_failure_says_it_once_and_names_the_run(
@@ -264,7 +258,7 @@ def torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_a_run_that_could_not_be_promoted_is_refused_before_it_begins(torn: Settings) -> None:
     with pytest.raises(DefinitionError) as refused:
-        run_pipeline(torn, tell=_silent)
+        run_pipeline(torn)
     assert "workflows/broken.py:1: ModuleNotFoundError: No module named 'nowhere'" in refused.value.what
     assert str(refused.value).count("fix:") == 1
     assert "--no-promote" in refused.value.fix
@@ -272,12 +266,12 @@ def test_a_run_that_could_not_be_promoted_is_refused_before_it_begins(torn: Sett
 
 
 def test_what_is_not_promoted_runs_and_names_what_is_missing(torn: Settings) -> None:
-    said: list[tuple[str, str]] = []
-    done = run_pipeline(torn, promote=False, tell=lambda event, subject: said.append((event, subject)))
+    said: list[Event] = []
+    done = run_pipeline(torn, promote=False, tell=said.append)
     assert done.success, done.failures
     assert (torn.project_dir / "ran").exists()
-    (missing,) = [subject for event, subject in said if event == "not loaded:"]
-    assert missing.startswith("workflows/broken.py:1: ")
+    (missing,) = [event for event in said if isinstance(event, NotLoaded)]
+    assert missing.problem.startswith("workflows/broken.py:1: ")
 
 
 # --- which partitions -------------------------------------------------------------------------------------
@@ -296,7 +290,7 @@ def hours(): ...
 def test_a_partition_that_only_some_assets_have_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, {"workflows/both.py": _TWO_RHYTHMS}))
     with pytest.raises(UsageError, match=r"There is no partition '2024-01-02'") as refused:
-        run_pipeline(Settings(project_dir=Path.cwd()), partition="2024-01-02..2024-01-03", tell=_silent)
+        run_pipeline(Settings(project_dir=Path.cwd()), partition="2024-01-02..2024-01-03")
     assert refused.value.where.startswith("hours, ")
     assert refused.value.fix.endswith("; or run only those that have it: --select days.")
 
@@ -315,8 +309,8 @@ def test_a_load_of_a_range_is_told_once_with_the_rows_of_all_its_partitions(
 ) -> None:
     """Dagster has an event for each partition, and only the last one tells of the whole load."""
     monkeypatch.chdir(make_project(tmp_path, {"workflows/days.py": _RANGE}))
-    said: list[tuple[str, str]] = []
-    tell = lambda event, subject: said.append((event, subject))  # noqa: E731
-    outcome = run_pipeline(Settings(project_dir=Path.cwd()), tell=tell)
-    assert [s for event, s in said if event == "materialized" and s.startswith("raw/days")] == ["raw/days, 3 rows"]
-    assert outcome.assets[0].metadata["extracted_rows"] == 3
+    said: list[Event] = []
+    report = run_pipeline(Settings(project_dir=Path.cwd()), tell=said.append)
+    assert said.count(AssetMaterialized("raw/days", 3)) == 1
+    assert report.assets[0].load is not None
+    assert report.assets[0].load.extracted == 3

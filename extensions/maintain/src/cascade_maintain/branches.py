@@ -6,8 +6,8 @@ import contextlib
 import datetime as dt
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,22 +35,24 @@ _LOG_BYTES = 16 << 20
 _MADE_BY_A_RUN = re.compile(rf"{RUN_BRANCH_PREFIX}[0-9a-z]{{8}}")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cleaning:
-    """What the janitor removed, or would remove.
+    """What the cleaning removed, or would remove.
 
     Attributes:
+        dry_run: Whether nothing was removed.
         removed: Branches, with the reason.
         left: Branches of runs that stay, with the reason.
-        leftovers: Files and folders of dead processes, below the data folder; what the engine kept for branches
-            that are no more.
+        leftovers: Files and folders of ended processes, below the data folder; what the engine kept for branches
+            that do not exist any more.
         problems: What could not be done.
     """
 
-    removed: dict[str, str] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    leftovers: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    dry_run: bool
+    removed: Mapping[str, str]
+    left: Mapping[str, str]
+    leftovers: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def clean_branches(
@@ -75,7 +77,10 @@ def clean_branches(
         dry_run: Whether to remove nothing, and say what would be removed.
         now: The time that ages are counted from.
     """
-    cleaning = Cleaning()
+    removed: dict[str, str] = {}
+    left: dict[str, str] = {}
+    leftovers: list[str] = []
+    problems: list[str] = []
     now = now or dt.datetime.now(dt.UTC)
     runs = _Runs(instance, settings)
     for branch in catalog.branches():
@@ -89,18 +94,18 @@ def clean_branches(
                 continue  # its promotion dropped it at this moment
             except CascadeError as error:
                 reason, stays = f"it could not be dropped: {error.what}", True
-                cleaning.problems.append(f"{branch.name}: {error.what}")
-        (cleaning.left if stays else cleaning.removed)[branch.name] = reason
+                problems.append(f"{branch.name}: {error.what}")
+        (left if stays else removed)[branch.name] = reason
     for path in _leftovers(settings.data_path, runs, now, older_than):
-        cleaning.leftovers.append(str(path.relative_to(settings.data_path)))
+        leftovers.append(str(path.relative_to(settings.data_path)))
         if not dry_run:
             _discard(path)
     if not dry_run:
         try:
-            cleaning.leftovers += engine_of(catalog.settings).drop_leftovers(catalog)
+            leftovers += engine_of(catalog.settings).drop_leftovers(catalog)
         except CascadeError as error:
-            cleaning.problems.append(error.what)
-    return cleaning
+            problems.append(error.what)
+    return Cleaning(dry_run, removed, left, tuple(leftovers), tuple(problems))
 
 
 def unfinished_since(instance: DagsterInstance, *, but: str = "") -> dt.datetime | None:
@@ -113,7 +118,8 @@ def unfinished_since(instance: DagsterInstance, *, but: str = "") -> dt.datetime
         but: The run that asks.
     """
     from dagster import RunsFilter
-    from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+    from cascade._dagster import NOT_FINISHED_STATUSES
 
     now = dt.datetime.now(dt.UTC)
     wanted = RunsFilter(statuses=list(NOT_FINISHED_STATUSES), created_after=now - _LONGEST_RUN)
@@ -148,7 +154,7 @@ class _Runs:
 
     def backfill_goes_on(self, branch: str) -> bool:
         """Say whether the branch belongs to a backfill that has not ended."""
-        from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+        from cascade._dagster import BULK_ACTION_TERMINAL_STATUSES
 
         backfill = self.instance.get_backfill(branch.removeprefix(RUN_BRANCH_PREFIX))
         return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES

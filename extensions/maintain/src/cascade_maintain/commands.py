@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import defaultdict
 from functools import partial
 
 from cascade.cli.output import json_option, print_json, print_table, progress, say
 from cascade.cli.style import click
-from cascade.errors import LeaseHeldError, count
+from cascade.config import load_settings
+from cascade.errors import count
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 
 __all__ = ["maintain"]
@@ -23,7 +23,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Remove nothing; show wh
 def maintain() -> None:
     """Keep the lakehouse from growing for ever.
 
-    Two steps: drop the branches of runs that ended long ago, then remove the files that nothing needs any more.
+    Two steps: delete the branches of runs that ended long ago, then remove the files that nothing needs any more.
     """
 
 
@@ -36,31 +36,19 @@ def maintain() -> None:
 @_dry_run
 @json_option
 def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
-    """Drop branches of failed runs and backfills that ended long ago.
+    """Delete old branches of failed runs and backfills.
 
-    `main`, `dev`, tags and branches that somebody made are never touched.
+    `main`, `dev`, tags and branches that people created are never touched.
     """
-    from cascade.catalog import MAIN, open_catalog
-    from cascade.config import load_settings
-    from cascade_maintain.branches import clean_branches
+    from cascade_maintain import maintenance
 
     age = parse_age(older_than)
-    settings = load_settings()
-    catalog = open_catalog(settings)
     with progress("cascade maintain branches") as tell:
-        tell("loading", "runs")
-        from cascade.framework.instance import open_instance
-        from cascade.operations.run import close_killed_runs
-
-        with open_instance(settings) as instance:
-            if not dry_run:
-                with contextlib.suppress(LeaseHeldError), catalog.lease(MAIN, "`cascade maintain branches`"):
-                    close_killed_runs(instance)
-            done = clean_branches(catalog, settings, instance, older_than=age, dry_run=dry_run)
+        done = maintenance.drop_branches(load_settings(), older_than=age, dry_run=dry_run, tell=tell)
     if as_json:
-        print_json({"dry_run": dry_run, **vars(done)})
+        print_json(done)
     else:
-        verb = "would be dropped" if dry_run else "dropped"
+        verb = "would be deleted" if dry_run else "deleted"
         rows = [[name, verb, why] for name, why in done.removed.items()]
         rows += [[name, "stays", why] for name, why in done.left.items()]
         if rows:
@@ -68,7 +56,7 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
         else:
             say("There are no branches of runs.")
         for what in done.leftovers:
-            say(f"{'Would remove' if dry_run else 'Removed'} {what}, left over")
+            say(f"{'Would remove' if dry_run else 'Removed'} {what}, left over from an ended process")
         for problem in done.problems:
             click.echo(f"problem: {problem}", err=True)
     sys.exit(1 if done.problems else 0)
@@ -83,7 +71,7 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 @_age(
     "--keep-history",
     default=KEEP_HISTORY,
-    help="How long entries of `cascade branch log` can be restored, and `main` be read as it stood.",
+    help="How long entries of `cascade branch log` can be restored, and older states of `main` be read.",
 )
 @_dry_run
 @json_option
@@ -92,38 +80,15 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
 
     What a branch, a tag or a recent entry of the log needs stays.
     """
-    from cascade.catalog import open_catalog
-    from cascade.config import load_settings
-    from cascade_maintain.branches import unfinished_since
-    from cascade_maintain.files import collect_files
+    from cascade_maintain import maintenance
 
     age, history = parse_age(older_than), parse_age(keep_history)
-    settings = load_settings()
-    catalog = open_catalog(settings)
     with progress("cascade maintain files") as tell:
-        tell("loading", "runs")
-        from cascade.framework.instance import open_instance
-
-        with open_instance(settings) as instance:
-            unfinished = unfinished_since(instance)
-        done = collect_files(
-            catalog, older_than=age, keep_history=history, unfinished_since=unfinished, dry_run=dry_run, tell=tell
+        done = maintenance.remove_files(
+            load_settings(), older_than=age, keep_history=history, dry_run=dry_run, tell=tell
         )
-    size = sum(file.size for file in done.removed)
     if as_json:
-        print_json(
-            {
-                "dry_run": dry_run,
-                "written_before": done.cutoff,
-                "history_since": done.since,
-                "removed": [{"path": f.path, "bytes": f.size} for f in done.removed],
-                "bytes": size,
-                "needed": done.needed,
-                "young": done.young,
-                "missing": done.missing,
-                "failed": done.failed,
-            }
-        )
+        print_json(done)
     else:
         tables = defaultdict(list)
         for file in done.removed:
@@ -131,10 +96,9 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
         if tables:
             rows = [(name, len(sizes), sum(sizes) / 1e6) for name, sizes in sorted(tables.items())]
             print_table(["table", "files", "MB"], rows)
-        say(
-            f"{'Would remove' if dry_run else 'Removed'} {count(len(done.removed), 'file')}, {size / 1e6:,.1f} MB; "
-            f"{done.needed:,} are needed, {done.young:,} too young to tell."
-        )
+        size = f"{count(len(done.removed), 'file')}, {done.bytes / 1e6:,.1f} MB"
+        rest = f"{done.needed:,} are needed, {done.young:,} too young to be judged"
+        say(f"{'Would remove' if dry_run else 'Removed'} {size}; {rest}.")
         for path in done.missing[:10]:
             click.echo(f"warning: missing, though an old state needs it: {path}", err=True)
         for path, problem in list(done.failed.items())[:10]:
@@ -150,20 +114,17 @@ def verify(as_json: bool) -> None:
     Checksums tell. Files that Trino wrote have none, and a changed value in them may go unseen. Exit code 1 when files
     are damaged.
     """
-    from cascade.catalog import open_catalog
-    from cascade.config import load_settings
-    from cascade_maintain.verify import verify_files
+    from cascade_maintain import maintenance
 
-    catalog = open_catalog(load_settings())
     with progress("cascade maintain verify") as tell:
-        done = verify_files(catalog, tell=tell)
+        done = maintenance.verify(load_settings(), tell=tell)
     if as_json:
-        print_json(vars(done))
+        print_json(done)
     else:
         if done.damaged:
-            print_table(["table", "damaged file", "why"], [(d["table"], d["path"], d["problem"]) for d in done.damaged])
+            print_table(["table", "damaged file", "why"], [(d.table, d.path, d.problem) for d in done.damaged])
         without = f"; {done.without_checksums:,} have no checksums" if done.without_checksums else ""
         say(f"Read {done.files:,} files, {done.bytes / 1e6:,.1f} MB: {len(done.damaged):,} damaged{without}.")
         if done.damaged:
-            say("Next: bring them back from a backup, or load their tables anew.")
+            say("Next: restore them from a backup, or load their tables again.")
     sys.exit(1 if done.damaged else 0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import CatalogError, count
+from cascade.errors import CatalogError
+from cascade.operations.events import Counted, Listener, ignore
 from cascade_maintain.marks import Marks
 from cascade_maintain.warehouse import StoredFile, Warehouse, in_threads, open_warehouse
 
@@ -17,27 +19,40 @@ _METADATA = ".metadata.json"
 _SHOWN = 10
 
 
-@dataclass
+@dataclass(frozen=True)
 class Collection:
     """What a collection removed, or would remove.
 
     Attributes:
-        cutoff: Only files that were written before are removed; by the storage's clock.
-        since: What the log has from then on can be restored.
+        dry_run: Whether nothing was removed.
+        written_before: Only files that were written before are removed; by the storage's clock.
+        history_since: Entries of the log from this time on can be restored.
         removed: The files.
+        bytes: Their size together.
         needed: How many files are needed.
-        young: How many files nothing needs, and are younger than the cutoff.
-        missing: Data files that a state names and that are not there: the lake was damaged by something else.
+        young: How many files nothing needs that are too young to be removed.
+        missing: Data files that a state needs and that do not exist: something else damaged the lakehouse.
         failed: Files that could not be removed, and why.
     """
 
-    cutoff: dt.datetime
-    since: dt.datetime
-    removed: list[StoredFile] = field(default_factory=list)
-    needed: int = 0
-    young: int = 0
-    missing: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    dry_run: bool
+    written_before: dt.datetime
+    history_since: dt.datetime
+    removed: tuple[StoredFile, ...]
+    bytes: int
+    needed: int
+    young: int
+    missing: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+class _Listing(NamedTuple):
+    """The files of a warehouse: which may be removed, how many are needed or too young, and which are missing."""
+
+    candidates: list[StoredFile]
+    needed: int
+    young: int
+    missing: list[str]
 
 
 def collect_files(
@@ -47,7 +62,7 @@ def collect_files(
     keep_history: dt.timedelta,
     unfinished_since: dt.datetime | None = None,
     dry_run: bool = False,
-    tell: Callable[[str, str], None] = lambda event, subject: None,
+    tell: Listener = ignore,
 ) -> Collection:
     """Remove the files that nothing needs.
 
@@ -73,26 +88,38 @@ def collect_files(
     if unfinished_since:
         # Storages that keep whole seconds say of a file that the run has just written that it is as old as the run.
         cutoff = min(cutoff, unfinished_since - dt.timedelta(seconds=1))
-    found = Collection(cutoff=cutoff, since=min(now - keep_history, cutoff))
+    since = min(now - keep_history, cutoff)
     marks = Marks(warehouse)
-    _mark(catalog, marks, found.since)
-    tell("marked", f"{len(marks.paths):,} needed files")
-    candidates = _candidates(warehouse, marks, found)
-    tell("listed", f"{count(len(candidates), 'file')} that nothing needs")
+    _mark(catalog, marks, since)
+    tell(Counted("marked", len(marks.paths), "needed file"))
+    listing = _list(warehouse, marks, cutoff)
+    tell(Counted("listed", len(listing.candidates), "unneeded file"))
+    removed: list[StoredFile] = []
+    failed: dict[str, str] = {}
     if dry_run:
-        states, others = _garbage(candidates, marks)
-        found.removed = states + others
-        return found
-    # An old state is restored before its metadata goes, and is marked; or afterwards, and is refused.
-    with catalog.history_lock():
-        _mark(catalog, marks, found.since)
-        states, others = _garbage(candidates, marks)
-        _remove(warehouse, states, found, tell)
-    # Whatever happens now: a state whose metadata is there is whole.
-    if not found.failed:
-        _remove(warehouse, others, found, tell)
-        warehouse.tidy()
-    return found
+        states, others = _garbage(listing.candidates, marks)
+        removed = states + others
+    else:
+        # An old state is restored before its metadata is removed, and is marked; or afterwards, and is refused.
+        with catalog.history_lock():
+            _mark(catalog, marks, since)
+            states, others = _garbage(listing.candidates, marks)
+            _remove(warehouse, states, removed, failed, tell)
+        # Whatever happens now: a state whose metadata exists is whole.
+        if not failed:
+            _remove(warehouse, others, removed, failed, tell)
+            warehouse.tidy()
+    return Collection(
+        dry_run=dry_run,
+        written_before=cutoff,
+        history_since=since,
+        removed=tuple(removed),
+        bytes=sum(file.size for file in removed),
+        needed=listing.needed,
+        young=listing.young,
+        missing=tuple(listing.missing),
+        failed=failed,
+    )
 
 
 def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
@@ -113,23 +140,24 @@ def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
         )
 
 
-def _candidates(warehouse: Warehouse, marks: Marks, found: Collection) -> list[StoredFile]:
-    """Return the old files that are not marked."""
+def _list(warehouse: Warehouse, marks: Marks, cutoff: dt.datetime) -> _Listing:
+    """List the files of the warehouse by what is to become of them."""
     unseen = set(marks.paths)
     candidates: list[StoredFile] = []
     young: list[StoredFile] = []
+    needed = 0
     for file in warehouse.files():
         if file.path in marks.paths:
             unseen.discard(file.path)
-            found.needed += 1
+            needed += 1
         else:
-            (young if file.modified > found.cutoff else candidates).append(file)
-    found.young = len(young)
-    _look_for({path for path in unseen if warehouse.listed(path)}, warehouse, found)
-    # What somebody is about to commit, or left a moment ago. It stays whole; if it is half written, so be it.
+            (young if file.modified > cutoff else candidates).append(file)
+    missing = _missing({path for path in unseen if warehouse.listed(path)}, warehouse)
+    # Metadata that a process is about to commit, or left a moment ago, keeps its files. Unreadable metadata is ignored:
+    # it may still be being written.
     marks.add((f"{warehouse.place}/{f.path}" for f in young if f.path.endswith(_METADATA)), lenient=True)
     marks.problems.clear()
-    return candidates
+    return _Listing(candidates, needed, len(young), missing)
 
 
 def _garbage(candidates: list[StoredFile], marks: Marks) -> tuple[list[StoredFile], list[StoredFile]]:
@@ -139,8 +167,9 @@ def _garbage(candidates: list[StoredFile], marks: Marks) -> tuple[list[StoredFil
     return states, [file for file in unmarked if not file.path.endswith(_METADATA)]
 
 
-def _look_for(unseen: set[str], warehouse: Warehouse, found: Collection) -> None:
-    """See why needed files are not listed: they are missing, or known by another name, and then nothing is safe."""
+def _missing(unseen: set[str], warehouse: Warehouse) -> list[str]:
+    """Return which unlisted files do not exist; one that does has another name too, and then nothing is safe."""
+    missing = []
     for path, exists in in_threads(warehouse.exists, unseen):
         if exists:
             raise CatalogError(
@@ -149,14 +178,21 @@ def _look_for(unseen: set[str], warehouse: Warehouse, found: Collection) -> None
                 fix="tables keep files in namespace/table/data and namespace/table/metadata of the warehouse, "
                 "and no links lead there; move this table's files, or run again if it was just dropped.",
             )
-        found.missing.append(path)
+        missing.append(path)
+    return missing
 
 
-def _remove(warehouse: Warehouse, files: list[StoredFile], found: Collection, tell: Callable[[str, str], None]) -> None:
+def _remove(
+    warehouse: Warehouse,
+    files: list[StoredFile],
+    removed: list[StoredFile],
+    failed: dict[str, str],
+    tell: Listener,
+) -> None:
     for file, problem in warehouse.remove(files):
         if problem:
-            found.failed[file.path] = problem
-        else:
-            found.removed.append(file)
-        if len(found.removed) % 10_000 == 0 and found.removed:
-            tell("removed", count(len(found.removed), "file"))
+            failed[file.path] = problem
+            continue
+        removed.append(file)
+        if len(removed) % 10_000 == 0:
+            tell(Counted("removed", len(removed), "file"))

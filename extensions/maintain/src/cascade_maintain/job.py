@@ -4,10 +4,8 @@ import dagster as dg
 
 from cascade.config import Settings
 from cascade.errors import count
-from cascade.lakehouse import Lakehouse
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
-from cascade_maintain.branches import clean_branches, unfinished_since
-from cascade_maintain.files import collect_files
+from cascade_maintain.maintenance import drop_branches, remove_files
 
 __all__ = ["build_maintenance"]
 
@@ -39,23 +37,21 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
         description="Drops branches of runs that ended long ago, then removes files that nothing needs.",
     )
     def maintain(context: dg.OpExecutionContext, config: Ages) -> None:
-        lakehouse: Lakehouse = context.resources.lakehouse
-        cleaned = clean_branches(lakehouse.catalog, settings, context.instance, older_than=parse_age(config.branches))
+        cleaned = drop_branches(settings, older_than=parse_age(config.branches), instance=context.instance)
         for name, why in cleaned.removed.items():
-            context.log.info(f"Dropped branch {name}: {why}")
-        done = collect_files(
-            lakehouse.catalog,
+            context.log.info(f"Deleted branch {name}: {why}")
+        done = remove_files(
+            settings,
             older_than=parse_age(config.files),
             keep_history=parse_age(config.history),
-            unfinished_since=unfinished_since(context.instance, but=context.run_id),
-            tell=lambda event, subject: context.log.info(f"{event} {subject}"),
+            instance=context.instance,
+            run_id=context.run_id,
         )
-        size = sum(file.size for file in done.removed)
         context.log.info(
-            f"Removed {count(len(done.removed), 'file')}, {size / 1e6:,.1f} MB; {done.needed:,} are needed"
+            f"Removed {count(len(done.removed), 'file')}, {done.bytes / 1e6:,.1f} MB; {done.needed:,} are needed"
         )
         failed = [f"{path}: {problem}" for path, problem in done.failed.items()]
-        if problems := cleaned.problems + failed:
+        if problems := [*cleaned.problems, *failed]:
             raise dg.Failure(f"{count(len(problems), 'problem')}, such as {problems[0]}", allow_retries=False)
 
     @dg.job(name="cascade_maintenance", description="Keeps the lakehouse from growing for ever.")

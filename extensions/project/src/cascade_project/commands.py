@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from cascade.cli.output import complain, json_option, print_json, progress, say
@@ -31,16 +30,15 @@ def validate(all_engines: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     with progress("cascade validate") as tell:
-        tell("loading", "workflows and models")
         from cascade_project.validate import inspect_project
 
-        found = inspect_project(settings)
+        found = inspect_project(settings, tell=tell)
     elsewhere = [finding for finding in found.sql if finding.engine != settings.engine]
     if as_json:
-        print_json(asdict(found))
+        print_json(found)
     else:
         say(f"{count(len(found.assets), 'asset')}: {', '.join(found.assets)}")
-        say(f"{count(len(found.checks), 'check')}, {sum(check['blocking'] for check in found.checks)} of them blocking")
+        say(f"{count(len(found.checks), 'check')}, {sum(check.blocking for check in found.checks)} of them blocking")
         _print_inspection(found, elsewhere, strict=all_engines)
     sys.exit(1 if found.problems or (all_engines and elsewhere) else 0)
 

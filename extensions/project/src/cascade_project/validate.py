@@ -2,68 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cascade.config import Settings
 from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.ingestion import load_plan
 from cascade.names import SQL_METADATA, TABLE_METADATA
+from cascade.operations.events import Listener, Loading, ignore
 from cascade.operations.plugins import inspect_plugins
 from cascade_dbt.project import parse_project
-from cascade_project.portability import Columns, Finding, check_sql
+from cascade_project.portability import Columns, Finding, Report, check_sql
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
 
-__all__ = ["Inspection", "inspect_project", "problem_text"]
+__all__ = ["DefinedCheck", "Inspection", "inspect_project", "problem_text"]
 
 
-@dataclass
+@dataclass(frozen=True)
+class DefinedCheck:
+    """An asset check of a project.
+
+    Attributes:
+        name: Its name.
+        asset: Key of the asset that it checks.
+        blocking: Whether its failure keeps a branch from being promoted.
+    """
+
+    name: str
+    asset: str
+    blocking: bool
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a project defines.
 
     Attributes:
         problems: Everything that is wrong, in words.
         assets: Keys of all assets.
-        checks: Name, asset and whether it blocks, of all checks.
-        sql: Places in models, tests and checks that are not the same to both engines.
+        checks: All checks.
+        sql: Places in models, tests and checks that are not the same on both engines.
         skipped: What could not be looked at, and why.
         warnings: What works, and may not do what its author expects.
     """
 
-    problems: list[str] = field(default_factory=list)
-    assets: list[str] = field(default_factory=list)
-    checks: list[dict[str, Any]] = field(default_factory=list)
-    sql: list[Finding] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def breaking(self, engine: str) -> list[Finding]:
-        """Return the places that break on an engine, or mean something else there."""
-        return [finding for finding in self.sql if finding.engine == engine]
+    problems: tuple[str, ...]
+    assets: tuple[str, ...]
+    checks: tuple[DefinedCheck, ...]
+    sql: tuple[Finding, ...]
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def inspect_project(settings: Settings) -> Inspection:
+def inspect_project(settings: Settings, *, tell: Listener = ignore) -> Inspection:
     """Load a project's definitions and all plugins, derive the tables' schemas, and read all SQL for both engines.
 
     Args:
         settings: The project's settings.
+        tell: Told of progress.
     """
+    tell(Loading("workflows and models"))
     definitions = build_definitions(settings)
     known = problems_of(definitions)
-    found = Inspection(problems=known.all, warnings=known.warnings)
+    problems = list(known.all)
     plugins = [str(record) for record in inspect_plugins() if record.cause]
-    found.problems += [problem for problem in plugins if problem not in found.problems]
+    problems += [problem for problem in plugins if problem not in problems]
     graph = definitions.resolve_asset_graph()
-    found.assets = sorted(key.to_user_string() for key in graph.executable_asset_keys)
+    checks: list[DefinedCheck] = []
     statements: dict[str, str] = {}
     for check in sorted(graph.asset_check_keys):
         spec, asset = graph.get_check_spec(check), check.asset_key.to_user_string()
-        found.checks.append({"name": check.name, "asset": asset, "blocking": spec.blocking})
+        checks.append(DefinedCheck(check.name, asset, spec.blocking))
         if check.asset_key not in graph.get_all_asset_keys():
-            found.problems.append(f"check `{check.name}`: there is no asset {asset}")
+            problems.append(f"check `{check.name}`: there is no asset {asset}")
         if SQL_METADATA in spec.metadata:
             statements[f"check {check.name} of {asset}"] = str(spec.metadata[SQL_METADATA])
     columns: Columns = {}
@@ -72,24 +86,30 @@ def inspect_project(settings: Settings) -> Inspection:
             try:
                 plan = load_plan(graph.get(key).assets_def)
             except CascadeError as error:
-                found.problems.append(f"{key.to_user_string()}: {error}")
+                problems.append(f"{key.to_user_string()}: {error}")
                 continue
             if plan.schema is not None:
                 namespace, table = plan.table.split(".")
                 columns.setdefault(namespace, {})[table] = _sql_types(plan.schema)
-    _read_sql(settings, found, statements, columns)
-    return found
+    sql = _read_sql(settings, statements, columns)
+    breaking = [problem_text(finding) for finding in sql.findings if finding.engine == settings.engine]
+    return Inspection(
+        problems=(*problems, *sql.problems, *breaking),
+        assets=tuple(sorted(key.to_user_string() for key in graph.executable_asset_keys)),
+        checks=tuple(checks),
+        sql=tuple(sql.findings),
+        skipped=tuple(sql.skipped),
+        warnings=tuple(known.warnings),
+    )
 
 
-def _read_sql(settings: Settings, found: Inspection, statements: dict[str, str], columns: Columns) -> None:
+def _read_sql(settings: Settings, statements: dict[str, str], columns: Columns) -> Report:
     """Look at the SQL of models, tests and checks."""
     try:
         manifest = parse_project(settings)
     except TransformError:
         manifest = None  # it is among the problems already
-    report = check_sql(settings, manifest, statements, columns)
-    found.sql, found.skipped = report.findings, report.skipped
-    found.problems += [*report.problems, *map(problem_text, found.breaking(settings.engine))]
+    return check_sql(settings, manifest, statements, columns)
 
 
 def problem_text(finding: Finding) -> str:

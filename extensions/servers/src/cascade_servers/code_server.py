@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from cascade._dagster import GRPC_INFO_TAG
 from cascade.config import load_settings
 from cascade.framework.instance import open_instance
 

@@ -14,9 +14,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from cascade.cli.style import click
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, count
+from cascade.operations.events import (
+    AssetMaterialized,
+    AssetUpToDate,
+    CheckEvaluated,
+    Counted,
+    Event,
+    Listener,
+    Loading,
+    NotLoaded,
+    StepFailed,
+    StepRetrying,
+    StepStarted,
+    Waiting,
+)
 
 __all__ = [
+    "EVENT_TEXTS",
     "INTERRUPTED",
     "answer",
     "complain",
@@ -43,12 +58,13 @@ def say(text: str = "") -> None:
     click.echo(text)
 
 
-def answer(as_json: bool, document: object, text: str) -> None:
-    """Print what a command did: one JSON document, or text for people."""
+def answer(as_json: bool, record: object, *lines: str) -> None:
+    """Print what an operation returned: its record as JSON, or lines for people."""
     if as_json:
-        print_json(document)
+        print_json(record)
     else:
-        say(text)
+        for line in lines:
+            say(line)
 
 
 def complain(title: str, rest: str, lines: Iterable[str] = ()) -> None:
@@ -73,20 +89,25 @@ def unusable_place(error: Exception) -> str | None:
     return text.splitlines()[0] + ", .cascade or .dagster of the project" if sqlite else None
 
 
-def print_json(document: object) -> None:
-    """Print one JSON document; times as ISO 8601, decimals as numbers, bytes as hexadecimal text."""
-    click.echo(json.dumps(document, indent=2, default=_plain, ensure_ascii=False, allow_nan=False))
+def print_json(record: object) -> None:
+    """Print what an operation returned as one JSON document; see `cascade.operations.to_document`."""
+    from cascade.operations import to_document
+
+    click.echo(json.dumps(to_document(record), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows below their heads, as an aligned table."""
+    from rich.cells import cell_len  # columns on the screen: two for a character of Chinese, or an emoji
+
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max([len(c), *(len(row[i]) for row in cells)]) for i, c in enumerate(columns)]
+    widths = [max(cell_len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
     numbers = (int, float, decimal.Decimal, type(None))
     right = [bool(rows) and all(isinstance(row[i], numbers) for row in rows) for i in range(len(columns))]
 
     def line(values: Sequence[str]) -> str:
-        parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
+        gaps = [" " * (width - cell_len(value)) for value, width in zip(values, widths, strict=True)]
+        parts = [gap + v if r else v + gap for v, gap, r in zip(values, gaps, right, strict=True)]
         return "  ".join(parts).rstrip()
 
     say(line(columns))
@@ -95,31 +116,50 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         say(line(row))
 
 
+def _verdict(event: CheckEvaluated) -> str:
+    return "passed" if event.passed else "failed" if event.blocking else "warned"
+
+
+#: What people read of each event.
+EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
+    Loading: lambda event: f"loading {event.what}",
+    NotLoaded: lambda event: f"not loaded: {event.problem}",
+    Waiting: lambda event: f"waiting for {event.what}",
+    AssetUpToDate: lambda event: f"up to date {event.asset}",
+    StepStarted: lambda event: f"started {event.step}",
+    StepFailed: lambda event: f"failed {event.step}",
+    StepRetrying: lambda event: f"retrying {event.step}: {event.reason}",
+    AssetMaterialized: lambda event: (
+        f"materialized {event.asset}" + (f", {count(event.rows, 'row')}" if event.rows is not None else "")
+    ),
+    CheckEvaluated: lambda event: f"check {_verdict(event)} {event.asset} {event.check}",
+    Counted: lambda event: f"{event.action} {count(event.number, event.what)}",
+}
+
+
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[str, str], None]]:
+def progress(command: str) -> Iterator[Listener]:
     """Show what a long command does: a moving line on a terminal, plain lines elsewhere.
 
-    Standard output is kept for the result: all that libraries print meanwhile goes to standard error.
+    Standard output is kept for the result: all that libraries print during the command goes to standard error.
 
     Args:
-        what: The command, for the line.
+        command: The command, for the moving line.
 
     Yields:
-        A function to call with an event and what it is about.
+        A listener for its operation.
     """
     begun = time.monotonic()
 
-    def line(event: str, subject: str) -> str:
-        return f"{time.monotonic() - begun:6.1f} s  {event} {subject}"
+    def line(event: Event) -> str:
+        return f"{time.monotonic() - begun:6.1f} s  {EVENT_TEXTS[type(event)](event)}"
+
+    def is_news(event: Event) -> bool:
+        return not (isinstance(event, CheckEvaluated) and event.passed)
 
     with contextlib.redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
-
-            def plain(event: str, subject: str) -> None:
-                if event != "check passed":
-                    click.echo(line(event, subject), err=True)
-
-            yield plain
+            yield lambda event: click.echo(line(event), err=True) if is_news(event) else None
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -131,15 +171,15 @@ def progress(what: str) -> Iterator[Callable[[str, str], None]]:
             os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as terminal,
             Progress(*columns, console=Console(file=terminal), transient=True) as bar,
         ):
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(command, total=None)
 
-            def moving(event: str, subject: str) -> None:
-                if event in ("loading", "started", "retrying"):
-                    bar.update(task, description=f"{what}: {subject}")
+            def moving(event: Event) -> None:
+                if isinstance(event, Loading | StepStarted | StepRetrying):
+                    bar.update(task, description=f"{command}: {EVENT_TEXTS[type(event)](event)}")
                 else:
                     bar.update(task, advance=1)
-                if event not in ("started", "check passed"):
-                    bar.console.print(line(event, subject), highlight=False, markup=False)
+                if is_news(event) and not isinstance(event, StepStarted):
+                    bar.console.print(line(event), highlight=False, markup=False)
 
             yield moving
 
@@ -151,14 +191,4 @@ def _cell(value: object) -> str:
         return f"{value:.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
     if isinstance(value, dt.datetime):
         return value.isoformat(sep=" ", timespec="seconds")
-    return str(value)
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, bytes):
-        return value.hex()
     return str(value)

@@ -1,23 +1,24 @@
-"""`cascade query`: a SELECT on the lakehouse, printed."""
+"""`cascade query`, `cascade table` and `cascade quarantine`: what a branch holds."""
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
-from cascade.catalog import MAIN, open_catalog
 from cascade.cli.output import json_option, print_json, print_table, say
 from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
 
-__all__ = ["query"]
+__all__ = ["quarantine", "query", "table"]
 
 _SHOWN = 1000
+_branch = partial(click.option, "--branch", "-b", default="main", show_default=True, metavar="NAME")
+_BRANCH_HELP = "Branch or tag to read."
 
 
 @click.command()
 @click.argument("sql")
-@click.option("--branch", "-b", default=MAIN, show_default=True, metavar="NAME", help="Branch or tag to read.")
+@_branch(help=_BRANCH_HELP)
 @click.option(
     "--at",
     metavar="SNAPSHOT_OR_TIMESTAMP",
@@ -29,19 +30,70 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
 
     With --json the rows are an array of objects.
     """
-    from cascade.engine import parse_at
-    from cascade.engine import query as run_query
+    from cascade import operations
 
-    catalog = open_catalog(load_settings())
-    rows = run_query(catalog, branch, sql, at=parse_at(at) if at else None)
+    rows = operations.query(load_settings(), sql, branch=branch, at=at)
     if as_json:
-        print_json(_without_nan(rows.to_pylist()))
+        print_json(rows)
         return
     print_table(rows.column_names, [list(row.values()) for row in rows.slice(0, _SHOWN).to_pylist()])
     more = rows.num_rows - _SHOWN
     say(f"\n{count(rows.num_rows, 'row')}" + (f", the first {_SHOWN:,} are shown" if more > 0 else ""))
 
 
-def _without_nan(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """JSON has no NaN and no infinity: they become null."""
-    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
+@click.group()
+def table() -> None:
+    """Show the tables of a branch."""
+
+
+@table.command("list")
+@_branch(help=_BRANCH_HELP)
+@json_option
+def list_tables(branch: str, as_json: bool) -> None:
+    """List tables with their rows and snapshots."""
+    from cascade import operations
+
+    found = operations.list_tables(load_settings(), branch=branch)
+    if as_json:
+        print_json(found)
+        return
+    rows = [[t.table, t.rows, t.snapshot, t.updated_at] for t in found]
+    print_table(["table", "rows", "snapshot", "changed (UTC)"], rows)
+
+
+@click.group()
+def quarantine() -> None:
+    """Show rows that loads have set aside."""
+
+
+@quarantine.command("list")
+@_branch(help=_BRANCH_HELP)
+@json_option
+def list_quarantine(branch: str, as_json: bool) -> None:
+    """List the tables of which rows are set aside."""
+    from cascade import operations
+
+    found = operations.list_quarantine(load_settings(), branch=branch)
+    if as_json:
+        print_json(found)
+    elif not found:
+        say(f"No rows are in quarantine on {branch}.")
+    else:
+        print_table(["table", "rows", "quarantine"], [[q.table, q.rows, q.quarantine] for q in found])
+
+
+@quarantine.command()
+@click.argument("table")
+@_branch(help=_BRANCH_HELP)
+@click.option("--limit", "-n", default=100, show_default=True, help="How many rows.")
+@json_option
+def show(table: str, branch: str, limit: int, as_json: bool) -> None:
+    """Show rows of TABLE that were set aside, newest first, and why."""
+    from cascade import operations
+
+    found = operations.read_quarantine(load_settings(), table, branch=branch, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [[row.at, row.partition, "; ".join(row.reasons), row.row] for row in found]
+    print_table(["at (UTC)", "partition", "reasons", "row"], rows)

@@ -12,9 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from cascade._dagster import UnresolvedAssetJobDefinition, UnresolvedPartitionedAssetScheduleDefinition
 from cascade.errors import CascadeError, DefinitionError
 from cascade.plugins.source import failing_line
 

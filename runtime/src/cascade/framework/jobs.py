@@ -6,10 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster_shared import record
-from dagster_shared.utils.warnings import disable_dagster_warnings
 
+from cascade._dagster import UnresolvedAssetJobDefinition, disable_dagster_warnings, replace_record
 from cascade.framework.discovery import Item
 from cascade.names import CRON_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
@@ -108,7 +106,7 @@ def describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
             return job
         # Schedules and sensors must hold the same object as the list of jobs.
         text = " ".join(filter(None, [job.description, f"Warning: {notes[job.name]}."]))
-        return noted.setdefault(job.name, record.replace(job, description=text))
+        return noted.setdefault(job.name, replace_record(job, description=text))
 
     # A copy of a job that a `Definitions` contains too would be a second job of that name.
     whole = [item.value for item in items if item.kind == "definitions"]

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
 import dagster as dg
-from dagster_shared.utils.warnings import disable_dagster_warnings
 
+from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
 from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit

@@ -1,1 +1,51 @@
-"""What people and programs ask of a lakehouse: one function each, which returns one record and emits typed events."""
+"""What people and programs ask of a lakehouse: one function each. The door, resolved on first use.
+
+Each function takes the project's settings, returns frozen records, and tells a listener what happens. Leases and locks
+are taken in it. Command line, Dagster's jobs and tests call the same functions.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascade.config import list_settings
+    from cascade.operations.branches import create_branch, delete_branch, diff, list_branches, log
+    from cascade.operations.promotion import promote, restore
+    from cascade.operations.records import to_document
+    from cascade.operations.run import materialize, run_pipeline
+    from cascade.operations.tables import list_quarantine, list_tables, query, read_quarantine
+
+__all__ = [
+    "create_branch",
+    "delete_branch",
+    "diff",
+    "list_branches",
+    "list_quarantine",
+    "list_settings",
+    "list_tables",
+    "log",
+    "materialize",
+    "promote",
+    "query",
+    "read_quarantine",
+    "restore",
+    "run_pipeline",
+    "to_document",
+]
+
+# Module to what it holds. `cascade --help` needs none of it, and reading tables does not need Dagster.
+_HOMES = {
+    "cascade.config": ("list_settings",),
+    "cascade.operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
+    "cascade.operations.promotion": ("promote", "restore"),
+    "cascade.operations.records": ("to_document",),
+    "cascade.operations.run": ("materialize", "run_pipeline"),
+    "cascade.operations.tables": ("list_quarantine", "list_tables", "query", "read_quarantine"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

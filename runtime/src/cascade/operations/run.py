@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
 import dagster as dg
-from dagster._core.execution import compute_logs
-from dagster._core.utils import make_new_run_id
-from dagster._utils.error import serializable_error_info_from_exc_info
 
+from cascade._dagster import compute_logs, serializable_error_info_from_exc_info
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import delete_branch
@@ -23,9 +22,12 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
-from cascade.operations.report import Listener, Outcome, Watcher, error_text
+from cascade.operations.events import AssetUpToDate, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade.operations.records import Move, RunReport
 from cascade.operations.selection import PartitionGroup, group_by_partitions, select_assets
+from cascade.operations.watch import Watcher, error_text
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+from cascade.publish.marts import marts_location
 
 __all__ = ["close_killed_runs", "materialize", "run_pipeline"]
 
@@ -37,8 +39,8 @@ def run_pipeline(
     partition: str | None = None,
     promote: bool = True,
     full_refresh: bool = False,
-    tell: Listener,
-) -> Outcome:
+    tell: Listener = ignore,
+) -> RunReport:
     """Run the pipeline on a branch of its own and promote it.
 
     Args:
@@ -46,7 +48,7 @@ def run_pipeline(
         select: Assets by name, `+name` with what it depends on, `name+` with what depends on it; all by default.
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
-        full_refresh: Whether the tables of incremental models are made anew.
+        full_refresh: Whether the tables of incremental models are created again from all rows.
         tell: Told of progress.
 
     Raises:
@@ -59,24 +61,24 @@ def run_pipeline(
     chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
     ends = {PROMOTE_KEY, PUBLISH_KEY}
     chosen = chosen | ends if promote else chosen - ends
-    run_id = make_new_run_id()
+    run_id = str(uuid.uuid4())
     lakehouse = Lakehouse(settings, run_branch(run_id))
-    outcome = Outcome(branch=lakehouse.branch)
+    watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
     tags = {BRANCH_TAG: lakehouse.branch, COMMAND_TAG: "run", **_refresh(full_refresh)}
     with (
-        _stopped(outcome, settings),
+        _stopped(watcher),
         lakehouse.catalog.lease(MAIN, "`cascade run`"),
         open_instance(settings) as instance,
     ):
         close_killed_runs(instance)
-        with _stopped(outcome, settings):
-            _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, run_id, tags, outcome)
-        outcome.branch_kept = None
+        with _stopped(watcher):
+            _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, run_id, tags)
+        watcher.branch_kept = None
         log = lakehouse.catalog.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
-            outcome.promotion = log[0]
-        outcome.branch_kept = _keep_if_written(lakehouse)
-    return outcome
+            watcher.promotion, watcher.marts = Move.of(log[0]), marts_location(settings)
+        watcher.branch_kept = _keep_if_written(lakehouse)
+    return watcher.report()
 
 
 def materialize(
@@ -85,8 +87,8 @@ def materialize(
     *,
     partition: str | None = None,
     full_refresh: bool = False,
-    tell: Listener,
-) -> Outcome:
+    tell: Listener = ignore,
+) -> RunReport:
     """Materialize assets on the branch for single materializations, and run their checks.
 
     Args:
@@ -102,13 +104,15 @@ def materialize(
     definitions = _definitions(settings, tell, promote=False)
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
-    outcome, tags = Outcome(branch=lakehouse.branch), {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
-    with _stopped(outcome, settings), open_instance(settings) as instance:
-        _Launch(definitions, instance, lakehouse, tell).execute(chosen, partition, make_new_run_id(), tags, outcome)
-    return outcome
+    watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
+    tags = {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
+    with _stopped(watcher), open_instance(settings) as instance:
+        _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
+    return watcher.report()
 
 
 def _definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Definitions:
+    tell(Loading("workflows and models"))
     definitions = build_definitions(settings)
     problems = problems_of(definitions)
     if promote and problems.broken:
@@ -118,7 +122,7 @@ def _definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Def
             fix="correct them; or run with --no-promote, which leaves the result on the run's branch.",
         )
     for problem in problems.all:
-        tell("not loaded:", problem)
+        tell(NotLoaded(problem))
     return definitions
 
 
@@ -138,22 +142,22 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
 
 
 @contextlib.contextmanager
-def _stopped(outcome: Outcome, settings: Settings) -> Iterator[None]:
+def _stopped(watcher: Watcher) -> Iterator[None]:
     """Make whatever stops a run that has begun a failure of it: its summary is printed all the same."""
     try:
         yield
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        if not outcome.run_ids:
+        if not watcher.run_ids:
             raise KeyboardInterrupt from None
-        outcome.success, outcome.interrupted = False, True
-        outcome.failures.clear()
+        watcher.success, watcher.interrupted = False, True
+        watcher.failures.clear()
     except Exception:  # Dagster's storage is gone, for one
-        if not outcome.run_ids:
+        if not watcher.run_ids:
             raise
-        outcome.success = False
-        said = error_text(serializable_error_info_from_exc_info(sys.exc_info()), settings.project_dir)
-        if not any(said in told for told in outcome.failures):
-            outcome.failures.append(said)
+        watcher.success = False
+        said = error_text(serializable_error_info_from_exc_info(sys.exc_info()), watcher.root)
+        if not any(said in told for told in watcher.failures):
+            watcher.failures.append(said)
 
 
 @contextlib.contextmanager
@@ -184,16 +188,14 @@ class _Launch:
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     lakehouse: Lakehouse
-    tell: Listener
+    watcher: Watcher
 
-    def execute(
-        self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str], outcome: Outcome
-    ) -> None:
-        graph = self.definitions.resolve_asset_graph()
+    def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str]) -> None:
+        watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
         groups, idle = group_by_partitions(graph, chosen, partition, instance=self.instance, lakehouse=self.lakehouse)
-        outcome.up_to_date = sorted(key.to_user_string() for key in idle)
-        for asset in outcome.up_to_date:
-            self.tell("up to date", asset)
+        watcher.up_to_date = sorted(key.to_user_string() for key in idle)
+        for asset in watcher.up_to_date:
+            watcher.tell(AssetUpToDate(asset))
         rest = chosen - idle - {key for group in groups for key in group.assets}
         # One run when all partitions are of one kind; a run can hold a range of one kind only.
         runs: list[tuple[set[dg.AssetKey], PartitionGroup | None]] = [(set(g.assets), g) for g in groups]
@@ -202,19 +204,19 @@ class _Launch:
         elif rest:
             runs.append((rest, None))
         if runs:
-            self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: self.tell("waiting for", what))
+            self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: watcher.tell(Waiting(what)))
         for keys, group in runs:
-            if outcome.success:
+            if watcher.success:
                 if group is not None:
-                    outcome.partitions.update({key.to_user_string(): group.span for key in group.assets})
-                self._run(keys, run_id, {**tags, **(group.tags() if group else {})}, outcome)
-                run_id = make_new_run_id()
+                    watcher.partitions.update({key.to_user_string(): group.span for key in group.assets})
+                self._run(keys, run_id, {**tags, **(group.tags() if group else {})})
+                run_id = str(uuid.uuid4())
 
-    def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str], outcome: Outcome) -> None:
+    def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> None:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)
         assert job is not None  # Dagster keeps one for all assets
-        outcome.run_ids.append(run_id)
-        watcher = Watcher(outcome, self.tell, self.lakehouse.settings.project_dir)
+        watcher = self.watcher
+        watcher.run_ids.append(run_id)
         self.instance.add_event_listener(run_id, watcher.see)
         try:
             with _own_helpers():
@@ -233,13 +235,13 @@ class _Launch:
                 if run is not None and not run.is_finished:
                     self.instance.report_run_failed(run, "The process that executed this run could not go on.")
             raise
-        if outcome.interrupted:
+        if watcher.interrupted:
             raise KeyboardInterrupt
-        outcome.success = result.success
-        skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in outcome.assets})
+        watcher.success = result.success
+        skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in watcher.assets})
         # Dagster calls a run whose steps were skipped a success; whoever asked for them would not.
         if result.success and skipped:
-            outcome.success = False
-            outcome.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")
-        if not result.success and not outcome.failures:
-            outcome.failures.append("The run failed; its log says why.")
+            watcher.success = False
+            watcher.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")
+        if not result.success and not watcher.failures:
+            watcher.failures.append("The run failed; its log says why.")

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import dagster as dg
-from dagster_shared.utils.warnings import disable_dagster_warnings
 
+from cascade._dagster import disable_dagster_warnings
 from cascade.errors import CascadeError, DefinitionError, QueryError, ServiceError
 from cascade.evidence import snapshot_evidence
 from cascade.names import SQL_METADATA

@@ -1,4 +1,4 @@
-"""`cascade dev` and `cascade config`: the project itself."""
+"""`cascade dev`: the Dagster UI of the project."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from cascade.cli.output import json_option, print_json, print_table, say
+from cascade.cli.output import say
 from cascade.cli.style import click
-from cascade.config import list_settings, load_settings
+from cascade.config import load_settings
 from cascade.errors import UsageError
 from cascade.names import PROJECT_DIR_VARIABLE
 
-__all__ = ["config", "dev"]
+__all__ = ["dev"]
 
 
 @click.command()
@@ -33,7 +32,7 @@ def dev(host: str, port: int) -> None:
     from cascade.framework.instance import open_instance
 
     with open_instance(settings):
-        pass  # the pool of promotions has its limit before the daemon looks
+        pass  # this sets the limit of the promotion pool before the daemon reads it
     beside = Path(sys.executable).parent / "dagster"
     command = [str(beside) if beside.is_file() else "dagster", "dev", "--host", host, "--port", str(port)]
     # What Dagster tells at the level of information is not true here: that its storage is temporary, for one.
@@ -74,19 +73,3 @@ def _answers(host: str, port: int) -> bool:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-@click.group()
-def config() -> None:
-    """Show the settings and where they come from."""
-
-
-@config.command()
-@json_option
-def show(as_json: bool) -> None:
-    """Show every setting: its value, where it comes from, what it means."""
-    rows = [asdict(row) for row in list_settings(load_settings())]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(["setting", "value", "from", "meaning"], [list(row.values()) for row in rows])

@@ -1,98 +1,71 @@
-"""What a run did, gathered from Dagster's events as they come."""
+"""Gather what a run does from Dagster's events, and tell of it as it happens."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_shared.error import SerializableErrorInfo
 
-from cascade.catalog import LogEntry
-from cascade.errors import count
-from cascade.names import ROW_COUNT, SNAPSHOT_METADATA
+from cascade._dagster import SerializableErrorInfo
+from cascade.names import (
+    DUPLICATE_ROWS,
+    EXTRACTED_ROWS,
+    LOADED_ROWS,
+    QUARANTINED_ROWS,
+    ROW_COUNT,
+    SNAPSHOT_METADATA,
+)
+from cascade.operations.events import (
+    AssetMaterialized,
+    CheckEvaluated,
+    Listener,
+    StepFailed,
+    StepRetrying,
+    StepStarted,
+)
+from cascade.operations.records import AssetResult, CheckResult, LoadedRows, Move, RunReport
 
-__all__ = ["AssetDone", "CheckDone", "Listener", "Outcome", "Watcher", "error_text", "failure_text"]
+__all__ = ["Watcher", "error_text", "failure_text"]
 
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
-@dataclass(frozen=True)
-class AssetDone:
-    """One materialized asset: its key, rows now in its table, and what its step said beyond."""
-
-    asset: str
-    rows: int | None
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class CheckDone:
-    """One evaluated check."""
-
-    asset: str
-    check: str
-    passed: bool
-    blocking: bool
-    description: str
-
-
 @dataclass
-class Outcome:
-    """What a run did.
+class Watcher:
+    """A report of a run that is being filled; for its fields see `RunReport`.
 
     Attributes:
-        branch: The branch it wrote.
-        branch_kept: Whether that branch is still there: it ends with its promotion, or when nothing is on it.
-            `None`: the catalog does not answer.
-        run_ids: The Dagster runs; one, unless assets with different partitions take part.
-        success: Whether everything succeeded.
-        interrupted: Whether it was stopped by Ctrl+C.
-        assets: What was materialized, in order.
-        checks: What was checked.
-        failures: Why steps failed, in words.
-        partitions: First and last partition asked for, by asset; nothing where all are loaded.
-        up_to_date: Ingestion assets that had nothing to load.
-        promotion: The entry of the log, if `main` moved.
-        seconds: Duration by step.
+        tell: Told of every event.
+        root: The project's folder.
+        branch: The branch that the run writes.
     """
 
+    tell: Listener
+    root: Path
     branch: str
     branch_kept: bool | None = True
     run_ids: list[str] = field(default_factory=list)
     success: bool = True
     interrupted: bool = False
-    assets: list[AssetDone] = field(default_factory=list)
-    checks: list[CheckDone] = field(default_factory=list)
+    assets: list[AssetResult] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     partitions: dict[str, str] = field(default_factory=dict)
     up_to_date: list[str] = field(default_factory=list)
-    promotion: LogEntry | None = None
+    promotion: Move | None = None
+    marts: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    _started: dict[str, float] = field(default_factory=dict)
 
-
-#: Told of every step as it happens: what happened, and to what.
-Listener = Callable[[str, str], None]
-
-
-class Watcher:
-    """Turns Dagster's events into an outcome, and tells of them as they come.
-
-    Args:
-        outcome: What is filled.
-        tell: Told of every event.
-        root: The project's folder.
-    """
-
-    def __init__(self, outcome: Outcome, tell: Listener, root: Path) -> None:
-        self._outcome = outcome
-        self._tell = tell
-        self._root = root
-        self._started: dict[str, float] = {}
+    def report(self) -> RunReport:
+        """Return what is known now."""
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(RunReport)}
+        frozen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return RunReport(**frozen)
 
     def see(self, entry: dg.EventLogEntry) -> None:
         """Take one event of the run's log."""
@@ -102,35 +75,34 @@ class Watcher:
         step, kind = (event.step_key or "").replace("__", "/"), event.event_type
         if kind is dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()
-            self._tell("started", step)
+            self.tell(StepStarted(step))
         elif kind in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
             seconds = time.monotonic() - self._started.get(step, time.monotonic())
-            self._outcome.seconds[step] = round(seconds, 2)
+            self.seconds[step] = round(seconds, 2)
             if kind is dg.DagsterEventType.STEP_FAILURE:
-                self._failed(step, failure_text(event, self._root))
-                self._tell("failed", step)
+                self._failed(step, failure_text(event, self.root))
+                self.tell(StepFailed(step))
         elif kind is dg.DagsterEventType.STEP_UP_FOR_RETRY:
             error = event.step_retry_data.error
             if error is not None and error.cause is not None and error.cause.cls_name in _INTERRUPTS:
                 raise KeyboardInterrupt  # Dagster would run the step again
-            reason = error_text(error, self._root).splitlines()[0] if error is not None else "no reason is known"
-            self._tell("retrying", f"{step}: {reason}")
+            reason = error_text(error, self.root).splitlines()[0] if error is not None else "no reason is known"
+            self.tell(StepRetrying(step, reason))
         elif kind is dg.DagsterEventType.RUN_FAILURE:
             cause = event.job_failure_data.error
-            self._outcome.interrupted = cause is not None and cause.cls_name in _INTERRUPTS
+            self.interrupted = cause is not None and cause.cls_name in _INTERRUPTS
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._checked(event)
 
     def _failed(self, step: str, why: str) -> None:
-        """Say once what let several steps fail, such as a server that is gone."""
-        failures = self._outcome.failures
-        for number, told in enumerate(failures):
+        """Say once what let several steps fail, such as a server that cannot be reached."""
+        for number, told in enumerate(self.failures):
             if told.endswith(f": {why}"):
-                failures[number] = f"{told.removesuffix(why)[:-2]}, {step}: {why}"
+                self.failures[number] = f"{told.removesuffix(why)[:-2]}, {step}: {why}"
                 return
-        failures.append(f"{step}: {why}")
+        self.failures.append(f"{step}: {why}")
 
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization
@@ -138,24 +110,25 @@ class Watcher:
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         # One event for each partition of a range; a load tells of all of them with the last one.
         part = materialization.partition and SNAPSHOT_METADATA in metadata and ROW_COUNT not in metadata
-        if part or any(done.asset == asset for done in self._outcome.assets):
+        if part or any(done.asset == asset for done in self.assets):
             return
         rows = metadata.get(ROW_COUNT)
-        self._outcome.assets.append(AssetDone(asset, rows if isinstance(rows, int) else None, metadata))
-        self._tell("materialized", f"{asset}, {count(rows, 'row')}" if isinstance(rows, int) else asset)
+        counts = [metadata.get(name) for name in (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS)]
+        load = LoadedRows(*(int(str(count)) for count in counts)) if None not in counts else None
+        self.assets.append(AssetResult(asset, rows if isinstance(rows, int) else None, load))
+        self.tell(AssetMaterialized(asset, self.assets[-1].rows))
 
     def _checked(self, event: dg.DagsterEvent) -> None:
         found = event.asset_check_evaluation_data
-        check = CheckDone(
+        check = CheckResult(
             asset=found.asset_key.to_user_string(),
             check=found.check_name,
             passed=found.passed,
             blocking=bool(found.blocking) and found.severity is dg.AssetCheckSeverity.ERROR,
             description=found.description or "",
         )
-        self._outcome.checks.append(check)
-        word = "passed" if check.passed else ("failed" if check.blocking else "warned")
-        self._tell(f"check {word}", f"{check.asset} {check.check}")
+        self.checks.append(check)
+        self.tell(CheckEvaluated(check.asset, check.check, check.passed, check.blocking))
 
 
 def failure_text(event: dg.DagsterEvent, root: Path) -> str:

@@ -1,0 +1,137 @@
+"""The page of operations: functions, their records field by field, and events; read from the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+
+_BEGIN = """\
+# Operations
+
+What people and programs ask of a lakehouse is one function each, in `cascade.operations`. It takes the project's
+settings (`cascade.load_settings()`), returns frozen records, and takes the leases and locks that it needs. A command
+prints what its function returns: with `--json`, the fields below are that document.
+
+```python
+from cascade import load_settings, operations
+
+for branch in operations.list_branches(load_settings()):
+    print(branch.name, branch.changed)
+```
+
+Several records are a JSON array, rows of a query an array of objects. Times are ISO 8601 texts, decimals numbers; NaN
+and infinity are null.
+
+| command | function | gives |
+|---|---|---|
+"""
+
+#: Command to the function that it calls.
+COMMANDS = {
+    "run": "cascade.operations.run_pipeline",
+    "materialize": "cascade.operations.materialize",
+    "query": "cascade.operations.query",
+    "table list": "cascade.operations.list_tables",
+    "quarantine list": "cascade.operations.list_quarantine",
+    "quarantine show": "cascade.operations.read_quarantine",
+    "branch list": "cascade.operations.list_branches",
+    "branch create": "cascade.operations.create_branch",
+    "branch delete": "cascade.operations.delete_branch",
+    "branch diff": "cascade.operations.diff",
+    "branch promote": "cascade.operations.promote",
+    "branch restore": "cascade.operations.restore",
+    "branch log": "cascade.operations.log",
+    "config show": "cascade.operations.list_settings",
+    "maintain branches": "cascade_maintain.maintenance.drop_branches",
+    "maintain files": "cascade_maintain.maintenance.remove_files",
+    "maintain verify": "cascade_maintain.maintenance.verify",
+    "validate": "cascade_project.validate.inspect_project",
+}
+
+
+def operation(path: str) -> Callable[..., object]:
+    """Return a function by its path."""
+    module, _, name = path.rpartition(".")
+    found: Callable[..., object] = getattr(__import__(module, fromlist=[name]), name)
+    return found
+
+
+def records() -> list[type]:
+    """Return every record, in the order of the page."""
+    from cascade.catalog import Branch
+    from cascade.config import SettingRow
+    from cascade.operations import records as ours
+    from cascade_maintain import branches, files, verify, warehouse
+    from cascade_project import validate
+    from cascade_project.portability import Finding
+
+    theirs = [branches.Cleaning, files.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
+    return [
+        Branch,
+        SettingRow,
+        *(value for value in vars(ours).values() if dataclasses.is_dataclass(value) and isinstance(value, type)),
+        *theirs,
+        validate.Inspection,
+        validate.DefinedCheck,
+        Finding,
+    ]
+
+
+def page() -> Iterator[str]:
+    """Return the page, part by part."""
+    from cascade.operations import events
+
+    yield _BEGIN
+    for command, path in COMMANDS.items():
+        gives = str(inspect.signature(operation(path)).return_annotation)
+        yield f"| `cascade {command}` | `{path}` | {_linked(gives)} |\n"
+    yield "\n"
+    for path in COMMANDS.values():
+        function = operation(path)
+        signature = re.sub(r"<function (\w+)[^>]*>", r"\1", str(inspect.signature(function))).partition(" -> ")[0]
+        signature = re.sub(r": '([^']*)'", r": \1", signature)
+        yield f"## `{path}`\n\n```python\n{path.rpartition('.')[2]}{signature}\n```\n\n"
+        yield re.sub(r"(?m)^(Args|Raises):\n", r"\1:\n\n", _listed(inspect.getdoc(function) or "")) + "\n\n"
+    yield "## Records\n\n"
+    for record in records():
+        text, _, attributes = (inspect.getdoc(record) or "").partition("\nAttributes:\n")
+        meanings = dict(_entries(attributes))
+        yield f"### {record.__name__}\n\n{text.strip()}\n\n| field | type | meaning |\n|---|---|---|\n"
+        for field in dataclasses.fields(record):
+            yield f"| `{field.name}` | {_linked(str(field.type))} | {meanings[field.name]} |\n"
+        yield "\n"
+    yield "## Events\n\nA function with `tell=` calls it with one of these, as the thing happens.\n\n"
+    yield "| event | fields | meaning |\n|---|---|---|\n"
+    for event in typing.get_args(events.Event):
+        fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(event))
+        yield f"| `{event.__name__}` | {fields} | {(inspect.getdoc(event) or '').strip()} |\n"
+
+
+def _linked(kind: str) -> str:
+    known = {record.__name__ for record in records()}
+    inner = next((name for name in re.findall(r"\w+", kind) if name in known), None)
+    shown = f"`{kind}`".replace("|", "\\|")
+    return f"[{shown}](#{inner.lower()})" if inner else shown
+
+
+def _listed(text: str) -> str:
+    """Turn the entries of a docstring into a list."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if re.match(r"    \w[\w ,]*: ", line):
+            lines.append("- " + line.strip())
+        elif line.startswith("        ") and lines:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _entries(text: str) -> Iterator[tuple[str, str]]:
+    for line in _listed(text).splitlines():
+        if line.startswith("- "):
+            name, _, meaning = line[2:].partition(": ")
+            yield name, meaning.replace("|", "\\|")

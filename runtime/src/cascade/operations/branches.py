@@ -1,0 +1,97 @@
+"""References of the catalog: list, create, delete, compare, and how a branch moved."""
+
+from __future__ import annotations
+
+from cascade.catalog import MAIN, Branch, BranchingCatalog, TableChange, open_catalog
+from cascade.config import Settings
+from cascade.operations.records import Created, Deleted, Move, TableDiff
+
+__all__ = ["create_branch", "delete_branch", "diff", "list_branches", "log"]
+
+
+def list_branches(settings: Settings) -> tuple[Branch, ...]:
+    """Return all branches and tags, `main` first, then by name.
+
+    Args:
+        settings: The project's settings.
+    """
+    return tuple(open_catalog(settings).branches())
+
+
+def create_branch(settings: Settings, name: str, *, source: str = MAIN, tag: bool = False) -> Created:
+    """Create a branch or a tag; no data is copied.
+
+    Args:
+        settings: The project's settings.
+        name: Its name.
+        source: The branch or tag that it starts as.
+        tag: Whether it is a tag, which is never written.
+
+    Raises:
+        CatalogError: The name is taken or invalid.
+        BranchNotFoundError: The source does not exist.
+    """
+    catalog = open_catalog(settings)
+    (catalog.tag if tag else catalog.create)(name, source)
+    return Created(name, "tag" if tag else "branch", source)
+
+
+def delete_branch(settings: Settings, name: str) -> Deleted:
+    """Delete a branch or a tag, and what the engine keeps for it.
+
+    Args:
+        settings: The project's settings.
+        name: Its name.
+
+    Raises:
+        CatalogError: It is `main`.
+        BranchNotFoundError: It does not exist.
+    """
+    from cascade import engine
+
+    engine.delete_branch(open_catalog(settings), name)
+    return Deleted(name)
+
+
+def log(settings: Settings, name: str = MAIN, *, limit: int | None = None) -> tuple[Move, ...]:
+    """Return how a branch moved, newest first.
+
+    Args:
+        settings: The project's settings.
+        name: The branch.
+        limit: At most so many entries; all by default.
+    """
+    return tuple(map(Move.of, open_catalog(settings).log(name, limit=limit)))
+
+
+def diff(settings: Settings, name: str, other: str | None = None) -> tuple[TableDiff, ...]:
+    """Return the tables that a promotion of a branch would move, or those that differ from another reference.
+
+    Args:
+        settings: The project's settings.
+        name: The branch: the second side of each difference.
+        other: The first side; by default the state that the branch was created from or last promoted in, so that
+            later changes of `main` are left out.
+
+    Raises:
+        BranchNotFoundError: One of them does not exist.
+    """
+    catalog = open_catalog(settings)
+    return tuple(_diff(catalog, change) for change in (catalog.diff(other, name) if other else catalog.changes(name)))
+
+
+def _diff(catalog: BranchingCatalog, change: TableChange) -> TableDiff:
+    from cascade.iceberg.read import row_count
+
+    before, after = (
+        catalog.load(change.table, state).current_snapshot() if state else None
+        for state in (change.before, change.after)
+    )
+    return TableDiff(
+        table=change.table,
+        kind=change.kind,
+        rows_before=row_count(before) if before else None,
+        rows_after=row_count(after) if after else None,
+        snapshot_before=before.snapshot_id if before else None,
+        snapshot_after=after.snapshot_id if after else None,
+    )

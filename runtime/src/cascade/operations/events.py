@@ -1,0 +1,120 @@
+"""What operations tell while they work, so that whoever waits sees it: one type for each thing that happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = [
+    "AssetMaterialized",
+    "AssetUpToDate",
+    "CheckEvaluated",
+    "Counted",
+    "Event",
+    "Listener",
+    "Loading",
+    "NotLoaded",
+    "StepFailed",
+    "StepRetrying",
+    "StepStarted",
+    "Waiting",
+    "ignore",
+]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Something is read before the work begins, such as `workflows and models`."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """A file or a definition is left out: where and why, one line."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A server is not ready yet."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class AssetUpToDate:
+    """An asset has nothing to do."""
+
+    asset: str
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A step of a run begins; most steps are named like their asset."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class StepFailed:
+    """A step has failed for good."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class StepRetrying:
+    """A step failed and will be tried again; the reason is one line."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class AssetMaterialized:
+    """An asset has new data; `rows` is how many rows its table has, `None` where that is unknown."""
+
+    asset: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class CheckEvaluated:
+    """A check has run; a check that is not blocking only warns."""
+
+    asset: str
+    check: str
+    passed: bool
+    blocking: bool
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Work over many things has come this far, such as `removed`, 10,000, `files`."""
+
+    action: str
+    number: int
+    what: str
+
+
+Event = (
+    Loading
+    | NotLoaded
+    | Waiting
+    | AssetUpToDate
+    | StepStarted
+    | StepFailed
+    | StepRetrying
+    | AssetMaterialized
+    | CheckEvaluated
+    | Counted
+)
+
+#: A function that an operation calls with every event, in the thread that works.
+Listener = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Listen to nothing."""

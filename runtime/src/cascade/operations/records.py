@@ -1,0 +1,286 @@
+"""What operations return: frozen records, and the one way in which a record becomes JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from cascade.catalog import LogEntry
+
+__all__ = [
+    "AssetResult",
+    "CheckResult",
+    "Created",
+    "Deleted",
+    "LoadedRows",
+    "MainMove",
+    "Move",
+    "QuarantineTable",
+    "QuarantinedRow",
+    "RunReport",
+    "TableDiff",
+    "TableState",
+    "to_document",
+]
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """Where the rows of a load went: extracted = loaded + quarantined + duplicates.
+
+    Attributes:
+        extracted: Rows that the function returned.
+        loaded: Rows that were written to the table.
+        quarantined: Rows that were set aside.
+        duplicates: Rows left out because a later one has the same key.
+    """
+
+    extracted: int
+    loaded: int
+    quarantined: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class AssetResult:
+    """One materialized asset.
+
+    Attributes:
+        asset: Its key, `namespace/table`.
+        rows: Rows in its table now; `None` where that is unknown.
+        load: Where its rows went, for an ingestion.
+    """
+
+    asset: str
+    rows: int | None
+    load: LoadedRows | None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One evaluated check.
+
+    Attributes:
+        asset: Key of the asset that it checks.
+        check: Its name.
+        passed: Whether it passed.
+        blocking: Whether its failure keeps the branch from being promoted.
+        description: What it says, in words.
+    """
+
+    asset: str
+    check: str
+    passed: bool
+    blocking: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of a branch: an entry of its log.
+
+    Attributes:
+        id: Number of the entry, growing.
+        at: When, in UTC.
+        kind: `promote` or `restore`.
+        source: The promoted branch, or the restored entry's number.
+        tables: The tables that moved, all at once, as `namespace.table`.
+    """
+
+    id: int
+    at: dt.datetime
+    kind: Literal["promote", "restore"]
+    source: str
+    tables: tuple[str, ...]
+
+    @classmethod
+    def of(cls, entry: LogEntry) -> Move:
+        """Return the move that an entry of the catalog's log tells of."""
+        return cls(entry.id, entry.at, entry.kind, entry.source, tuple(change.table for change in entry.changes))
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        branch: The branch that it wrote.
+        branch_kept: Whether that branch is still there: it ends with its promotion, or when nothing is on it.
+            `None`: the catalog does not answer.
+        run_ids: Ids of the Dagster runs; one, unless assets with different partitions take part.
+        success: Whether everything succeeded.
+        interrupted: Whether it was stopped by Ctrl+C.
+        assets: What was materialized, in order.
+        checks: What was checked, in order.
+        failures: Why steps failed, in words.
+        partitions: First and last partition of the run, `first..last`, by asset.
+        up_to_date: Ingestion assets whose partitions are all loaded.
+        promotion: The move of `main`; `None` when it did not move.
+        marts: Where the marts were published, without a password; `None` without a promotion.
+        seconds: Duration by step, in seconds.
+    """
+
+    branch: str
+    branch_kept: bool | None
+    run_ids: tuple[str, ...]
+    success: bool
+    interrupted: bool
+    assets: tuple[AssetResult, ...]
+    checks: tuple[CheckResult, ...]
+    failures: tuple[str, ...]
+    partitions: Mapping[str, str]
+    up_to_date: tuple[str, ...]
+    promotion: Move | None
+    marts: str | None
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MainMove:
+    """What a promotion or a restore did.
+
+    Attributes:
+        move: The move of `main`; `None` when it was in that state already.
+        published: The marts that were written, as `namespace.table`, with their rows.
+    """
+
+    move: Move | None
+    published: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A reference that was created.
+
+    Attributes:
+        name: Its name.
+        kind: `branch` or `tag`.
+        source: The reference that it starts as.
+    """
+
+    name: str
+    kind: Literal["branch", "tag"]
+    source: str
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A reference that was deleted.
+
+    Attributes:
+        name: Its name.
+        deleted: Always true.
+    """
+
+    name: str
+    deleted: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class TableDiff:
+    """A table that differs between two states; rows and snapshots are `None` where the table does not exist.
+
+    Attributes:
+        table: `namespace.table`.
+        kind: `created`, `changed` or `dropped`.
+        rows_before: Rows on the first side; `None` too where the snapshot does not say it.
+        rows_after: Rows on the second side.
+        snapshot_before: Id of the snapshot on the first side.
+        snapshot_after: Id of the snapshot on the second side.
+    """
+
+    table: str
+    kind: Literal["created", "changed", "dropped"]
+    rows_before: int | None
+    rows_after: int | None
+    snapshot_before: int | None
+    snapshot_after: int | None
+
+
+@dataclass(frozen=True)
+class TableState:
+    """A table as a reference has it.
+
+    Attributes:
+        table: `namespace.table`.
+        rows: How many rows it has; `None` where the snapshot does not say it.
+        snapshot: Id of its current snapshot; `None` for a table that was never written.
+        updated_at: When it was last changed, in UTC.
+    """
+
+    table: str
+    rows: int | None
+    snapshot: int | None
+    updated_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class QuarantineTable:
+    """Rows that loads of a table have set aside.
+
+    Attributes:
+        table: The table that they were meant for; `None` if the reference does not have it.
+        quarantine: The table that holds them, in the namespace `quarantine`.
+        rows: How many there are; `None` where the snapshot does not say it.
+    """
+
+    table: str | None
+    quarantine: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row that was set aside.
+
+    Attributes:
+        partition: Its partition, or those of the run, `first..last`.
+        row: The row as JSON text.
+        reasons: Why it was set aside.
+        key: Values of its unique key as a JSON list; `None` where one is missing.
+        run: Id of the Dagster run; `None` in tables of earlier versions.
+        at: When the run set it aside, in UTC.
+    """
+
+    partition: str
+    row: str
+    reasons: tuple[str, ...]
+    key: str | None
+    run: str | None
+    at: dt.datetime
+
+
+def to_document(value: object) -> Any:
+    """Return a record, or several, as JSON has them.
+
+    Times are ISO 8601 texts, decimals numbers, bytes hexadecimal text; NaN and infinity, which JSON does not have, are
+    null. A table of PyArrow is an array of objects.
+
+    Args:
+        value: A record, or whatever its fields hold.
+    """
+    arrow = sys.modules.get("pyarrow")
+    if arrow and isinstance(value, arrow.Table):
+        value = value.to_pylist()
+    found: Any = value
+    if isinstance(value, float | decimal.Decimal):
+        found = float(value) if math.isfinite(value) else None
+    elif isinstance(value, Mapping):
+        found = {str(key): to_document(inner) for key, inner in value.items()}
+    elif isinstance(value, list | tuple):
+        found = [to_document(inner) for inner in value]
+    elif is_dataclass(value):
+        found = {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+    elif isinstance(value, dt.date | dt.time):
+        found = value.isoformat()
+    elif isinstance(value, bytes):
+        found = value.hex()
+    elif not isinstance(value, str | int | None):
+        found = str(value)
+    return found
