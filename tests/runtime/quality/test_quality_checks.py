@@ -174,12 +174,20 @@ def _range(first: str, last: str) -> dict[str, str]:
 
 
 DAILY = dg.DailyPartitionsDefinition("2013-07-01")
+ELSEWHERE = dg.DailyPartitionsDefinition("2013-06-30", timezone="America/Los_Angeles")
 HOURLY = dg.HourlyPartitionsDefinition("2013-07-01-00:00")
 with disable_dagster_warnings():
     SINGLE_RUN = dg.BackfillPolicy.single_run()
 PARTITIONS = {
     "full day": (DAILY, "day", {"dagster/partition": "2013-07-01"}, {}),
     "full day by timestamp": (DAILY, "time_hour", {"dagster/partition": "2013-07-01"}, {}),
+    "timestamps of days elsewhere": (
+        ELSEWHERE,
+        "time_hour",
+        _range("2013-06-30", "2013-07-01"),
+        {"2013-07-01": 0},
+    ),
+    "dates of days elsewhere": (ELSEWHERE, "day", _range("2013-06-30", "2013-07-01"), {"2013-06-30": 0}),
     "empty day": (DAILY, "day", {"dagster/partition": "2013-07-02"}, {"2013-07-02": 0}),
     "range with a gap": (DAILY, "time_hour", _range("2013-07-01", "2013-07-03"), {"2013-07-02": 0}),
     "full hour": (HOURLY, "time_hour", {"dagster/partition": "2013-07-01-01:00"}, {}),

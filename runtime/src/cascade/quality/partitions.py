@@ -21,7 +21,7 @@ _Window = tuple[dt.datetime, dt.datetime, str]
 
 def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
     """Return rows by key of each partition of the run, empty for a run without, and the statement that counted."""
-    keys, windows = _partitions(scope)
+    keys, windows = _partitions(scope, column)
     if not keys:
         return {}, ""
     counts = dict.fromkeys(keys, 0)
@@ -44,7 +44,7 @@ def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
     return counts, sql
 
 
-def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
+def _partitions(scope: Scope, column: str) -> tuple[Sequence[str], list[_Window]]:
     """Return the keys of the run's partitions, from its tags, and for time partitions their windows in order."""
     context, asset = scope.context, dg.AssetKey(scope.table.split("."))
     tags = context.run.tags
@@ -55,7 +55,8 @@ def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
     layer = context.job_def.asset_layer
     definition = layer.get(asset).partitions_def if layer.has(asset) else None
     # A table without own partitions is checked by those of the run's job; without these too, keys are days.
-    definition = definition or context.job_def.partitions_def or dg.DailyPartitionsDefinition("0001-01-02")
+    days = dg.DailyPartitionsDefinition("0001-01-02", timezone=scope.lakehouse.settings.timezone)
+    definition = definition or context.job_def.partitions_def or days
     if isinstance(definition, dg.MultiPartitionsDefinition):
         raise DefinitionError(
             "`partition_column` is one column, but the table's partitions have several dimensions.",
@@ -65,7 +66,18 @@ def _partitions(scope: Scope) -> tuple[Sequence[str], list[_Window]]:
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return keys, []
     windows = ((definition.time_window_for_partition_key(key), key) for key in keys)
-    return keys, sorted((w.start.replace(tzinfo=None), w.end.replace(tzinfo=None), key) for w, key in windows)
+    # As in a load: a date is a day of the partitions' time zone, a timestamp is in UTC.
+    ends = [(w.start, w.end, key) for w, key in windows]
+    if not _is_date(scope, column):
+        ends = [(start.astimezone(dt.UTC), end.astimezone(dt.UTC), key) for start, end, key in ends]
+    return keys, sorted((start.replace(tzinfo=None), end.replace(tzinfo=None), key) for start, end, key in ends)
+
+
+def _is_date(scope: Scope, column: str) -> bool:
+    from pyiceberg.types import DateType
+
+    fields = scope.lakehouse.table(scope.table).schema().fields
+    return any(f.name.lower() == column.lower() and isinstance(f.field_type, DateType) for f in fields)
 
 
 def _unit(windows: Sequence[_Window]) -> str:

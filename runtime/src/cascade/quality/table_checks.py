@@ -48,8 +48,8 @@ def row_count(
         minimum: Fewest rows; 1 refuses an empty table or partition.
         maximum: Most rows.
         partition_column: Column that says which partition a row belongs to. In a run with partitions, each of
-            them must then be within the bounds; otherwise the whole table. Time windows are compared with
-            the column's own clock, UTC for timestamps with a zone; other partitions by their key.
+            them must then be within the bounds; otherwise the whole table. As in a load, a timestamp is in UTC,
+            a date is a day of the partitions' time zone, and other partitions are compared by their key.
         name, blocking: As for every check, see `cascade.quality`.
     """
     for bound in (minimum, maximum):
