@@ -200,6 +200,7 @@ PACKAGES = {
     ),
     "other": ({"cascade-extra": "builtins:len"}, "TypeError: object of type 'Settings' has no len()"),
     "no_schedule": ({"cascade-extra": "builtins:repr"}, "str is not a schedule"),
+    "exits": ({"cascade-extra": "sys:exit"}, "`extra` of cascade.schedules: SystemExit: "),
     "twice": (
         {"cascade-extra": "a:b", "cascade-more": "a:b"},
         "package cascade-extra 1.0: `extra` of cascade.schedules: cascade-more brings one of this name, too",

@@ -214,7 +214,7 @@ def _contained(record: PluginRecord, settings: Settings, broken: list[str]) -> I
     try:
         yield
     # A package may raise anything.
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         if isinstance(error, CascadeError) and error.where.startswith(f"{settings.project_dir}/"):
             file = Path(error.where).relative_to(settings.project_dir)
             broken.append(f"{file}: {error.what.rstrip('.')}; {error.fix}")

@@ -99,12 +99,7 @@ def load_all(group: str, shape: type[object], *, seconds: float = LIMIT_SECONDS)
 
 
 def find(group: str, name: str, shape: type[T]) -> T | None:
-    """Load one thing by its name; `None` when no installed package brings it.
-
-    Args:
-        group: The group of the entry points.
-        name: The name in the group.
-        shape: The Protocol that it must fit, or the class that it must be an instance of.
+    """Load one thing by its name in a group; `None` when no installed package brings it. `shape` is as in `load_all`.
 
     Raises:
         ConfigurationError: It cannot be loaded, has another shape, or two packages bring one of that name.
@@ -118,17 +113,7 @@ def find(group: str, name: str, shape: type[T]) -> T | None:
 
 
 def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
-    """Load what a setting asks for; arguments and errors as for `find`.
-
-    Args:
-        group: The group of the entry points.
-        name: The name in the group.
-        shape: The Protocol that it must fit, or the class that it must be an instance of.
-        setting: The setting, for the message.
-
-    Raises:
-        ConfigurationError: No installed package brings it.
-    """
+    """Load what a setting asks for, as `find` does; the setting is named when no installed package brings it."""
     found = find(group, name, shape)
     if found is None:
         have = ", ".join(f"`{record.name}`" for record in installed(group) if not record.cause) or "none"
@@ -142,7 +127,7 @@ def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
 
 
 class _TooSlowError(BaseException):
-    """A plugin took too long; no `except Exception` of it keeps that from us."""
+    """A plugin takes too long. No Exception: what a plugin catches and forgets would go on for ever."""
 
 
 def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
