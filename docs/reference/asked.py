@@ -64,11 +64,11 @@ def records() -> list[type]:
     from cascade.catalog import Branch
     from cascade.config import SettingRow
     from cascade.operations import records as ours
-    from cascade_maintain import branches, files, verify, warehouse
+    from cascade_maintain import branches, garbage, verify, warehouse
     from cascade_project import validate
     from cascade_project.portability import Finding
 
-    theirs = [branches.Cleaning, files.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
+    theirs = [branches.Cleaning, garbage.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
     return [
         Branch,
         SettingRow,

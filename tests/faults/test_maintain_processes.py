@@ -11,7 +11,7 @@ import pytest
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import CatalogError
-from cascade_maintain.files import collect_files
+from cascade_maintain.garbage import collect_files
 from cascade_maintain.warehouse import open_warehouse
 from support.lakes import event, finish, ids, numbers, open_embedded, promoted, put, start
 

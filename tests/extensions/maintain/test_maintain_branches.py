@@ -125,7 +125,7 @@ def test_main_tags_and_branches_of_people_stay(janitor: Janitor) -> None:
         janitor.catalog.create(name)
     janitor.catalog.tag("run-1a2b3c4d")
     cleaning = janitor.clean(days=4000)
-    assert (cleaning.removed, cleaning.left) == ({}, {"run-july": "somebody made it"})
+    assert (cleaning.removed, cleaning.left) == ({}, {"run-july": "a user created it"})
     assert names(janitor.catalog) == {MAIN, "dev", "fix-july", "run-july", "run-1a2b3c4d", "running"}
 
 

@@ -14,7 +14,7 @@ from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
 from cascade.operations.events import Counted, Event, Listener
 from cascade_maintain import parse_age
-from cascade_maintain.files import Collection, collect_files
+from cascade_maintain.garbage import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
 from support.lakes import ids, numbers, promoted, put, read
 

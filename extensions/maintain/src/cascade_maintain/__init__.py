@@ -1,4 +1,4 @@
-"""Keep the lake from growing for ever: drop branches of runs that ended, remove files that nothing needs."""
+"""Keep the lakehouse small: delete the branches of ended runs, remove files that nothing needs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cascade.errors import UsageError
 
 __all__ = ["BRANCHES_OLDER_THAN", "FILES_OLDER_THAN", "KEEP_HISTORY", "parse_age"]
 
-#: How old the branch of a run that ended must be.
+#: Minimum age of the branch of an ended run.
 BRANCHES_OLDER_THAN = "7d"
-#: How old a file must be; longer than the longest run, whose files no commit names yet.
+#: Minimum age of a file; longer than the longest run, because its files are not committed yet.
 FILES_OLDER_THAN = "3d"
-#: How long what `main` once held can be restored.
+#: How long past states of `main` can be restored.
 KEEP_HISTORY = "30d"
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
@@ -23,7 +23,7 @@ def parse_age(value: str) -> dt.timedelta:
     """Read a duration such as `7d`, `12h` or `30m`.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The value is not a duration.
     """
     match = re.fullmatch(r"(\d{1,6})([dhm])", value.strip())
     if match is None:

@@ -1,4 +1,4 @@
-"""The janitor: drop branches of runs that ended long ago, and what killed processes left in the data folder."""
+"""Delete the branches of runs that ended long ago, and files that killed processes left in the data folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Cleaning", "clean_branches", "unfinished_since"]
 
-# Dagster may have forgotten a run, or run on another machine with a storage of its own: then only age tells.
+# A run may be unknown: its history was deleted, or it ran on another machine. Then only the branch's age counts.
 _UNKNOWN_FACTOR = 4
-# A run that has not ended after so long was killed without anybody noticing.
+# A run that has not ended after this time counts as killed.
 _LONGEST_RUN = dt.timedelta(days=7)
-# The clocks of machines differ.
+# Clocks of machines may differ by this much.
 _MARGIN = dt.timedelta(minutes=10)
 _LOG_BYTES = 16 << 20
-# The first characters of a run's id, or the id of a backfill: people choose other names.
+# A run's branch ends with 8 characters of the run's id, or with the id of a backfill; users choose other names.
 _MADE_BY_A_RUN = re.compile(rf"{RUN_BRANCH_PREFIX}[0-9a-z]{{8}}")
 
 
@@ -64,18 +64,18 @@ def clean_branches(
     dry_run: bool = False,
     now: dt.datetime | None = None,
 ) -> Cleaning:
-    """Drop the branches of runs that have all ended, when nothing has happened on them for long.
+    """Delete the branches whose runs have all ended, if they were not used for long enough.
 
-    Never `main`, `dev`, a tag, or a branch that somebody made and named. A branch whose run Dagster does not
-    know, because its history was deleted or another machine ran it, stays four times as long.
+    It never deletes `main`, `dev`, a tag, or a branch that a user created. A branch whose run is unknown to
+    Dagster, because its history was deleted or another machine ran it, stays four times as long.
 
     Args:
         catalog: The catalog.
         settings: The project's settings.
-        instance: Where Dagster keeps its runs.
-        older_than: How long ago the last thing must have happened.
-        dry_run: Whether to remove nothing, and say what would be removed.
-        now: The time that ages are counted from.
+        instance: Dagster's storage, with the runs.
+        older_than: Minimum time since the last use.
+        dry_run: Whether to only report what would be removed.
+        now: The time from which ages are counted; by default the current time.
     """
     removed: dict[str, str] = {}
     left: dict[str, str] = {}
@@ -91,9 +91,9 @@ def clean_branches(
             try:
                 delete_branch(catalog, branch.name)
             except BranchNotFoundError:
-                continue  # its promotion dropped it at this moment
+                continue  # a promotion has just deleted it
             except CascadeError as error:
-                reason, stays = f"it could not be dropped: {error.what}", True
+                reason, stays = f"it could not be deleted: {error.what}", True
                 problems.append(f"{branch.name}: {error.what}")
         (left if stays else removed)[branch.name] = reason
     for path in _leftovers(settings.data_path, runs, now, older_than):
@@ -109,13 +109,13 @@ def clean_branches(
 
 
 def unfinished_since(instance: DagsterInstance, *, but: str = "") -> dt.datetime | None:
-    """Return when the oldest run began that may still be writing; `None` when there is none.
+    """Return the start of the oldest run that may still be writing; `None` if there is none.
 
     A run that has not ended after a week counts as killed.
 
     Args:
-        instance: Where Dagster keeps its runs.
-        but: The run that asks.
+        instance: Dagster's storage, with the runs.
+        but: Id of a run to leave out: the one that calls this.
     """
     from dagster import RunsFilter
 
@@ -160,7 +160,7 @@ class _Runs:
         return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES
 
     def has_ended(self, run_id: str) -> bool:
-        """Say whether a run is over, or not known."""
+        """Say whether a run has ended, or is unknown."""
         run = self.instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
@@ -168,7 +168,7 @@ class _Runs:
 def _judge(
     catalog: BranchingCatalog, branch: Branch, runs: _Runs, now: dt.datetime, older_than: dt.timedelta
 ) -> tuple[str, bool]:
-    """Return why a branch goes or stays, and whether it stays."""
+    """Return the reason why a branch is deleted or stays, and whether it stays."""
     if now - branch.created_at < older_than:
         return f"it is {_days(now - branch.created_at)} old", True
     records = runs.of(branch.name)
@@ -186,7 +186,7 @@ def _judge_idle(branch: str, known: bool, idle: dt.timedelta, older_than: dt.tim
     if known:
         return f"its run ended, idle for {_days(idle)}", False
     if not _MADE_BY_A_RUN.fullmatch(branch):
-        return "somebody made it", True
+        return "a user created it", True
     if idle < _UNKNOWN_FACTOR * older_than:
         return f"its run is not known here, and it is idle for {_days(idle)} only", True
     return f"its run is not known here, idle for {_days(idle)}", False
@@ -209,7 +209,7 @@ def _writes(catalog: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
 
 
 def _leftovers(data_path: Path, runs: _Runs, now: dt.datetime, older_than: dt.timedelta) -> Iterator[Path]:
-    """Return what killed processes left behind: dbt's folders of runs, spilled rows, a half-made copy of the marts."""
+    """Return leftovers of killed processes: dbt's folders of runs, spilled rows, an unfinished copy of the marts."""
 
     def old(path: Path) -> bool:
         with contextlib.suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from cascade_maintain.branches import Cleaning
-    from cascade_maintain.files import Collection
+    from cascade_maintain.garbage import Collection
     from cascade_maintain.verify import Verification
 
 __all__ = ["drop_branches", "remove_files", "verify"]
@@ -78,7 +78,7 @@ def remove_files(
     catalog = open_catalog(settings)
     tell(Loading("runs"))
     from cascade_maintain.branches import unfinished_since
-    from cascade_maintain.files import collect_files
+    from cascade_maintain.garbage import collect_files
 
     with _storage(settings, instance) as runs:
         unfinished = unfinished_since(runs, but=run_id)

@@ -1,4 +1,4 @@
-"""Find data files that are not what was written: a disk, a copy or a hand has changed them."""
+"""Find data files whose content changed since they were written: by a disk, a copy or a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cascade_maintain.warehouse import in_threads
 
 __all__ = ["DamagedFile", "Verification", "verify_files"]
 
-# Each holds some rows of a file in memory.
+# Each thread keeps some rows of a file in memory.
 _THREADS = 4
 _TOLD = 500
 
@@ -27,7 +27,7 @@ class DamagedFile:
 
     Attributes:
         table: The table that needs it, `namespace.table`.
-        path: Its path.
+        path: Its location, as Iceberg has it.
         problem: What is wrong with it.
     """
 
@@ -43,7 +43,7 @@ class Verification:
     Attributes:
         files: How many files were read.
         bytes: Their size together.
-        without_checksums: How many of them have no checksums, so that a changed value may go unseen.
+        without_checksums: How many of them have no checksums, so that a changed value may not be noticed.
         damaged: The damaged files.
     """
 
@@ -58,7 +58,7 @@ def verify_files(catalog: BranchingCatalog, *, tell: Listener = ignore) -> Verif
 
     Args:
         catalog: The catalog.
-        tell: Told of progress.
+        tell: Called with each event.
     """
     tell(Loading("tables"))
     live: dict[str, tuple[str, FileIO, DataFile]] = {}

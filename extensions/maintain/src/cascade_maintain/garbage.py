@@ -1,4 +1,4 @@
-"""Collect garbage: mark every file that a branch, tag or recent log entry needs, remove old ones that are left."""
+"""Collect garbage: mark each file that a branch, tag or recent log entry needs, remove old files without a mark."""
 
 from __future__ import annotations
 
@@ -66,27 +66,27 @@ def collect_files(
 ) -> Collection:
     """Remove the files that nothing needs.
 
-    Needed is what a branch, a tag, or the state that a branch was made from holds, all snapshots included, and
-    what an entry of the log needs to be restored. Writers may work meanwhile: what they have staged is younger
-    than the cutoff, what they build on is needed.
+    A file is needed by a branch, a tag or the state that a branch was created from, all snapshots included, or
+    by an entry of the log that can be restored. Writers may work at the same time: their staged files are younger
+    than the cutoff, and the files that they build on are needed.
 
     Args:
         catalog: The catalog.
-        older_than: How old a file must be. Longer than the longest run.
+        older_than: Minimum age of a file; longer than the longest run.
         keep_history: How long entries of the log can be restored; at least `older_than`.
-        unfinished_since: When the oldest run began that may still be writing; its files stay.
-        dry_run: Whether to remove nothing, and say what would be removed.
-        tell: Told of progress.
+        unfinished_since: Start of the oldest run that may still be writing; its files stay.
+        dry_run: Whether to only report what would be removed.
+        tell: Called with each event.
 
     Raises:
-        CatalogError: A file that a branch needs cannot be read, a table lives outside the warehouse, or another
+        CatalogError: A file that a branch needs cannot be read, a table is outside the warehouse, or another
             catalog keeps files there. Nothing was removed.
     """
     warehouse = open_warehouse(catalog)
     now = warehouse.sign_in(catalog.branches()[0].created_at)
     cutoff = now - older_than
     if unfinished_since:
-        # Storages that keep whole seconds say of a file that the run has just written that it is as old as the run.
+        # Some storages keep whole seconds: a file that the run has just written may look as old as the run.
         cutoff = min(cutoff, unfinished_since - dt.timedelta(seconds=1))
     since = min(now - keep_history, cutoff)
     marks = Marks(warehouse)
@@ -100,12 +100,12 @@ def collect_files(
         states, others = _garbage(listing.candidates, marks)
         removed = states + others
     else:
-        # An old state is restored before its metadata is removed, and is marked; or afterwards, and is refused.
+        # A past state is restored either before this, and is marked, or after it, and the restore is refused.
         with catalog.history_lock():
             _mark(catalog, marks, since)
             states, others = _garbage(listing.candidates, marks)
             _remove(warehouse, states, removed, failed, tell)
-        # Whatever happens now: a state whose metadata exists is whole.
+        # From here on an error does no harm: each state whose metadata exists is complete.
         if not failed:
             _remove(warehouse, others, removed, failed, tell)
             warehouse.tidy()
@@ -123,7 +123,7 @@ def collect_files(
 
 
 def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
-    """Mark what the lake needs now; refuse to go on where that cannot be told."""
+    """Mark the files that are needed now; refuses if that is unknown for any table."""
     needed = catalog.locations(since)
     marks.add(needed.standing)
     marks.add(needed.history, lenient=True)
@@ -131,17 +131,16 @@ def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
         shown = sorted(marks.problems)[:_SHOWN]
         more = len(marks.problems) - len(shown)
         raise CatalogError(
-            "What the lake needs cannot be told, so nothing was removed.\n"
+            "Some needed files cannot be read, so nothing was removed.\n"
             + "\n".join(f"    {problem}" for problem in shown)
             + (f"\n    and {more:,} more" if more else ""),
             where=marks.warehouse.place,
-            fix="bring the files back, or drop the tables or branches that need them; tables must live in the "
-            "warehouse.",
+            fix="restore the files, or drop the tables or branches that need them; tables must be in the warehouse.",
         )
 
 
 def _list(warehouse: Warehouse, marks: Marks, cutoff: dt.datetime) -> _Listing:
-    """List the files of the warehouse by what is to become of them."""
+    """List the files of the warehouse: needed, too young, or candidates for removal."""
     unseen = set(marks.paths)
     candidates: list[StoredFile] = []
     young: list[StoredFile] = []
@@ -153,22 +152,22 @@ def _list(warehouse: Warehouse, marks: Marks, cutoff: dt.datetime) -> _Listing:
         else:
             (young if file.modified > cutoff else candidates).append(file)
     missing = _missing({path for path in unseen if warehouse.listed(path)}, warehouse)
-    # Metadata that a process is about to commit, or left a moment ago, keeps its files. Unreadable metadata is ignored:
-    # it may still be being written.
+    # Young metadata, which a process may be about to commit, keeps its files. Unreadable metadata is ignored: it may
+    # be half written.
     marks.add((f"{warehouse.place}/{f.path}" for f in young if f.path.endswith(_METADATA)), lenient=True)
     marks.problems.clear()
     return _Listing(candidates, needed, len(young), missing)
 
 
 def _garbage(candidates: list[StoredFile], marks: Marks) -> tuple[list[StoredFile], list[StoredFile]]:
-    """Return what is to be removed: the metadata, which goes first, and what it names."""
+    """Return the files to remove: metadata, which is removed first, and the rest."""
     unmarked = sorted((file for file in candidates if file.path not in marks.paths), key=lambda file: file.path)
     states = [file for file in unmarked if file.path.endswith(_METADATA)]
     return states, [file for file in unmarked if not file.path.endswith(_METADATA)]
 
 
 def _missing(unseen: set[str], warehouse: Warehouse) -> list[str]:
-    """Return which unlisted files do not exist; one that does has another name too, and then nothing is safe."""
+    """Return the unlisted files that do not exist; refuses if one exists, because then it is listed by another name."""
     missing = []
     for path, exists in in_threads(warehouse.exists, unseen):
         if exists:
@@ -176,7 +175,7 @@ def _missing(unseen: set[str], warehouse: Warehouse) -> list[str]:
                 "A file that a table needs is not listed under its own name; nothing was removed.",
                 where=f"{warehouse.place}/{path}",
                 fix="tables keep files in namespace/table/data and namespace/table/metadata of the warehouse, "
-                "and no links lead there; move this table's files, or run again if it was just dropped.",
+                "without links to them; move this table's files, or run again if it was just dropped.",
             )
         missing.append(path)
     return missing
