@@ -66,7 +66,9 @@ def unchanged(
         return Unchanged()
     recipes = read_recipes(settings, json.loads(manifest.read_text("utf-8")))
     tables = {".".join(key.path) for key in asked}
-    same = judge(recipes, catalog, tables, {".".join(key.path) for key in computed})
+    # What is no model is computed, whatever it reads.
+    others = {".".join(key.path) for key in computed} | (tables - recipes.keys())
+    same = judge(recipes, catalog, tables & recipes.keys(), others)
     always = {name: recipe.always for name, recipe in recipes.items() if recipe.always and name in tables}
     return Unchanged(
         since={dg.AssetKey(name.split(".")): since for name, since in same.items()},

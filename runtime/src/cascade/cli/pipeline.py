@@ -33,9 +33,22 @@ _full_refresh = click.option(
 @_partition(help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
 @_full_refresh
+@click.option("--all", "everything", is_flag=True, help="Compute all models, those that nothing has changed for too.")
 @json_option
-def run(select: tuple[str, ...], partition: str | None, no_promote: bool, full_refresh: bool, as_json: bool) -> None:
+def run(
+    *,
+    select: tuple[str, ...],
+    partition: str | None,
+    no_promote: bool,
+    full_refresh: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
+
+    Computes what can have changed: a model is left out when its SQL, macros, configuration, variables and the tables
+    that it reads are as they were when its table on `main` was made. What `--select` names is always computed; what
+    `+` adds to it, when it can have changed.
 
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
     when one fails, `main` stays as it is and the branch is kept to be looked at.
@@ -49,6 +62,7 @@ def run(select: tuple[str, ...], partition: str | None, no_promote: bool, full_r
             partition=partition,
             promote=not no_promote,
             full_refresh=full_refresh,
+            everything=everything,
             tell=tell,
         )
     _finish(report, as_json, success=_moved(report, promote=not no_promote))
@@ -97,6 +111,12 @@ def _print_report(report: RunReport) -> None:
         say(f"{asset}: partitions {span}")
     for asset in report.up_to_date:
         say(f"{asset}: nothing to ingest, every partition is loaded.")
+    if report.left_out:
+        from cascade.operations.leave_out import explain
+
+        say(f"Left out: {explain(report.left_out)}")
+    for asset, why in report.always.items():
+        say(f"{asset}: computed in every run, since {why}.")
     if report.assets:
         say("\nRows per step")
         width = max(len(done.asset) for done in report.assets)
@@ -136,7 +156,10 @@ def _moved(report: RunReport, *, promote: bool) -> str:
     if move := report.promotion:
         text = f"\nBranch {report.branch} was promoted to main (entry {move.id} of the log): {', '.join(move.tables)}"
         return f"{text}\nMarts: {report.marts}"
-    if promote:
+    if report.published:
+        tables = ", ".join(report.published)
+        return f"\nThere is nothing new; main is unchanged. The marts were behind it and are published: {tables}"
+    if promote or not report.run_ids:
         return "\nThere is nothing new; main is unchanged."
     return f"\nOn branch {report.branch}, not promoted. Next: cascade branch promote {report.branch}"
 

@@ -11,6 +11,7 @@ __all__ = [
     "CheckEvaluated",
     "Counted",
     "Event",
+    "LeftOut",
     "Listener",
     "Loading",
     "NotLoaded",
@@ -48,6 +49,13 @@ class AssetUpToDate:
     """An asset has nothing to do."""
 
     asset: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Models are not computed, since nothing has changed for them: how many, since when, which."""
+
+    what: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ Event = (
     | NotLoaded
     | Waiting
     | AssetUpToDate
+    | LeftOut
     | StepStarted
     | StepFailed
     | StepRetrying

@@ -121,6 +121,9 @@ class RunReport:
         failures: Why steps failed, in words.
         partitions: First and last partition of the run, `first..last`, by asset.
         up_to_date: Ingestion assets whose partitions are all loaded.
+        left_out: Models that were not computed, since nothing has changed for them, and when each was made.
+        always: Models that every run computes, since they may depend on more than the tables they read, and why.
+        published: Marts that were published although `main` did not move, and their rows.
         promotion: The move of `main`; `None` when it did not move.
         marts: Where the marts were published, without a password; `None` without a promotion.
         seconds: Duration by step, in seconds.
@@ -136,6 +139,9 @@ class RunReport:
     failures: tuple[str, ...]
     partitions: Mapping[str, str]
     up_to_date: tuple[str, ...]
+    left_out: Mapping[str, dt.datetime]
+    always: Mapping[str, str]
+    published: Mapping[str, int]
     promotion: Move | None
     marts: str | None
     seconds: Mapping[str, float]

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -22,14 +22,17 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
-from cascade.operations.events import AssetUpToDate, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade.operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade.operations.leave_out import explain, find_unchanged
 from cascade.operations.records import Move, RunReport
 from cascade.operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade.operations.watch import Watcher, error_text
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
-from cascade.publish.marts import marts_location
+from cascade.publish.marts import marts_location, publish_marts
 
 __all__ = ["close_killed_runs", "materialize", "run_pipeline"]
+
+_ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
 
 
 def run_pipeline(
@@ -39,9 +42,12 @@ def run_pipeline(
     partition: str | None = None,
     promote: bool = True,
     full_refresh: bool = False,
+    everything: bool = False,
     tell: Listener = ignore,
 ) -> RunReport:
     """Run the pipeline on a branch of its own and promote it.
+
+    Models whose tables on `main` are what computing them again would give are left out.
 
     Args:
         settings: The project's settings.
@@ -49,6 +55,7 @@ def run_pipeline(
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
         full_refresh: Whether the tables of incremental models are created again from all rows.
+        everything: Whether no model is left out. Those that `select` names and those of a full refresh never are.
         tell: Told of progress.
 
     Raises:
@@ -59,8 +66,8 @@ def run_pipeline(
     definitions = _definitions(settings, tell, promote=promote)
     graph = definitions.resolve_asset_graph()
     chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
-    ends = {PROMOTE_KEY, PUBLISH_KEY}
-    chosen = chosen | ends if promote else chosen - ends
+    named = select_assets(definitions, [name.strip("+ ") for name in select])
+    chosen = chosen | _ENDS if promote else chosen - _ENDS
     run_id = str(uuid.uuid4())
     lakehouse = Lakehouse(settings, run_branch(run_id))
     watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
@@ -72,7 +79,8 @@ def run_pipeline(
     ):
         close_killed_runs(instance)
         with _stopped(watcher):
-            _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, run_id, tags)
+            launch = _Launch(definitions, instance, lakehouse, watcher, None if everything or full_refresh else named)
+            launch.execute(chosen, partition, run_id, tags)
         watcher.branch_kept = None
         log = lakehouse.catalog.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
@@ -183,12 +191,18 @@ def _keep_if_written(lakehouse: Lakehouse) -> bool:
 
 @dataclass
 class _Launch:
-    """Runs of one command: several when assets have partitions of several kinds."""
+    """Runs of one command: several when assets have partitions of several kinds.
+
+    Attributes:
+        named: Assets that are computed in any case, while others are left out when nothing has changed; `None` computes
+            all.
+    """
 
     definitions: dg.Definitions
     instance: dg.DagsterInstance
     lakehouse: Lakehouse
     watcher: Watcher
+    named: set[dg.AssetKey] | None = None
 
     def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str]) -> None:
         watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
@@ -196,7 +210,15 @@ class _Launch:
         watcher.up_to_date = sorted(key.to_user_string() for key in idle)
         for asset in watcher.up_to_date:
             watcher.tell(AssetUpToDate(asset))
-        rest = chosen - idle - {key for group in groups for key in group.assets}
+        loaded = {key for group in groups for key in group.assets}
+        rest = chosen - idle - loaded
+        if self.named is not None:
+            rest -= self._unchanged(rest, self.named | loaded)
+        if not groups and rest <= _ENDS:
+            # A branch of a run that has written nothing is not there: a run would only tell that nothing was done.
+            if PUBLISH_KEY in rest:
+                watcher.published = publish_marts(self.lakehouse.catalog, self.lakehouse.settings)
+            return
         # One run when all partitions are of one kind; a run can hold a range of one kind only.
         runs: list[tuple[set[dg.AssetKey], PartitionGroup | None]] = [(set(g.assets), g) for g in groups]
         if len(runs) == 1:
@@ -211,6 +233,16 @@ class _Launch:
                     watcher.partitions.update({key.to_user_string(): group.span for key in group.assets})
                 self._run(keys, run_id, {**tags, **(group.tags() if group else {})})
                 run_id = str(uuid.uuid4())
+
+    def _unchanged(self, rest: set[dg.AssetKey], computed: set[dg.AssetKey]) -> Set[dg.AssetKey]:
+        """Return what need not be computed, and note it."""
+        settings, catalog, watcher = self.lakehouse.settings, self.lakehouse.catalog, self.watcher
+        found = find_unchanged(settings, catalog, rest - computed, computed)
+        watcher.left_out = {key.to_user_string(): since for key, since in found.since.items()}
+        watcher.always = {key.to_user_string(): why for key, why in found.always.items()}
+        if watcher.left_out:
+            watcher.tell(LeftOut(explain(watcher.left_out)))
+        return found.since.keys()
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> None:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import time
 from dataclasses import dataclass, field, fields
@@ -56,6 +57,9 @@ class Watcher:
     failures: list[str] = field(default_factory=list)
     partitions: dict[str, str] = field(default_factory=dict)
     up_to_date: list[str] = field(default_factory=list)
+    left_out: dict[str, dt.datetime] = field(default_factory=dict)
+    always: dict[str, str] = field(default_factory=dict)
+    published: dict[str, int] = field(default_factory=dict)
     promotion: Move | None = None
     marts: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)

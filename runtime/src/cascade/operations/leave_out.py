@@ -1,0 +1,41 @@
+"""Which assets a run leaves out, because computing them again would give what `main` holds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Set
+
+import dagster as dg
+
+from cascade.catalog import BranchingCatalog
+from cascade.config import Settings
+from cascade.errors import count
+from cascade.framework.base import AssetSource, Unchanged
+from cascade.plugins import load_all
+
+__all__ = ["explain", "find_unchanged"]
+
+
+def find_unchanged(
+    settings: Settings, catalog: BranchingCatalog, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]
+) -> Unchanged:
+    """Ask all packages that make assets; arguments as for `AssetSource.unchanged`."""
+    since: dict[dg.AssetKey, dt.datetime] = {}
+    always: dict[dg.AssetKey, str] = {}
+    for record in load_all("cascade.assets", AssetSource):
+        if not record.cause:  # of what is broken the definitions have told
+            found = record.object.unchanged(settings, catalog, asked, computed)
+            since.update(found.since)
+            always.update(found.always)
+    return Unchanged(since, always)
+
+
+def explain(since: Mapping[str, dt.datetime]) -> str:
+    """Say how many assets were left out, and why.
+
+    Args:
+        since: The assets, and when each was made (UTC).
+    """
+    some = ", ".join(sorted(since)[:3]) + (", …" if len(since) > 3 else "")
+    made = f"{max(since.values()):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{count(len(since), 'model')}, for nothing that they are made from has changed since {made}: {some}"

@@ -1,0 +1,103 @@
+"""The promises of `cascade run` over a dbt project: only what can have changed is computed."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.config import Settings
+from cascade.operations import RunReport, run_pipeline
+from support.projects import Command, make_project
+
+WORKFLOW = '''\
+"""Events of two days."""
+
+from cascade.ingestion import cascade_ingestion, static
+
+
+@cascade_ingestion(unique_key="id", partitions=static(["a", "b"]), partition_column="part")
+def events(partition_date: str):
+    return [{"id": partition_date, "part": partition_date}]
+'''
+PROJECT = """\
+name: shop
+version: "1.0.0"
+profile: cascade
+macro-paths: ["{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
+flags: { send_anonymous_usage_stats: false }
+models: { shop: { +materialized: table, +schema: silver, second: { +schema: marts } } }
+"""
+FILES = {
+    "workflows/shop.py": WORKFLOW,
+    "transforms/dbt/dbt_project.yml": PROJECT,
+    "transforms/dbt/models/sources.yml": "sources: [{ name: raw, tables: [{ name: events }] }]\n",
+    "transforms/dbt/models/first.sql": "select id from {{ source('raw', 'events') }}",
+    "transforms/dbt/models/second.sql": "select id from {{ ref('first') }}",
+}
+BOTH = {"silver/first", "marts/second"}
+
+
+class Shop:
+    """A project that has run once."""
+
+    def __init__(self, root: Path) -> None:
+        self.settings = Settings(project_dir=make_project(root, FILES))
+        first = self.run()
+        assert first.success, first.failures
+
+    def run(self, **options: Any) -> RunReport:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="AssetExecutionContext")  # what dagster-dbt still uses
+            return run_pipeline(self.settings, **options)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("shop"))
+        return Shop(Path.cwd())
+
+
+def models(report: RunReport) -> set[str]:
+    return {done.asset for done in report.assets} & BOTH
+
+
+def test_a_run_with_nothing_to_do_starts_neither_dagster_nor_dbt(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("subprocess.Popen", None)
+    report = shop.run()
+    assert report.success
+    assert (report.run_ids, report.promotion, report.branch_kept) == ((), None, False)
+    assert set(report.left_out) == BOTH
+    assert (report.always, report.published) == ({}, {})
+
+
+def test_it_says_so_and_the_exit_code_is_0(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    said = Command(capsys)("run")
+    assert said.code == 0
+    assert "Left out: 2 models, for nothing that they are made from has changed since 20" in said.out
+    assert "There is nothing new; main is unchanged." in said.out
+
+
+def test_marts_that_a_killed_run_has_not_published_are_published(shop: Shop) -> None:
+    shop.settings.marts_path.unlink()
+    report = shop.run()
+    assert (report.run_ids, report.published) == ((), {"marts.second": 2})
+    assert shop.settings.marts_path.is_file()
+
+
+def test_what_is_named_is_computed_and_what_plus_adds_only_if_it_can_have_changed(shop: Shop) -> None:
+    report = shop.run(select=["+marts/second"])
+    assert (models(report), set(report.left_out)) == ({"marts/second"}, {"silver/first"})
+
+
+def test_a_new_row_is_computed_all_the_way(shop: Shop) -> None:
+    report = shop.run(partition="a")
+    assert (models(report), report.left_out) == (BOTH, {})
+    assert shop.run().run_ids == ()
+
+
+def test_all_computes_all(shop: Shop) -> None:
+    report = shop.run(everything=True)
+    assert (models(report), report.left_out) == (BOTH, {})
