@@ -92,6 +92,17 @@ def aside(lake: Lake, table: str = "quarantine.raw__t") -> list[tuple[Any, ...]]
 # --- without partitions -----------------------------------------------------------------------------------
 
 
+def test_a_row_of_a_load_that_has_no_value_at_all_is_set_aside(lake: Lake) -> None:
+    @cascade_ingestion(table_name="t", partitions="none", on_invalid="quarantine")
+    def fetch() -> Any:
+        return [{"a": None}]
+
+    assert lake.succeed(fetch)["quarantined_rows"] == 1
+    assert [(r["row"], r["reasons"]) for r in lake.rows("quarantine.raw__t")] == [
+        ('{"a": null}', ["no column has a value yet"])
+    ]
+
+
 @pytest.mark.parametrize("key", ["id", None])
 def test_a_run_without_bad_rows_leaves_the_earlier_ones_in_quarantine(lake: Lake, key: Any) -> None:
     rows = [row(1, -1), row(2, 2)]

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pytest
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.rows import Batch, Policy, hinted_columns, to_batches
+from cascade.ingestion.dlt_source import hinted_columns
+from cascade.ingestion.rows import Batch, Policy, to_batches
 from cascade.ingestion.text import json_text, snake_case
 
 with warnings.catch_warnings():
@@ -460,7 +461,7 @@ def test_a_column_whose_values_cannot_be_read_is_refused_by_its_type(fetched: An
 def test_all_reasons_of_a_row_are_reported_together() -> None:
     schema = pa.schema([("a", pa.int64()), ("b", pa.bool_()), pa.field("c", pa.int64(), nullable=False)])
     (batch,) = _batches([{"a": "x", "b": 2}], schema)
-    assert batch.rejected[0].reasons == [
+    assert batch.rejected[0][1] == [
         "column `a`: 'x' is not a long",
         "column `b`: 2 is not a boolean",
         "column `c`: must not be null",
@@ -472,9 +473,7 @@ def test_every_row_is_loaded_or_rejected_exactly_once(limit: int) -> None:
     rows = [{"id": n if n % 5 else "bad", "name": str(n)} for n in range(100)]
     batches = _batches(iter(rows), rows_per_batch=limit)
     assert sum(batch.rows.num_rows for batch in batches) == 80
-    assert [json.loads(r.row)["name"] for batch in batches for r in batch.rejected] == [
-        str(n) for n in range(0, 100, 5)
-    ]
+    assert [json.loads(r[0])["name"] for batch in batches for r in batch.rejected] == [str(n) for n in range(0, 100, 5)]
 
 
 def test_a_rejected_row_is_json_whatever_it_holds() -> None:
@@ -488,7 +487,7 @@ def test_a_rejected_row_is_json_whatever_it_holds() -> None:
         "s": {1, 2},
     }
     (batch,) = _batches([row], policy="drop_extra")
-    got = json.loads(batch.rejected[0].row)
+    got = json.loads(batch.rejected[0][0])
     assert (got["name"], got["n"], got["t"], got["d"]) == ("🌦️", "nan", "2013-07-01T12:00:00", "1.10")
 
 
@@ -627,7 +626,7 @@ def test_a_column_keeps_the_type_of_the_first_batch_with_a_value() -> None:
     batches = _batches(rows, None, rows_per_batch=1)
     assert [str(batch.rows.schema.field("x").type) for batch in batches[1:]] == ["int64"] * 3
     assert [batch.rows.column_names for batch in batches] == [["y"], ["y", "x"], ["y", "x"], ["y", "x"]]
-    assert batches[3].rejected[0].reasons == ["column `x`: 2.5 is not a long (it has a fraction)"]
+    assert batches[3].rejected[0][1] == ["column `x`: 2.5 is not a long (it has a fraction)"]
 
 
 INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
@@ -702,13 +701,13 @@ def test_an_undeclared_column_widens_for_later_rows_and_a_declared_one_does_not(
 
 def test_digits_after_the_point_that_a_column_has_no_room_for_are_rejected_and_not_rounded() -> None:
     (batch,) = _batches([{"x": Decimal("0.125")}], pa.schema([("x", pa.decimal128(5, 2))]), inferred={"x"})
-    assert batch.rejected[0].reasons == ["column `x`: Decimal('0.125') is not a decimal(5, 2) (it has more digits)"]
+    assert batch.rejected[0][1] == ["column `x`: Decimal('0.125') is not a decimal(5, 2) (it has more digits)"]
 
 
 def test_rows_without_any_value_are_rejected_when_no_column_is_known() -> None:
     (batch,) = _batches([{"x": None}, {}], None)
     assert batch.rows.num_rows == 0
-    assert [r.reasons for r in batch.rejected] == [["no column has a value yet"]] * 2
+    assert [why for _, why in batch.rejected] == [["no column has a value yet"]] * 2
 
 
 # --- dlt --------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
-from cascade.ingestion.report import materialization, say
 from cascade.lakehouse import Lakehouse
 from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
 from cascade.options import known_options
@@ -134,7 +133,9 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             backfill_policy=dg.BackfillPolicy.single_run() if definition else None,
             check_specs=_check_specs(options, definition),
             required_resource_keys={"lakehouse"} | resources,
-            retry_policy=_retries(options),
+            retry_policy=dg.RetryPolicy(max_retries=options.max_retries, delay=options.retry_delay_seconds)
+            if options.max_retries
+            else None,
             freshness_policy=_freshness(options),
             kinds={"python", "iceberg"},
             metadata={TABLE_METADATA: options.table, **({CRON_METADATA: options.cron} if options.cron else {})},
@@ -159,13 +160,10 @@ def load_plan(asset: dg.AssetsDefinition, resources: dict[str, Any] | None = Non
     Raises:
         DefinitionError: The contract cannot become a table, or it is not an ingestion asset.
     """
-    plan: Callable[[dict[str, Any]], LoadPlan] | None = (
-        getattr(asset.node_def, _PLAN, None) if asset.is_executable else None
-    )
+    plan: Callable[[dict[str, Any]], LoadPlan] | None = getattr(asset.is_executable and asset.node_def, _PLAN, None)
     if plan is None:
         raise DefinitionError(f"{asset.key.to_user_string()} is not an asset of @cascade_ingestion.")
-    found: LoadPlan = plan(resources or {})
-    return found
+    return plan(resources or {})
 
 
 def _check_specs(options: Options, definition: dg.PartitionsDefinition[Any] | None) -> Sequence[dg.AssetCheckSpec]:
@@ -188,16 +186,11 @@ def _freshness(options: Options) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn if warn < fail else None)
 
 
-def _retries(options: Options) -> dg.RetryPolicy | None:
-    if not options.max_retries:
-        return None
-    return dg.RetryPolicy(max_retries=options.max_retries, delay=options.retry_delay_seconds)
-
-
 def _run(
     context: dg.AssetExecutionContext, options: Options, plan_of: Callable[[], "LoadPlan"]
 ) -> dg.MaterializeResult[Any]:
     from cascade.ingestion.load import load
+    from cascade.ingestion.report import materialization, say
 
     lakehouse: Lakehouse = context.resources.lakehouse
     key = context.asset_key

@@ -31,13 +31,6 @@ class Contract:
     Args:
         model: A `DataFrameModel` class or a `DataFrameSchema`, of the pandas or the polars API.
 
-    Attributes:
-        name: The name of the model.
-        policy: What happens to columns that the model does not have, from `Config.strict`.
-        schema: The Iceberg schema.
-        unique: Groups of columns whose values are unique together; only the whole load can tell.
-        required: The columns that a source has to bring.
-
     Raises:
         DefinitionError: The model has columns without a type, or would change the rows.
     """
@@ -50,10 +43,13 @@ class Contract:
         own = [(n, check) for n, c in self._columns.items() for check in c.checks]
         self._checks = [*own, *((None, check) for check in pandera.checks)]
         self.name = str(getattr(model, "__name__", None) or pandera.name or "DataFrameSchema")
+        #: What happens to columns that the model does not have, from `Config.strict`.
         self.policy: Policy = _POLICIES.get(pandera.strict, "additive")
         self.schema = schema_from_pandera(model)
         self._together: set[int] = set()  # checks that gave one answer for all rows
+        #: The columns that a source has to bring.
         self.required = {n for n, c in self._columns.items() if c.required}
+        #: Groups of columns whose values are unique together; only the whole load can tell.
         self.unique: list[tuple[str, ...]] = [(n,) for n, c in self._columns.items() if c.unique]
         if together := pandera.unique:
             self.unique.append((together,) if isinstance(together, str) else tuple(together))

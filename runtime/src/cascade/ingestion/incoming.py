@@ -14,12 +14,12 @@ from pyiceberg.schema import Schema
 
 from cascade.errors import ContractError, IngestionError, count
 from cascade.iceberg.schema import arrow_schema
-from cascade.ingestion.cursor import check_resource
+from cascade.ingestion.dlt_source import check_resource
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.quarantine import Aside, loaded_keys
 from cascade.ingestion.rows import to_batches
 from cascade.ingestion.slices import label_of, partition_of
-from cascade.ingestion.text import json_text
+from cascade.ingestion.text import json_text, shortened
 from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
 
 if TYPE_CHECKING:
@@ -36,29 +36,17 @@ _SHOWN = 5
 
 @dataclass
 class Incoming:
-    """The rows of one load.
-
-    Attributes:
-        plan: Of the load.
-        schema: Columns of the table.
-        keys: The partitions to load.
-        state: State of the dlt source, which writes into it.
-        result: Counts what came.
-        waiting: Keys of rows that earlier runs have set aside.
-        rejected: The rows that are set aside; at most one more than the limit.
-        loaded: Those of the waiting keys that are loaded.
-        checked: Whether there was a row that the contract could look at.
-    """
+    """The rows of one load, and what is known of them when all batches were drawn."""
 
     plan: LoadPlan
     schema: Schema
-    keys: list[str]
-    state: dict[str, Any]
-    result: LoadResult
-    waiting: set[str]
-    rejected: list[Aside] = field(default_factory=list)
-    loaded: set[str] = field(default_factory=set)
-    checked: bool = False
+    keys: list[str]  # the partitions to load
+    state: dict[str, Any]  # of the dlt source, which writes into it
+    result: LoadResult  # counts what came
+    waiting: set[str]  # keys of rows that earlier runs have set aside
+    loaded: set[str] = field(default_factory=set)  # those of the waiting keys that are loaded
+    rejected: list[Aside] = field(default_factory=list)  # at most one more than the limit
+    checked: bool = False  # whether there was a row that the contract could look at
 
     def batches(self) -> Iterator[pa.Table]:
         """Yield the rows to stage.
@@ -68,7 +56,7 @@ class Incoming:
             IngestionError: Rows lie outside the run's partitions, or lack a column.
         """
         plan, result = self.plan, self.result
-        added = {INGESTED_AT_COLUMN: pa.scalar(dt.datetime.now(dt.UTC), _TIME)}
+        now = pa.scalar(dt.datetime.now(dt.UTC), _TIME)
         absent: list[frozenset[str]] = []
         columns = [f for f in self.schema.fields if f.name not in OURS]
         schema = arrow_schema(Schema(*columns)) if columns else None
@@ -89,18 +77,19 @@ class Incoming:
                 absent.append(batch.absent)
                 result.extracted += batch.rows.num_rows + len(batch.rejected)
                 result.dropped |= batch.extra
-                texts, reasons = [r.row for r in batch.rejected], [r.reasons for r in batch.rejected]
+                texts, reasons = zip(*batch.rejected, strict=True) if batch.rejected else ((), ())
                 self._set_aside(batch.uncast, texts, reasons, label)
                 rows = self._fulfilling(batch.rows, keys, label) if batch.rows.num_rows else batch.rows
                 if self.waiting and rows.num_rows:
                     self.loaded |= loaded_keys(rows, plan.unique_key, self.waiting)
                 if result.preview is None and rows.num_rows:
                     result.preview = rows.slice(0, _SHOWN)
-                for name, value in {**added, **({PARTITION_COLUMN: pa.scalar(label)} if plan.tagged else {})}.items():
-                    rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+                rows = rows.append_column(INGESTED_AT_COLUMN, pa.repeat(now, rows.num_rows))
+                if plan.tagged:
+                    rows = rows.append_column(PARTITION_COLUMN, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
         if plan.contract and absent:
-            result.absent = plan.contract.required.intersection(*absent)
+            result.absent = frozenset(plan.contract.required).intersection(*absent)
         self._require_few_rejected()
 
     def _fulfilling(self, rows: pa.Table, keys: Sequence[str], label: str) -> pa.Table:
@@ -124,26 +113,20 @@ class Incoming:
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 
     def _set_aside(self, rows: pa.Table, texts: Iterable[str], reasons: Sequence[list[str]], label: str) -> None:
-        """Count rejected rows, and keep as many of them as the limit needs.
-
-        Args:
-            rows: The rows; null where a column cannot hold a value.
-            texts: The rows as JSON.
-            reasons: Why each is set aside.
-            label: What rows are labelled with that do not tell their partition.
-        """
+        """Count rejected rows, and keep some: as values (null where a column cannot hold one), as JSON, and why."""
+        kept = min(len(reasons), self._room())
         self.result.quarantined += len(reasons)
-        rows = rows.slice(0, self._room())
         column, definition, key = self.plan.options.partition_column, self.plan.definition, self.plan.unique_key
-        partitions = [label] * rows.num_rows
+        partitions = [label] * kept
         if definition is not None and column in rows.column_names and label not in self.keys:
-            found = partition_of(definition, self.keys, rows[column]).to_pylist()
+            found = partition_of(definition, self.keys, rows[column].slice(0, kept)).to_pylist()
             partitions = [label if i is None else self.keys[i] for i in found]
         names = [name for name in key if name in rows.column_names]
-        for row, text, why, partition in zip(rows.select(names).to_pylist(), texts, reasons, partitions, strict=False):
-            values = [row.get(name) for name in key]
-            known = values and None not in values
-            self.rejected.append(Aside(text, why, partition, json_text(values) if known else None))
+        values = rows.slice(0, kept).select(names).to_pylist() if names else [{}] * kept
+        for row, text, why, partition in zip(values, texts, reasons, partitions, strict=False):
+            found_key = [row.get(name) for name in key]
+            known = found_key and None not in found_key
+            self.rejected.append(Aside(text, why, partition, json_text(found_key) if known else None))
 
     def _room(self) -> int:
         """How many more rejected rows are kept: one beyond the limit is enough to know."""
@@ -187,7 +170,7 @@ class Incoming:
         quarantine = plan.options.on_invalid == "quarantine"
         if not bad or (quarantine and bad <= limit):
             return
-        shown = "\n".join(f"    {'; '.join(r.reasons)} in {_short(r.row)}" for r in self.rejected[:_SHOWN])
+        shown = "\n".join(f"    {'; '.join(r.reasons)} in {shortened(r.row, 300)}" for r in self.rejected[:_SHOWN])
         contract = f"the contract {plan.contract.name}" if plan.contract else "the table's columns"
         other = "the contract" if plan.contract else "declare other types with `iceberg_schema=` for a new table"
         raise ContractError(
@@ -196,7 +179,3 @@ class Incoming:
             fix=f"correct the source or {other}"
             + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
         )
-
-
-def _short(row: str, width: int = 300) -> str:
-    return row if len(row) <= width else row[:width] + "…"

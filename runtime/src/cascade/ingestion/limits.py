@@ -10,23 +10,9 @@ from cascade.errors import CascadeError, IngestionError
 __all__ = ["OvertakenError", "failure_reason", "is_transient", "time_limit"]
 
 # Errors of the program or of the machine's set-up: repeating them only costs the wait.
-_PERMANENT = (
-    CascadeError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    FileNotFoundError,
-    ImportError,
-    IsADirectoryError,
-    LookupError,
-    NameError,
-    NotADirectoryError,
-    NotImplementedError,
-    PermissionError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+_SET_UP = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, NotImplementedError)
+_PROGRAM = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError)
+_PERMANENT = (CascadeError, *_SET_UP, *_PROGRAM)
 
 # Answers of a server that refuses today and not tomorrow: timeout, too early, too many requests.
 _TRANSIENT_STATUS = (408, 425, 429)

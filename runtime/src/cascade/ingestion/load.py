@@ -20,7 +20,7 @@ from cascade.iceberg.read import quote
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion import quarantine
-from cascade.ingestion.cursor import pack_state, read_state, require_cursor_fits
+from cascade.ingestion.dlt_source import pack_state, read_state, require_cursor_fits
 from cascade.ingestion.incoming import OURS, Incoming
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.record import held_partitions, loaded_partitions, record, require_known_rows, table_of
@@ -35,43 +35,24 @@ __all__ = ["LoadResult", "load", "loaded_partitions"]
 
 @dataclass
 class LoadResult:
-    """What a load did. `extracted == loaded + quarantined + duplicates`, exactly.
+    """What a load did. `extracted == loaded + quarantined + duplicates`, exactly."""
 
-    Attributes:
-        partitions: The partitions that were loaded.
-        skipped: Partitions of the run that the branch holds already.
-        extracted: Rows that the fetch function returned.
-        loaded: Rows written.
-        quarantined: Rows set aside.
-        duplicates: Rows left out because another one of this load has the same key.
-        quarantine: The table that rows were set aside in; empty when there were none.
-        absent: Columns of the contract that no row brought.
-        per_partition: How many rows each partition has, where that is known.
-        replaced: Rows of the table that were replaced.
-        total: Rows in the table now.
-        snapshot_id: The table's newest snapshot; `None` when nothing was loaded and it has none.
-        dropped: Columns left out by `drop_extra`.
-        inferred: Whether the columns came from the data alone.
-        seconds: Duration of fetching and staging, and of the commit.
-        preview: The first rows.
-    """
-
-    partitions: list[str]
-    skipped: int = 0
-    extracted: int = 0
-    loaded: int = 0
-    quarantined: int = 0
-    duplicates: int = 0
-    quarantine: str = ""
-    absent: set[str] = field(default_factory=set)
-    per_partition: dict[str, int] = field(default_factory=dict)
-    replaced: int = 0
-    total: int = 0
-    snapshot_id: int | None = None
-    dropped: set[str] = field(default_factory=set)
-    inferred: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)
-    preview: pa.Table | None = None
+    partitions: list[str]  # the partitions that were loaded
+    skipped: int = 0  # partitions of the run that the branch holds already
+    extracted: int = 0  # rows that the fetch function returned
+    loaded: int = 0  # rows written
+    quarantined: int = 0  # rows set aside
+    duplicates: int = 0  # rows left out because another one of this load has the same key
+    quarantine: str = ""  # the table that rows were set aside in; empty when there were none
+    absent: frozenset[str] = frozenset()  # columns of the contract that no row brought
+    per_partition: dict[str, int] = field(default_factory=dict)  # rows of each partition, where that is known
+    replaced: int = 0  # rows of the table that were replaced
+    total: int = 0  # rows in the table now
+    snapshot_id: int | None = None  # the table's newest snapshot; None when it has none
+    dropped: set[str] = field(default_factory=set)  # columns left out by `drop_extra`
+    inferred: bool = False  # whether the columns came from the data alone
+    seconds: dict[str, float] = field(default_factory=dict)  # of fetching and staging, of the commit, and in total
+    preview: pa.Table | None = None  # the first rows
 
 
 def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_only: bool, run_id: str) -> LoadResult:
@@ -170,11 +151,7 @@ def _stage_rows(
         column = next((f for f in table.schema().fields if f.name == told_by), None)
         if column is None or plan.definition is None:
             return NO_ROWS  # no earlier run has loaded anything
-        return (
-            one_of(PARTITION_COLUMN, rows.keys)
-            if told_by == PARTITION_COLUMN
-            else rows_of(plan.definition, rows.keys, column)
-        )
+        return one_of(told_by, rows.keys) if plan.tagged else rows_of(plan.definition, rows.keys, column)
 
     spec = plan.options.partition_spec or UNPARTITIONED_PARTITION_SPEC
     appends = plan.write == "append" and plan.definition is None

@@ -19,31 +19,18 @@ __all__ = ["LoadPlan", "build_plan"]
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How rows of one table are fetched, checked and written.
+    """How rows of one table are fetched, checked and written."""
 
-    Attributes:
-        options: What the user asked for.
-        table: `namespace.table`.
-        unique_key: The columns of the option `unique_key`; empty without one.
-        write: The option `write`, or what the key says.
-        fetch: Calls the function for some partitions, and yields what it returns.
-        definition: The asset's partitions; `None` when it has none.
-        contract: The Pandera model; `None` without.
-        schema: Declared columns; `None` when the first load infers them.
-        policy: What happens to undeclared columns.
-        per_key: Whether the function is called for one partition at a time.
-    """
-
-    options: Options
-    table: str
-    unique_key: tuple[str, ...]
-    write: Write
-    fetch: Callable[[Sequence[str]], Iterator[object]]
-    definition: dg.PartitionsDefinition[Any] | None
-    contract: Contract | None
-    schema: Schema | None
-    policy: Policy
-    per_key: bool
+    options: Options  # what the user asked for
+    table: str  # `namespace.table`
+    unique_key: tuple[str, ...]  # the columns of the option `unique_key`; empty without one
+    write: Write  # the option `write`, or what the key says
+    fetch: Callable[[Sequence[str]], Iterator[object]]  # calls the function for some partitions, yields what it returns
+    definition: dg.PartitionsDefinition[Any] | None  # the asset's partitions
+    contract: Contract | None  # the Pandera model
+    schema: Schema | None  # declared columns; None when the first load infers them
+    policy: Policy  # what happens to undeclared columns
+    per_key: bool  # whether the function is called for one partition at a time
 
     @property
     def tagged(self) -> bool:

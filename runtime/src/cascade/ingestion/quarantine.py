@@ -46,19 +46,12 @@ SCHEMA = Schema(
 
 
 class Aside(NamedTuple):
-    """A row that is set aside.
+    """A row that is set aside."""
 
-    Attributes:
-        row: The row as JSON.
-        reasons: Why.
-        partition: Its partition; the label of the run's partitions where the row does not tell.
-        key: The values of its key as a JSON list; `None` without a key, or where a value is missing.
-    """
-
-    row: str
+    row: str  # as JSON
     reasons: list[str]
-    partition: str
-    key: str | None
+    partition: str  # the label of the run's partitions where the row does not tell its own
+    key: str | None  # the values of its key as a JSON list; None without a key, or where a value is missing
 
 
 def quarantine_table(table: str) -> str:
@@ -88,12 +81,6 @@ def replaced_rows(plan: LoadPlan, keys: Sequence[str], rejected: Sequence[Aside]
     With partitions: the rows of these partitions, whichever run set them aside. A row that does not tell its partition
     is replaced when all partitions of its run are loaded again, or when it is set aside again. Without partitions:
     the rows whose key was loaded or set aside again. Without a key no two rows are known to be the same: none.
-
-    Args:
-        plan: Of the load.
-        keys: The partitions of the load.
-        rejected: The rows that this load sets aside.
-        loaded: Keys of the quarantine table that this load loaded.
     """
 
     def where(table: Table) -> Where:
@@ -133,13 +120,7 @@ def waiting(table: Table) -> set[str]:
 
 
 def loaded_keys(rows: pa.Table, key: Sequence[str], among: set[str]) -> set[str]:
-    """Return which of some keys come among rows.
-
-    Args:
-        rows: Rows that are loaded.
-        key: The columns of the key.
-        among: Keys as JSON lists.
-    """
+    """Return which keys, as JSON lists, come among the rows of a load."""
     # Keys of an earlier unique_key may have more columns or fewer.
     fitting = [values for one in among if len(values := json.loads(one)) == len(key)]
     if not fitting:

@@ -49,13 +49,7 @@ def held_partitions(plan: LoadPlan, properties: Mapping[str, str]) -> set[str]:
 
 
 def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dict[str, str]:
-    """Return the table properties that record a load.
-
-    Args:
-        plan: Of the load.
-        current: The properties that the table has, under the lock of the commit.
-        wanted: The partitions of the load.
-    """
+    """Return the table properties that record a load, given those that the table has, under the lock of the commit."""
     values: dict[str, str] = {}
     if plan.definition:
         values[LOADED_PROPERTY] = _pack(plan.definition, _packed(plan, current), wanted)

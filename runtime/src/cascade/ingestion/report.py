@@ -8,24 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from cascade import names
 from cascade.errors import count
 from cascade.evidence import snapshot_evidence
-from cascade.names import (
-    CONTRACT_CHECK,
-    DROPPED_COLUMNS,
-    DUPLICATE_ROWS,
-    EXTRACTED_ROWS,
-    FRESHNESS_CHECK,
-    LOADED_ROWS,
-    PARTITION_ROW_COUNT,
-    PARTITIONS_LOADED,
-    PARTITIONS_SKIPPED,
-    QUARANTINE_TABLE,
-    QUARANTINED_ROWS,
-    REPLACED_ROWS,
-    ROW_COUNT,
-    TABLE_NAME,
-)
+from cascade.ingestion.record import loaded_partitions
+from cascade.ingestion.text import listed
 
 if TYPE_CHECKING:
     from cascade.ingestion.load import LoadResult
@@ -64,7 +51,7 @@ def materialization(
         # What is true of the run is said once, with its last partition, and not once for each of a year.
         for partition in result.partitions:
             if partition in result.per_partition:
-                rows = {PARTITION_ROW_COUNT: result.per_partition[partition]}
+                rows = {names.PARTITION_ROW_COUNT: result.per_partition[partition]}
                 context.add_asset_metadata(rows, partition_key=partition)
         context.add_asset_metadata(metadata, partition_key=context.partition_keys[-1])
         metadata = {}
@@ -74,75 +61,61 @@ def materialization(
 
 def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     found: dict[str, Any] = {
-        ROW_COUNT: result.total,
-        TABLE_NAME: table,
-        EXTRACTED_ROWS: result.extracted,
-        LOADED_ROWS: result.loaded,
-        QUARANTINED_ROWS: result.quarantined,
-        DUPLICATE_ROWS: result.duplicates,
-        REPLACED_ROWS: result.replaced,
-        PARTITIONS_LOADED: len(result.partitions),
-        PARTITIONS_SKIPPED: result.skipped,
+        names.ROW_COUNT: result.total,
+        names.TABLE_NAME: table,
+        names.EXTRACTED_ROWS: result.extracted,
+        names.LOADED_ROWS: result.loaded,
+        names.QUARANTINED_ROWS: result.quarantined,
+        names.DUPLICATE_ROWS: result.duplicates,
+        names.REPLACED_ROWS: result.replaced,
+        names.PARTITIONS_LOADED: len(result.partitions),
+        names.PARTITIONS_SKIPPED: result.skipped,
         **{f"{step}_seconds": round(seconds, 3) for step, seconds in result.seconds.items()},
     }
     if result.quarantine:
-        found[QUARANTINE_TABLE] = result.quarantine
+        found[names.QUARANTINE_TABLE] = result.quarantine
     if result.dropped:
-        found[DROPPED_COLUMNS] = sorted(result.dropped)
+        found[names.DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:
-        names = result.preview.column_names
-        lines = [" | ".join(names), " | ".join("---" for _ in names)]
-        lines += [" | ".join(str(v)[:60] for v in row.values()) for row in result.preview.to_pylist()]
-        found["preview"] = dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
+        columns = result.preview.column_names
+        lines = [
+            columns,
+            ["---"] * len(columns),
+            *([str(v)[:60] for v in row.values()] for row in result.preview.to_pylist()),
+        ]
+        found["preview"] = dg.MetadataValue.md("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
     return found
 
 
 def _checks(
     plan: LoadPlan, result: LoadResult, lakehouse: Lakehouse, evidence: dict[str, str]
 ) -> Iterator[dg.AssetCheckResult]:
-    hours, definition = plan.options.freshness_hours, plan.definition
     if plan.options.checked:
-        yield _contract_check(result, evidence)
-    if hours and isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        yield _freshness_check(*hours, _newest_end(lakehouse, plan.table, definition), evidence)
-
-
-def _contract_check(result: LoadResult, evidence: dict[str, str]) -> dg.AssetCheckResult:
-    """Say that the loaded rows fulfil the contract; rows and columns that the source did not bring are a warning."""
-    warnings = []
-    if result.quarantined:
-        warnings.append(
-            f"{result.quarantined:,} of {count(result.extracted, 'row')} broke it; see {result.quarantine}."
+        warnings = []
+        if result.quarantined:
+            of = count(result.extracted, "row")
+            warnings.append(f"{result.quarantined:,} of {of} broke it; see {result.quarantine}.")
+        if result.absent:
+            absent = listed(sorted(result.absent))
+            warnings.append(f"No row brought {absent}, which the contract requires; the column is null.")
+        yield dg.AssetCheckResult(
+            check_name=names.CONTRACT_CHECK,
+            passed=not warnings,
+            severity=dg.AssetCheckSeverity.WARN if warnings else dg.AssetCheckSeverity.ERROR,
+            description=" ".join(warnings) or None,
+            metadata={**evidence, names.QUARANTINED_ROWS: result.quarantined},
         )
-    if result.absent:
-        names = ", ".join(f"`{name}`" for name in sorted(result.absent))
-        warnings.append(f"No row brought {names}, which the contract requires; the column is null.")
-    return dg.AssetCheckResult(
-        check_name=CONTRACT_CHECK,
-        passed=not warnings,
-        severity=dg.AssetCheckSeverity.WARN if warnings else dg.AssetCheckSeverity.ERROR,
-        description=" ".join(warnings) or None,
-        metadata={**evidence, QUARANTINED_ROWS: result.quarantined},
-    )
-
-
-def _newest_end(lakehouse: Lakehouse, table: str, definition: dg.TimeWindowPartitionsDefinition) -> dt.datetime | None:
-    """Return when the newest loaded partition ended: filling an old one proves nothing."""
-    from cascade.ingestion.record import loaded_partitions
-
-    loaded = loaded_partitions(lakehouse.catalog, lakehouse.ref, table, definition)
-    return max((definition.time_window_for_partition_key(key).end for key in loaded), default=None)
-
-
-def _freshness_check(
-    warn: float, fail: float, end: dt.datetime | None, evidence: dict[str, str]
-) -> dg.AssetCheckResult:
-    age = (dt.datetime.now(dt.UTC) - end).total_seconds() / 3600 if end else float("inf")
-    return dg.AssetCheckResult(
-        check_name=FRESHNESS_CHECK,
-        passed=age <= warn,
-        severity=dg.AssetCheckSeverity.ERROR if age > fail else dg.AssetCheckSeverity.WARN,
-        description=f"The newest partition ended {max(age, 0):,.1f} hours ago; "
-        f"warn after {warn:g}, fail after {fail:g}.",
-        metadata=evidence,
-    )
+    if plan.options.freshness_hours and isinstance(plan.definition, dg.TimeWindowPartitionsDefinition):
+        warn, fail = plan.options.freshness_hours
+        # The newest partition counts, not the newest load: filling an old one proves nothing.
+        loaded = loaded_partitions(lakehouse.catalog, lakehouse.ref, plan.table, plan.definition)
+        ends = [plan.definition.time_window_for_partition_key(key).end for key in loaded]
+        age = (dt.datetime.now(dt.UTC) - max(ends)).total_seconds() / 3600 if ends else float("inf")
+        yield dg.AssetCheckResult(
+            check_name=names.FRESHNESS_CHECK,
+            passed=age <= warn,
+            severity=dg.AssetCheckSeverity.ERROR if age > fail else dg.AssetCheckSeverity.WARN,
+            description=f"The newest partition ended {max(age, 0):,.1f} hours ago; "
+            f"warn after {warn:g}, fail after {fail:g}.",
+            metadata=evidence,
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,37 +16,23 @@ import pyarrow.compute as pc
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.iceberg.schema import grows, iceberg_type
 from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange, widened
+from cascade.ingestion.dlt_source import hinted_columns, only_resource, resource_rows
 from cascade.ingestion.options import Policy
-from cascade.ingestion.text import json_text, shown, snake_case
+from cascade.ingestion.text import json_text, listed, shown, snake_case
 from cascade.ingestion.values import kind_of
 from cascade.names import COLUMN_PREFIX
 
-__all__ = ["Batch", "Policy", "Rejection", "hinted_columns", "to_batches"]
-
-
-class Rejection(NamedTuple):
-    """A row that cannot be loaded: the row as JSON text, and why."""
-
-    row: str
-    reasons: list[str]
+__all__ = ["Batch", "Policy", "to_batches"]
 
 
 class Batch(NamedTuple):
-    """Some of the fetched rows. Every fetched row is in `rows` or in `rejected`, never in both.
+    """Some of the fetched rows. Every fetched row is in `rows` or in `rejected`, never in both."""
 
-    Attributes:
-        rows: The schema's columns in order and type, then the columns that the policy adds.
-        rejected: The rows with values that their column cannot hold.
-        uncast: These rows once more, with the columns of `rows`: null where the column cannot hold the value.
-        extra: The names, as the source has them, of columns that were left out by the policy.
-        absent: The schema's columns that the source did not bring.
-    """
-
-    rows: pa.Table
-    rejected: list[Rejection]
-    uncast: pa.Table
-    extra: frozenset[str]
-    absent: frozenset[str]
+    rows: pa.Table  # the schema's columns in order and type, then the columns that the policy adds
+    rejected: list[tuple[str, list[str]]]  # rows that cannot be loaded, as JSON text, and why
+    uncast: pa.Table  # these rows with the columns of `rows`; null where the column cannot hold the value
+    extra: frozenset[str]  # names, as the source has them, of columns that the policy left out
+    absent: frozenset[str]  # columns of the schema that the source did not bring
 
 
 def to_batches(
@@ -86,50 +70,6 @@ def to_batches(
         yield target.fit(page)
 
 
-def hinted_columns(resource: Any) -> dict[str, pa.DataType]:
-    """Return the types that the column hints of a dlt resource ask for, by Cascade's column names.
-
-    Args:
-        resource: A `DltResource`: `columns=`, a Pydantic model, or what a database said about a table.
-
-    Raises:
-        IngestionError: The hints are a function of the rows, which come too late.
-    """
-    if callable(resource.columns):
-        raise IngestionError(
-            "The column hints of the dlt resource are a function, which Cascade does not call.",
-            where=f"resource `{resource.name}`",
-            fix="give the hints as a dict, or declare the columns with `iceberg_schema=`.",
-        )
-    hints = {snake_case(name): hint for name, hint in (resource.columns or {}).items() if hint.get("data_type")}
-    return {name: _hinted_type(hint) for name, hint in hints.items()}
-
-
-def _hinted_type(hint: Mapping[str, Any]) -> pa.DataType:
-    precision, scale = hint.get("precision"), hint.get("scale")
-    if hint["data_type"] == "decimal" and precision and scale is not None and 0 <= scale <= precision <= 38:
-        return pa.decimal128(precision, scale)
-    if hint["data_type"] == "timestamp" and hint.get("timezone") is False:
-        return pa.timestamp("us")
-    return _HINTED[hint["data_type"]]
-
-
-# dlt's data types.
-_HINTED = {
-    "bigint": pa.int64(),
-    "binary": pa.binary(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "decimal": pa.decimal128(38, 9),
-    "double": pa.float64(),
-    "json": pa.string(),
-    "text": pa.string(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "wei": pa.decimal128(38, 0),
-}
-
-
 @dataclass
 class _Source:
     """What the parts of a fetched object need: dlt's state, rows per page; and what dlt says about columns."""
@@ -140,37 +80,21 @@ class _Source:
     hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
 
 
-@dataclass
-class _Page:
-    """Some rows, column by column; a name may come twice, as Arrow allows it."""
+class _Page(NamedTuple):
+    """Some rows, column by column; a name may come twice, as Arrow and pandas allow it."""
 
     height: int
     columns: list[tuple[str, Values]]
 
-    @classmethod
-    def of_dicts(cls, rows: list[dict[str, Any]]) -> _Page:
-        names = dict.fromkeys(rows[0])
-        if not names.keys() >= set().union(*rows):  # later rows have more
-            names = dict.fromkeys(chain.from_iterable(rows))
-        return cls(len(rows), [(str(name), _take(rows, name)) for name in names])
-
-    @classmethod
-    def of_arrow(cls, rows: pa.Table) -> _Page:
-        return cls(rows.num_rows, list(zip(rows.column_names, rows.columns, strict=True)))
-
-    @classmethod
-    def of_pandas(cls, frame: Any) -> _Page:
-        return cls(len(frame), [(str(name), _pandas_values(frame.iloc[:, i])) for i, name in enumerate(frame.columns)])
-
-    def shape(self) -> list[tuple[str, object]]:
-        """Pages of one shape can become one page."""
-        return [(name, list if isinstance(values, list) else values.type) for name, values in self.columns]
-
     def row(self, position: int) -> dict[str, Any]:
-        def value(values: Values) -> Any:
-            return values[position] if isinstance(values, list) else values[position].as_py()
+        return {n: v[position] if isinstance(v, list) else v[position].as_py() for n, v in self.columns}
 
-        return {name: value(values) for name, values in self.columns}
+
+def _page_of_dicts(rows: list[dict[str, Any]]) -> _Page:
+    names = dict.fromkeys(rows[0])
+    if not names.keys() >= set().union(*rows):  # later rows have more
+        names = dict.fromkeys(chain.from_iterable(rows))
+    return _Page(len(rows), [(str(name), _take(rows, name)) for name in names])
 
 
 def _take(rows: list[dict[str, Any]], name: str) -> list[Any]:
@@ -180,43 +104,38 @@ def _take(rows: list[dict[str, Any]], name: str) -> list[Any]:
         return [row.get(name) for row in rows]
 
 
+def _page_of_frames(frames: list[Any]) -> _Page:
+    if isinstance(frames[0], pa.Table):
+        table = pa.concat_tables(frames)
+        return _Page(table.num_rows, list(zip(table.column_names, table.columns, strict=True)))
+    frame = frames[0] if len(frames) == 1 else sys.modules["pandas"].concat(frames)
+    return _Page(len(frame), [(str(name), _pandas_values(frame.iloc[:, i])) for i, name in enumerate(frame.columns)])
+
+
+def _shape(frame: Any) -> object:
+    return frame.schema if isinstance(frame, pa.Table) else list(frame.dtypes.items())
+
+
 def _pages(items: Iterator[Any], limit: int) -> Iterator[_Page]:
-    """Join neighbours of one kind up to the limit."""
+    """Join neighbours of one shape up to the limit."""
     for kind, run in groupby(items, type):
-        if kind is _Page:
-            yield from _joined(run, limit)
-        else:
+        if kind is dict:
             while rows := list(islice(run, limit)):
-                yield _Page.of_dicts(rows)
+                yield _page_of_dicts(rows)
                 rows.clear()  # before the next ones are fetched: memory holds one batch of dicts
+            continue
+        for _, frames in groupby(run, _shape):
+            held: list[Any] = []
+            for frame in frames:
+                if held and sum(map(len, held)) + len(frame) > limit:
+                    yield _page_of_frames(held)
+                    held = []
+                held.append(frame)
+            yield _page_of_frames(held)
 
 
-def _joined(pages: Iterator[_Page], limit: int) -> Iterator[_Page]:
-    held: list[_Page] = []
-    for page in pages:
-        if held and (sum(page.height for page in held) + page.height > limit or page.shape() != held[0].shape()):
-            yield _join(held)
-            held = []
-        held.append(page)
-    yield _join(held)
-
-
-def _join(pages: list[_Page]) -> _Page:
-    if len(pages) == 1:
-        return pages[0]
-    columns: list[tuple[str, Values]] = []
-    for position, (name, first) in enumerate(pages[0].columns):
-        parts = [page.columns[position][1] for page in pages]
-        if isinstance(first, list):
-            columns.append((name, list(chain.from_iterable(parts))))
-        else:
-            chunks = [chunk for part in parts if not isinstance(part, list) for chunk in part.chunks]
-            columns.append((name, pa.chunked_array(chunks, first.type)))
-    return _Page(sum(page.height for page in pages), columns)
-
-
-def _flatten(fetched: Any, source: _Source) -> Iterator[dict[str, Any] | _Page]:
-    """Yield dicts as they are, and frames as pages of at most `limit` rows."""
+def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
+    """Yield dicts as they are, and Arrow tables and pandas frames of at most `limit` rows."""
     if fetched is None:
         return
     if isinstance(fetched, Mapping):
@@ -225,8 +144,12 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[dict[str, Any] | _Page]:
     if isinstance(fetched, pa.RecordBatch):
         fetched = pa.Table.from_batches([fetched])
     if isinstance(fetched, pa.Table):
-        for start in range(0, fetched.num_rows, source.limit):
-            yield _Page.of_arrow(fetched.slice(start, source.limit))
+        yield from (fetched.slice(start, source.limit) for start in range(0, fetched.num_rows, source.limit))
+        return
+    if "pandas" in sys.modules and isinstance(fetched, sys.modules["pandas"].DataFrame):
+        if any(name is not None for name in fetched.index.names):
+            fetched = fetched.reset_index()
+        yield from (fetched.iloc[start : start + source.limit] for start in range(0, len(fetched), source.limit))
         return
     for module, name, unpack in _UNPACK:
         # A library that is not loaded has made nothing; it is not imported for the question.
@@ -242,16 +165,10 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[dict[str, Any] | _Page]:
             "these, or None for nothing.",
         )
     for item in fetched:
-        if type(item) is dict or type(item) is _Page:
+        if type(item) is dict:
             yield item
         else:
             yield from _flatten(item, source)
-
-
-def _pandas_pages(frame: Any, source: _Source) -> Iterator[_Page]:
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
-    return (_Page.of_pandas(frame.iloc[start : start + source.limit]) for start in range(0, len(frame), source.limit))
 
 
 def _pandas_values(series: Any) -> Values:
@@ -280,56 +197,18 @@ def _unreadable(name: str, kind: object) -> SchemaMismatchError:
     )
 
 
-def _source_rows(dlt_source: Any, source: _Source) -> Iterator[Any]:
-    names = sorted(dlt_source.selected_resources)
-    if len(names) == 1:
-        return _resource_rows(dlt_source.selected_resources[names[0]], source)
-    example = (names or sorted(dlt_source.resources) or ["name"])[0]
-    raise IngestionError(
-        f"The dlt source selects {len(names)} resources, and a table is filled from one: {_listed(names)}.",
-        where=f"source `{dlt_source.name}`, resources {sorted(dlt_source.resources)}",
-        fix=f'return `source.with_resources("{example}")`, and an ingestion for each of the others.',
-    )
-
-
 def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
-    """Open a resource on our state, without a pipeline: dlt keeps an injected state and writes into it."""
-    from dlt.common.configuration.container import Container
-    from dlt.common.pipeline import StateInjectableContext
-
-    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     source.hints.update(hinted_columns(resource))
     if source.opened:
         source.opened(resource)
-    with Container().injectable_context(StateInjectableContext(state=source.state)):
-        rows = iter(resource)  # holds on to the state from here on
-    return map(_without_nan, rows) if _reads_csv(resource) else rows
+    return resource_rows(resource, source.state)
 
-
-def _reads_csv(resource: Any) -> bool:
-    """Whether dlt's `read_csv` is where the rows come from: pandas has NaN for a cell without text."""
-    pipe = resource._pipe
-    while pipe is not None:
-        if any((getattr(step, "__module__", ""), getattr(step, "__name__", "")) == _READ_CSV for step in pipe.steps):
-            return True
-        pipe = pipe.parent
-    return False
-
-
-def _without_nan(row: Any) -> Any:
-    if not isinstance(row, dict):
-        return row
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-
-
-_READ_CSV = ("dlt.sources.filesystem.readers", "_read_csv")
 
 # Where the class of a frame or a resource lives, and what gives its parts.
 _UNPACK: tuple[tuple[str, str, Callable[[Any, _Source], Iterator[Any]]], ...] = (
     ("polars", "DataFrame", _polars_pages),
     ("polars", "LazyFrame", lambda frame, source: frame.collect_batches(chunk_size=source.limit)),
-    ("pandas", "DataFrame", _pandas_pages),
-    ("dlt.extract.source", "DltSource", _source_rows),
+    ("dlt.extract.source", "DltSource", lambda found, source: _resource_rows(only_resource(found), source)),
     ("dlt.extract.resource", "DltResource", _resource_rows),
 )
 
@@ -368,7 +247,7 @@ class _Target:
         uncast = rows.take(pa.array(bad, pa.int64())) if fitted else rows
         if bad and fitted:
             rows = rows.filter(pa.array([position not in problems for position in range(page.height)]))
-        rejected = [Rejection(json_text(page.row(position)), problems[position]) for position in bad]
+        rejected = [(json_text(page.row(position)), problems[position]) for position in bad]
         return Batch(rows, rejected, uncast, extra, frozenset(self.fields.keys() - columns.keys()))
 
     def _match(self, page: _Page) -> tuple[dict[str, Values], frozenset[str]]:
@@ -403,8 +282,8 @@ class _Target:
                 extra += inner
         if extra and self.policy == "strict":
             raise SchemaMismatchError(
-                f"The fetched rows have columns that the table does not have: {_listed(extra)}.",
-                where=f"columns of the table: {_listed(self.fields)}",
+                f"The fetched rows have columns that the table does not have: {listed(extra)}.",
+                where=f"columns of the table: {listed(self.fields)}",
                 fix='declare them, or choose `schema_policy="additive"` to add them, `"drop_extra"` to leave them out.',
             )
         return columns, frozenset(extra)
@@ -437,7 +316,3 @@ class _Target:
             )
         wider = widened(values, have) if hint is None else hint if grows(hint, have) else have
         self.fields[column] = self.fields[column].with_type(wider)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"

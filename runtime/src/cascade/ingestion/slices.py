@@ -48,15 +48,9 @@ def spans(definition: dg.TimeWindowPartitionsDefinition, ends: Iterable[tuple[st
 
 
 def partition_of(definition: _Definition, keys: Sequence[str], values: pa.ChunkedArray) -> pa.Array:
-    """Return to which partition each value of a partition column belongs.
+    """Return for each value of a partition column the position of its partition in `keys`; null outside of them.
 
-    Args:
-        definition: The partitions.
-        keys: Those of the run.
-        values: The column: timestamps or dates for partitions of time (naive ones are UTC), else anything.
-
-    Returns:
-        Positions in `keys`; null for a value outside of them, and for null.
+    Partitions of time need timestamps (naive ones are UTC) or dates; for others the value's text is the key.
 
     Raises:
         IngestionError: The type of the column cannot tell the partition.
@@ -76,13 +70,7 @@ def partition_of(definition: _Definition, keys: Sequence[str], values: pa.Chunke
 
 
 def rows_of(definition: _Definition, keys: Sequence[str], column: NestedField) -> Where:
-    """Return the rows of a table that belong to partitions.
-
-    Args:
-        definition: The partitions.
-        keys: Some of them.
-        column: The table's column that tells the partition: by its time, else by its text.
-    """
+    """Return the rows of a table whose partition column belongs to one of some partitions."""
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return one_of(column.name, keys)
     kind = arrow_schema(Schema(column)).field(column.name).type

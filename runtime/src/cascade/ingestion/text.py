@@ -8,10 +8,10 @@ import functools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["json_text", "python_value", "shown", "snake_case"]
+__all__ = ["json_text", "listed", "python_value", "shortened", "shown", "snake_case"]
 
 _DATE = ("year", "month", "day")
 _TIME = ("hour", "minute", "second", "microsecond", "tzinfo", "fold")
@@ -33,10 +33,19 @@ def json_text(value: object) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def listed(names: Iterable[str]) -> str:
+    """Return names as a message lists them."""
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
 def shown(value: object) -> str:
     """Return a value as a message shows it: a megabyte is cut."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(repr(value), 80)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text, cut after some characters."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 @functools.cache

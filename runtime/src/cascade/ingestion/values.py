@@ -69,18 +69,18 @@ def convert(value: Any, target: pa.DataType) -> Any:
         raise BadValueError(value, target) from None
 
 
-def _require(value: Any, target: pa.DataType, *kinds: type) -> None:
-    """Refuse what is of another kind; True is no number."""
+def _of(value: Any, target: pa.DataType, *kinds: type) -> Any:
+    """Return the value; refuse what is of another kind. True is not a number."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise BadValueError(value, target)
+    return value
 
 
 def _number(value: Any, target: pa.DataType) -> Any:
     """Return a number, or the text of one; `007` is a name of something."""
-    _require(value, target, *_NUMBERS, str)
-    if not isinstance(value, str):
+    if not isinstance(_of(value, target, *_NUMBERS, str), str):
         return value
-    text = value.strip()
+    text: str = value.strip()
     if _LEADING_ZERO.match(text):
         raise BadValueError(value, target, "text with leading zeros is no number; declare the column as text")
     if not _NUMBER.fullmatch(text):
@@ -126,8 +126,7 @@ def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
 def _to_bool(value: Any, target: pa.DataType) -> bool:
     if isinstance(value, bool):
         return value
-    _require(value, target, str)
-    text: str = value.strip().lower()
+    text: str = _of(value, target, str).strip().lower()
     if text not in ("true", "false"):
         raise BadValueError(value, target)
     return text == "true"
@@ -152,13 +151,6 @@ def _to_text(value: Any, target: pa.DataType) -> str:
     except UnicodeEncodeError:
         raise BadValueError(value, target, "it is not valid Unicode") from None
     return text
-
-
-def _to_bytes(value: Any, target: pa.DataType) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    _require(value, target, bytes)
-    return bytes(value)
 
 
 def _moment(value: Any, target: pa.DataType) -> datetime.datetime:
@@ -186,22 +178,16 @@ def _to_date(value: Any, target: pa.DataType) -> datetime.date:
 
 
 def _to_time(value: Any, target: pa.DataType) -> datetime.time:
-    _require(value, target, datetime.time, str)
-    time = datetime.time.fromisoformat(value.strip()) if isinstance(value, str) else value
+    time = _of(value, target, datetime.time, str)
+    time = datetime.time.fromisoformat(value.strip()) if isinstance(value, str) else time
     if time.utcoffset():
         raise BadValueError(value, target, "it has an offset from UTC; declare the column as text to keep it")
     return time.replace(tzinfo=None)
 
 
-def _to_list(value: Any, target: pa.DataType) -> list[Any]:
-    _require(value, target, list, tuple)
-    return [convert(item, target.value_type) for item in value]
-
-
 def _to_struct(value: Any, target: pa.DataType) -> dict[str, Any]:
     """Names match as those of columns do. What happens to other fields was decided before (`cast.grown`)."""
-    _require(value, target, Mapping)
-    by_name = {snake_case(str(name)): item for name, item in value.items()}
+    by_name = {snake_case(str(name)): item for name, item in _of(value, target, Mapping).items()}
     return {
         field.name: convert(value.get(field.name, by_name.get(snake_case(field.name))), field.type) for field in target
     }
@@ -221,6 +207,10 @@ def _kind(arrow_type: pa.DataType) -> tuple[str, _Converter]:
     return next(((kind, to_kind) for kind, test, to_kind in _KINDS if test(arrow_type)), ("other", _to_other))
 
 
+def _any(*names: str) -> Callable[[pa.DataType], bool]:
+    return lambda arrow_type: any(getattr(pa.types, f"is_{name}")(arrow_type) for name in names)
+
+
 # Kinds of Arrow types, how one is recognised, and what converts a value to it.
 _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], _Converter], ...] = (
     ("null", pa.types.is_null, _to_other),
@@ -228,12 +218,20 @@ _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], _Converter], ...] = (
     ("int", pa.types.is_integer, _to_int),
     ("float", pa.types.is_floating, _to_float),
     ("decimal", pa.types.is_decimal, _to_decimal),
-    ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t), _to_text),
-    ("binary", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t), _to_bytes),
+    ("string", _any("string", "large_string", "string_view"), _to_text),
+    (
+        "binary",
+        _any("binary", "large_binary", "binary_view"),
+        lambda v, t: v.encode() if isinstance(v, str) else bytes(_of(v, t, bytes)),
+    ),
     ("date", pa.types.is_date, _to_date),
     ("timestamp", pa.types.is_timestamp, _to_timestamp),
     ("time", pa.types.is_time, _to_time),
-    ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t), _to_list),
+    (
+        "list",
+        _any("list", "large_list", "fixed_size_list"),
+        lambda v, t: [convert(item, t.value_type) for item in _of(v, t, list, tuple)],
+    ),
     ("struct", pa.types.is_struct, _to_struct),
     ("map", pa.types.is_map, _to_map),
 )
