@@ -27,46 +27,30 @@ class Command(Protocol):
 
 
 class SourceConnector(Protocol):
-    """A class, or an object, that fetches rows from one kind of system."""
+    """A class, or an object, that fetches rows from one kind of system. `options` are what an asset says about it."""
 
     name: str
 
     def fetch(self, options: Mapping[str, Any]) -> Iterable[Any]:
-        """Fetch rows.
-
-        Args:
-            options: What the asset says about the source.
-
-        Returns:
-            Rows in any form that an ingestion takes: dicts, Arrow tables, data frames, a dlt resource.
-        """
+        """Return rows in any form that an ingestion takes: dicts, Arrow tables, data frames, a dlt resource."""
 
 
 class QualityCheck(Protocol):
-    """A class, or an object, that makes a check of tables."""
+    """A class, or an object, that makes a check of tables. `options` are what an asset says about it."""
 
     name: str
 
     def create_check(self, options: Mapping[str, Any]) -> Any:
-        """Make what `@cascade_quality` takes as a check.
-
-        Args:
-            options: What the asset says about the check.
-        """
+        """Make what `@cascade_quality` takes as a check."""
 
 
 class Transformation(Protocol):
-    """A class, or an object, that makes one table of others."""
+    """A class, or an object, that makes one table of others. `options` are what an asset says about it."""
 
     name: str
 
     def transform(self, tables: Mapping[str, pa.Table], options: Mapping[str, Any]) -> pa.Table:
-        """Make the table.
-
-        Args:
-            tables: `namespace.table` to its rows.
-            options: What the asset says about the transformation.
-        """
+        """Return the rows of the table, from those of others by `namespace.table`."""
 
 
 class Service(Protocol):

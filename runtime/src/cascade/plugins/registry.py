@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cascade.deadline import deadline
@@ -152,7 +153,7 @@ def _imported(record: PluginRecord, seconds: float, _path: tuple[str, ...]) -> P
     # A package may raise anything, SystemExit included; the others must not suffer.
     except BaseException as error:  # noqa: BLE001
         at = failing_line(error, folders(record.value))
-        where = f"{at[0]}:{at[1]}" if at else record.value
+        where = f"{at[0]}:{at[1]}" if at and at[0] != Path(__file__) else record.value
         return replace(record, where=where, cause=_says(error), fix=_fix(record, error))
     return replace(record, where=place(found) or record.value, object=found)
 
@@ -168,7 +169,7 @@ def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
     package = record.package.partition(" ")[0]
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != top(record.value):
         return f"install `{error.name}`, which {package} needs, or uninstall {package}."
-    return f"install another version of {package}, or uninstall it."
+    return f"install {package} again or in another version, or uninstall it."
 
 
 @functools.cache
