@@ -82,7 +82,7 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     assert promoted["move"]["tables"] == ["raw.newcomers"]
     assert project.json("branch", "log")[0] == promoted["move"]
     assert project.json("branch", "restore", str(before))["move"]["tables"] == ["raw.newcomers"]
-    assert project.json("branch", "delete", "fix-july")["deleted"] is True
+    assert project.json("branch", "delete", "fix-july")["name"] == "fix-july"
 
 
 # What is loaded already

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cascade.cli.output import answer, json_option, print_json, print_table, progress, say
+from cascade.cli.output import answer, answer_table, json_option, progress
 from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
@@ -27,15 +27,13 @@ def branch() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List branches and tags."""
-    from cascade.operations import list_branches
+    from cascade import operations
 
-    found = list_branches(load_settings())
-    if as_json:
-        print_json(found)
-        return
-    print_table(
+    answer_table(
+        as_json,
+        operations.list_branches(load_settings()),
         ["name", "kind", "created from", "created (UTC)", "changed tables"],
-        [[b.name, b.kind, b.source or "-", b.created_at, b.changed] for b in found],
+        lambda found: [found.name, found.kind, found.source or "-", found.created_at, found.changed],
     )
 
 
@@ -46,9 +44,9 @@ def list_(as_json: bool) -> None:
 @json_option
 def create(name: str, source: str, tag: bool, as_json: bool) -> None:
     """Create branch NAME; no data is copied."""
-    from cascade.operations import create_branch
+    from cascade import operations
 
-    done = create_branch(load_settings(), name, source=source, tag=tag)
+    done = operations.create_branch(load_settings(), name, source=source, tag=tag)
     answer(as_json, done, f"Created {done.kind} {name} from {source}.")
 
 
@@ -57,9 +55,10 @@ def create(name: str, source: str, tag: bool, as_json: bool) -> None:
 @json_option
 def delete(name: str, as_json: bool) -> None:
     """Delete branch or tag NAME."""
-    from cascade.operations import delete_branch
+    from cascade import operations
 
-    answer(as_json, delete_branch(load_settings(), name), f"Deleted {name}.")
+    done = operations.delete_branch(load_settings(), name)
+    answer(as_json, done, f"Deleted {done.kind} {name}.")
 
 
 @branch.command()
@@ -75,14 +74,11 @@ def diff(name: str, other: str | None, as_json: bool) -> None:
     from cascade import operations
 
     found = operations.diff(load_settings(), name, other)
-    if as_json:
-        print_json(found)
-    elif not found and other:
-        say(f"{name} and {other} hold the same.")
-    elif not found:
-        say(f"{name} has changed nothing since it was created or last promoted.")
-    else:
-        print_table([column.replace("_", " ") for column in vars(found[0])], [[*vars(row).values()] for row in found])
+    same = f"{name} has changed nothing since it was created or last promoted."
+    if other:
+        same = f"{name} and {other} hold the same."
+    columns = ["table", "kind", "rows before", "rows after", "snapshot before", "snapshot after"]
+    answer_table(as_json, found, columns, lambda change: [*vars(change).values()], empty=same)
 
 
 @branch.command()
@@ -111,14 +107,13 @@ def log(name: str, limit: int, as_json: bool) -> None:
     """Show how NAME (main by default) moved, newest first."""
     from cascade import operations
 
-    moves = operations.log(load_settings(), name, limit=limit)
-    if as_json:
-        print_json(moves)
-    elif not moves:
-        say(f"{name} has not moved yet.")
-    else:
-        rows = [[move.id, move.at, move.kind, move.source, ", ".join(move.tables)] for move in moves]
-        print_table(["entry", "at (UTC)", "kind", "from", "tables"], rows)
+    answer_table(
+        as_json,
+        operations.log(load_settings(), name, limit=limit),
+        ["entry", "at (UTC)", "kind", "from", "tables"],
+        lambda move: [move.id, move.at, move.kind, move.source, ", ".join(move.tables)],
+        empty=f"{name} has not moved yet.",
+    )
 
 
 @branch.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cascade.cli.output import json_option, print_json, print_table
+from cascade.cli.output import answer_table, json_option
 from cascade.cli.style import click
 from cascade.config import load_settings
 
@@ -18,11 +18,7 @@ def config() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show every setting: its value, where it comes from, what it means."""
-    from cascade.operations import list_settings
+    from cascade import operations
 
-    found = list_settings(load_settings())
-    if as_json:
-        print_json(found)
-    else:
-        rows = [[each.name, each.value, each.source, each.description] for each in found]
-        print_table(["setting", "value", "from", "meaning"], rows)
+    found = operations.list_settings(load_settings())
+    answer_table(as_json, found, ["setting", "value", "from", "meaning"], lambda row: [*vars(row).values()])

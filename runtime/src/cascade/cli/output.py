@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from cascade.cli.style import click
 from cascade.errors import CascadeError, count
@@ -35,6 +35,7 @@ __all__ = [
     "EVENT_TEXTS",
     "INTERRUPTED",
     "answer",
+    "answer_table",
     "complain",
     "fail",
     "json_option",
@@ -44,6 +45,8 @@ __all__ = [
     "say",
     "unusable_place",
 ]
+
+_Record = TypeVar("_Record")
 
 #: What a command exits with after Ctrl+C, as shells expect it.
 INTERRUPTED = 130
@@ -64,8 +67,27 @@ def answer(as_json: bool, record: object, *lines: str) -> None:
     if as_json:
         print_json(record)
     else:
-        for line in lines:
-            say(line)
+        say("\n".join(lines))
+
+
+def answer_table(
+    as_json: bool,
+    records: Sequence[_Record],
+    columns: Sequence[str],
+    row: Callable[[_Record], Sequence[object]],
+    *,
+    empty: str = "",
+) -> None:
+    """Print the records that an operation returned: as JSON, or for people as a table with a row for each.
+
+    `empty` is what people read in place of a table without rows.
+    """
+    if as_json:
+        print_json(records)
+    elif empty and not records:
+        say(empty)
+    else:
+        print_table(columns, [row(record) for record in records])
 
 
 def complain(title: str, rest: str, lines: Iterable[str] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from cascade.cli.output import json_option, print_json, print_table, say
+from cascade.cli.output import answer_table, json_option, print_json, print_table, say
 from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
@@ -54,11 +54,8 @@ def list_tables(branch: str, as_json: bool) -> None:
     from cascade import operations
 
     found = operations.list_tables(load_settings(), branch=branch)
-    if as_json:
-        print_json(found)
-        return
-    rows = [[t.table, t.rows, t.snapshot, t.updated_at] for t in found]
-    print_table(["table", "rows", "snapshot", "changed (UTC)"], rows)
+    columns = ["table", "rows", "snapshot", "changed (UTC)"]
+    answer_table(as_json, found, columns, lambda table: [*vars(table).values()])
 
 
 @click.group()
@@ -74,12 +71,9 @@ def list_quarantine(branch: str, as_json: bool) -> None:
     from cascade import operations
 
     found = operations.list_quarantine(load_settings(), branch=branch)
-    if as_json:
-        print_json(found)
-    elif not found:
-        say(f"No rows are in quarantine on {branch}.")
-    else:
-        print_table(["table", "rows", "quarantine"], [[q.table, q.rows, q.quarantine] for q in found])
+    columns = ["table", "rows", "quarantine"]
+    empty = f"No rows are in quarantine on {branch}."
+    answer_table(as_json, found, columns, lambda q: [q.table, q.rows, q.quarantine], empty=empty)
 
 
 @quarantine.command()
@@ -92,8 +86,5 @@ def show(table: str, branch: str, limit: int, as_json: bool) -> None:
     from cascade import operations
 
     found = operations.read_quarantine(load_settings(), table, branch=branch, limit=limit)
-    if as_json:
-        print_json(found)
-        return
-    rows = [[row.at, row.partition, "; ".join(row.reasons), row.row] for row in found]
-    print_table(["at (UTC)", "partition", "reasons", "row"], rows)
+    columns = ["at (UTC)", "partition", "reasons", "row"]
+    answer_table(as_json, found, columns, lambda row: [row.at, row.partition, "; ".join(row.reasons), row.row])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade.catalog import MAIN, Branch, BranchingCatalog, TableChange, open_catalog
 from cascade.config import Settings
-from cascade.operations.records import Created, Deleted, Move, TableDiff
+from cascade.operations.records import Move, TableDiff
 
 __all__ = ["create_branch", "delete_branch", "diff", "list_branches", "log"]
 
@@ -18,7 +18,7 @@ def list_branches(settings: Settings) -> tuple[Branch, ...]:
     return tuple(open_catalog(settings).branches())
 
 
-def create_branch(settings: Settings, name: str, *, source: str = MAIN, tag: bool = False) -> Created:
+def create_branch(settings: Settings, name: str, *, source: str = MAIN, tag: bool = False) -> Branch:
     """Create a branch or a tag; no data is copied.
 
     Args:
@@ -33,11 +33,11 @@ def create_branch(settings: Settings, name: str, *, source: str = MAIN, tag: boo
     """
     catalog = open_catalog(settings)
     (catalog.tag if tag else catalog.create)(name, source)
-    return Created(name, "tag" if tag else "branch", source)
+    return next(branch for branch in catalog.branches() if branch.name == name)
 
 
-def delete_branch(settings: Settings, name: str) -> Deleted:
-    """Delete a branch or a tag, and what the engine keeps for it.
+def delete_branch(settings: Settings, name: str) -> Branch:
+    """Delete a branch or a tag, and what the engine keeps for it; return what it was.
 
     Args:
         settings: The project's settings.
@@ -49,8 +49,10 @@ def delete_branch(settings: Settings, name: str) -> Deleted:
     """
     from cascade import engine
 
-    engine.delete_branch(open_catalog(settings), name)
-    return Deleted(name)
+    catalog = open_catalog(settings)
+    known = {branch.name: branch for branch in catalog.branches()}
+    engine.delete_branch(catalog, name)
+    return known[name]
 
 
 def log(settings: Settings, name: str = MAIN, *, limit: int | None = None) -> tuple[Move, ...]:

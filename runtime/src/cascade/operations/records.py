@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AssetResult",
     "CheckResult",
-    "Created",
-    "Deleted",
     "LoadedRows",
     "MainMove",
     "Move",
@@ -158,34 +156,6 @@ class MainMove:
 
     move: Move | None
     published: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Created:
-    """A reference that was created.
-
-    Attributes:
-        name: Its name.
-        kind: `branch` or `tag`.
-        source: The reference that it starts as.
-    """
-
-    name: str
-    kind: Literal["branch", "tag"]
-    source: str
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """A reference that was deleted.
-
-    Attributes:
-        name: Its name.
-        deleted: Always true.
-    """
-
-    name: str
-    deleted: Literal[True] = True
 
 
 @dataclass(frozen=True)
