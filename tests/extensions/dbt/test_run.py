@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cascade.config import Settings
-from cascade.operations import RunReport, run_pipeline
+from cascade.operations import run_pipeline
+from cascade.operations.records import RunReport
 from support.projects import Command, make_project
 
 WORKFLOW = '''\
