@@ -74,7 +74,10 @@ def test_a_run_with_nothing_to_do_starts_neither_dagster_nor_dbt(shop: Shop, mon
     assert (report.always, report.published) == ({}, {})
 
 
-def test_it_says_so_and_the_exit_code_is_0(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_so_and_the_exit_code_is_0(
+    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop.settings.project_dir)
     said = Command(capsys)("run")
     assert said.code == 0
     assert "Left out: 2 models, for nothing that they are made from has changed since 20" in said.out
