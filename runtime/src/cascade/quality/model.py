@@ -34,7 +34,6 @@ __all__ = [
     "table_name",
 ]
 
-#: Metadata of a check that holds a user's statement, for `cascade validate`.
 
 #: How many failing rows are shown.
 SAMPLE_ROWS = 5
