@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,11 +10,9 @@ from pydantic import SecretStr
 
 from cascade.catalog.database import Database
 from cascade_servers.postgres.locks import PostgresLocks
-from cascade_servers.postgres.server import explain_postgres, is_restarting, open_postgres, wait_for_postgres
+from cascade_servers.postgres.server import open_postgres, repeat_while_restarting, wait_for_postgres
 
 __all__ = ["PostgresDatabase"]
-
-_ATTEMPTS = 5
 
 T = TypeVar("T")
 
@@ -35,14 +32,11 @@ class PostgresDatabase(Database):
     def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
         """Run inside one transaction, again for as long as a restart of the server takes."""
         isolation = {} if write else {"isolation_level": "REPEATABLE READ"}
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self.engine.connect().execution_options(**isolation) as connection, connection.begin():
-                    if write:
-                        connection.execute(sa.text("LOCK TABLE iceberg_tables IN SHARE ROW EXCLUSIVE MODE"))
-                    return work(connection)
-            except sa.exc.DBAPIError as error:
-                if not is_restarting(error) or attempt == _ATTEMPTS - 1:
-                    raise explain_postgres(error, self._url, "catalog_url") from error
-                time.sleep(2**attempt)
-        raise AssertionError("unreachable")
+
+        def attempt() -> T:
+            with self.engine.connect().execution_options(**isolation) as connection, connection.begin():
+                if write:
+                    connection.execute(sa.text("LOCK TABLE iceberg_tables IN SHARE ROW EXCLUSIVE MODE"))
+                return work(connection)
+
+        return repeat_while_restarting(attempt, self._url, "catalog_url")

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from cascade.catalog.locks import WAIT_SECONDS, Locks, describe_holder, lease_held
-from cascade_servers.postgres.server import explain_postgres, is_restarting
+from cascade_servers.postgres.server import repeat_while_restarting
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
 __all__ = ["PostgresLocks"]
-
-_ATTEMPTS = 5
 
 
 class PostgresLocks(Locks):
@@ -70,20 +67,17 @@ class PostgresLocks(Locks):
 
         That is repeated when the server restarts meanwhile; the pool waits until it is back.
         """
-        for attempt in range(_ATTEMPTS):
-            try:
-                with contextlib.ExitStack() as session:
-                    connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                    session.callback(connection.close)
-                    session.callback(connection.invalidate)  # before it is closed, so that nobody gets it again
-                    connection.execute(sa.select(sa.func.set_config("application_name", name[:63], False)))
-                    take(connection)
-                    return session.pop_all()
-            except sa.exc.DBAPIError as error:
-                if not is_restarting(error) or attempt == _ATTEMPTS - 1:
-                    raise explain_postgres(error, self._url, "catalog_url") from error
-            time.sleep(0.5)
-        raise AssertionError("unreachable")
+
+        def attempt() -> contextlib.ExitStack:
+            with contextlib.ExitStack() as session:
+                connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                session.callback(connection.close)
+                session.callback(connection.invalidate)  # before it is closed, so that nobody gets it again
+                connection.execute(sa.select(sa.func.set_config("application_name", name[:63], False)))
+                take(connection)
+                return session.pop_all()
+
+        return repeat_while_restarting(attempt, self._url, "catalog_url")
 
     def _who(self, connection: sa.Connection, key: int) -> str:
         return (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.errors import ServiceError
 from cascade_servers.patience import Patience
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from pydantic import SecretStr
 
-__all__ = ["explain_postgres", "is_restarting", "open_postgres", "wait_for_postgres", "with_driver"]
+__all__ = [
+    "explain_postgres",
+    "is_restarting",
+    "open_postgres",
+    "repeat_while_restarting",
+    "wait_for_postgres",
+    "with_driver",
+]
+
+T = TypeVar("T")
 
 #: Seconds until a server that does not answer is given up.
 CONNECT_SECONDS = 10
@@ -97,6 +107,28 @@ def wait_for_postgres(engine: sa.Engine, url: SecretStr, setting: str) -> sa.Eng
 
     sa.event.listen(engine, "do_connect", connect)
     return engine
+
+
+def repeat_while_restarting(work: Callable[[], T], url: SecretStr, setting: str) -> T:
+    """Run work on the server, up to five times as long as the server is stopping or starting.
+
+    Args:
+        work: What to do; it may run again from its beginning.
+        url: The server.
+        setting: Name of the setting that holds the URL.
+
+    Raises:
+        ServiceError: The server cannot be used.
+    """
+    import sqlalchemy as sa
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    again = retry_if_exception(lambda error: isinstance(error, sa.exc.DBAPIError) and is_restarting(error))
+    attempts = Retrying(retry=again, stop=stop_after_attempt(5), wait=wait_exponential(0.5), reraise=True)
+    try:
+        return attempts(work)
+    except sa.exc.DBAPIError as error:
+        raise explain_postgres(error, url, setting) from error
 
 
 @functools.cache
