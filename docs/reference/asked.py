@@ -48,6 +48,10 @@ COMMANDS = {
     "maintain branches": "cascade_maintain.maintenance.drop_branches",
     "maintain files": "cascade_maintain.maintenance.remove_files",
     "maintain verify": "cascade_maintain.maintenance.verify",
+    "plugins list": "cascade.operations.plugins.inspect_plugins",
+    "plugins info": "cascade.operations.plugins.inspect_plugins",
+    "plugins check": "cascade.operations.plugins.inspect_plugins",
+    "services env": "cascade_servers.services.complete_env",
     "validate": "cascade_project.validate.inspect_project",
 }
 
@@ -64,9 +68,11 @@ def records() -> list[type]:
     from cascade.catalog import Branch
     from cascade.config import SettingRow
     from cascade.operations import records as ours
+    from cascade.plugins import PluginRecord
     from cascade_maintain import branches, garbage, verify, warehouse
     from cascade_project import validate
     from cascade_project.portability import Finding
+    from cascade_servers.services import EnvFile
 
     theirs = [branches.Cleaning, garbage.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
     return [
@@ -77,6 +83,8 @@ def records() -> list[type]:
         validate.Inspection,
         validate.DefinedCheck,
         Finding,
+        PluginRecord,
+        EnvFile,
     ]
 
 
@@ -89,7 +97,7 @@ def page() -> Iterator[str]:
         gives = str(inspect.signature(operation(path)).return_annotation)
         yield f"| `cascade {command}` | `{path}` | {_linked(gives)} |\n"
     yield "\n"
-    for path in COMMANDS.values():
+    for path in dict.fromkeys(COMMANDS.values()):
         function = operation(path)
         signature = re.sub(r"<function (\w+)[^>]*>", r"\1", str(inspect.signature(function))).partition(" -> ")[0]
         signature = re.sub(r": '([^']*)'", r": \1", signature)
@@ -100,7 +108,7 @@ def page() -> Iterator[str]:
         text, _, attributes = (inspect.getdoc(record) or "").partition("\nAttributes:\n")
         meanings = dict(_entries(attributes))
         yield f"### {record.__name__}\n\n{text.strip()}\n\n| field | type | meaning |\n|---|---|---|\n"
-        for field in dataclasses.fields(record):
+        for field in (field for field in dataclasses.fields(record) if field.repr):
             yield f"| `{field.name}` | {_linked(str(field.type))} | {meanings[field.name]} |\n"
         yield "\n"
     yield "## Events\n\nA function with `tell=` calls it with one of these, as the thing happens.\n\n"

@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_a_new_file_holds_every_key_with_its_comment(project: Path) -> None:
     found = complete_env(project)
-    assert found.written == ["POSTGRES_PORT", "POSTGRES_DAGSTER_PASSWORD", "CASCADE_DAGSTER_URL"]
+    assert found.written == ("POSTGRES_PORT", "POSTGRES_DAGSTER_PASSWORD", "CASCADE_DAGSTER_URL")
     text = (project / ".env").read_text()
     assert text.startswith("# Ports.\nPOSTGRES_PORT=5432\n\n# Passwords.\nPOSTGRES_DAGSTER_PASSWORD=")
     assert "<generated>" not in text
@@ -51,15 +51,15 @@ def test_what_is_there_stays(project: Path) -> None:
     before = "# Mine.\nexport POSTGRES_PORT = 6000\nMINE='a b'\ncascade_dagster_url=postgresql://mine@there/x"
     (project / ".env").write_text(before)
     found = complete_env(project)
-    assert found.kept == ["POSTGRES_PORT", "CASCADE_DAGSTER_URL"]
-    assert found.written == ["POSTGRES_DAGSTER_PASSWORD"]
+    assert found.kept == ("POSTGRES_PORT", "CASCADE_DAGSTER_URL")
+    assert found.written == ("POSTGRES_DAGSTER_PASSWORD",)
     assert (project / ".env").read_text().startswith(before + "\n\n# Passwords.\nPOSTGRES_DAGSTER_PASSWORD=")
 
 
 def test_a_second_call_changes_nothing(project: Path) -> None:
     complete_env(project)
     before = (project / ".env").read_bytes()
-    assert complete_env(project).written == []
+    assert complete_env(project).written == ()
     assert (project / ".env").read_bytes() == before
 
 
@@ -67,7 +67,7 @@ def test_a_key_that_an_update_brings_is_added(project: Path) -> None:
     complete_env(project)
     before = (project / ".env").read_text()
     (project / "services/env.example").write_text(EXAMPLE + "\n# Later.\nTRINO_PORT=8080\n")
-    assert complete_env(project).written == ["TRINO_PORT"]
+    assert complete_env(project).written == ("TRINO_PORT",)
     assert (project / ".env").read_text() == before + "\n# Later.\nTRINO_PORT=8080\n"
 
 

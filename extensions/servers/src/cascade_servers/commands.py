@@ -25,7 +25,7 @@ def env(as_json: bool) -> None:
 
     found = complete_env(find_project_dir())
     if as_json:
-        print_json({"file": str(found.path), "written": found.written, "kept": found.kept})
+        print_json(found)
         return
     if not found.written:
         say(f"{found.path} has all {len(found.kept)} keys already.")

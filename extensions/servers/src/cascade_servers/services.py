@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -21,7 +21,7 @@ _GENERATED = "<generated>"
 _BYTES = 24
 
 
-@dataclass
+@dataclass(frozen=True)
 class EnvFile:
     """What became of `.env`.
 
@@ -32,8 +32,8 @@ class EnvFile:
     """
 
     path: Path
-    written: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def complete_env(project_dir: Path) -> EnvFile:
@@ -58,7 +58,8 @@ def complete_env(project_dir: Path) -> EnvFile:
     # A link stays one.
     path = (project_dir / ".env").resolve()
     before = path.read_text("utf-8") if path.is_file() else ""
-    found = EnvFile(project_dir / ".env")
+    written: list[str] = []
+    kept: list[str] = []
     # Names of settings are the same in small letters.
     there = {name.upper() for name in dotenv_values(path, interpolate=False)}
     lines: list[str] = []
@@ -70,16 +71,16 @@ def complete_env(project_dir: Path) -> EnvFile:
         elif not equals:
             comments = [""] if lines or before else []
         elif name.strip().upper() in there:
-            found.kept.append(name.strip())
+            kept.append(name.strip())
             comments = []
         else:
             lines += [*comments, f"{name}={value.replace(_GENERATED, secrets.token_hex(_BYTES))}"]
-            found.written.append(name.strip())
+            written.append(name.strip())
             comments = []
     if lines:
         gap = "\n" if before and not before.endswith("\n") else ""
         _write_privately(path, before + gap + "\n".join(lines) + "\n")
-    return found
+    return EnvFile(project_dir / ".env", tuple(written), tuple(kept))
 
 
 def _write_privately(path: Path, text: str) -> None:

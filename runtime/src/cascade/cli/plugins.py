@@ -8,6 +8,7 @@ import sys
 from cascade.cli.output import complain, json_option, print_json, print_table, say
 from cascade.cli.style import click
 from cascade.errors import UsageError, count
+from cascade.operations import to_document
 from cascade.plugins import PluginRecord
 
 __all__ = ["plugins"]
@@ -24,7 +25,7 @@ def list_(as_json: bool) -> None:
     """Show everything that installed packages bring: engines, commands, schedules, sources."""
     records = _records()
     if as_json:
-        print_json([record.to_dict() for record in records])
+        print_json(records)
     else:
         rows = [(r.group, r.name, r.package, "broken" if r.cause else "works") for r in records]
         print_table(["group", "name", "package", "state"], rows)
@@ -43,11 +44,11 @@ def info(name: str, as_json: bool) -> None:
         known = ", ".join(sorted({record.name for record in records}))
         raise UsageError(f"No installed package brings `{name}`.", fix=f"name one of {known}; or a package.")
     if as_json:
-        print_json([record.to_dict() for record in found])
+        print_json(found)
         return
     for record in found:
         say(f"{record.name} of {record.group}")
-        for label, value in record.to_dict().items():
+        for label, value in to_document(record).items():
             if value and label not in ("name", "group"):
                 say(f"  {label + ':':<9}{value}")
 
@@ -59,7 +60,7 @@ def check(as_json: bool) -> None:
     records = _records()
     broken = [record for record in records if record.cause]
     if as_json:
-        print_json([record.to_dict() for record in broken])
+        print_json(broken)
     elif broken:
         complain(f"{count(len(broken), 'problem')}:", "", [str(record) for record in broken])
     else:

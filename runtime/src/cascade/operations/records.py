@@ -236,7 +236,7 @@ def to_document(value: object) -> Any:
     """Return a record, or several, as JSON has them.
 
     Times are ISO 8601 texts, decimals numbers, bytes hexadecimal text; NaN and infinity, which JSON does not have, are
-    null. A table of PyArrow is an array of objects.
+    null. A table of PyArrow is an array of objects. Fields that `repr` leaves out are left out.
 
     Args:
         value: A record, or whatever its fields hold.
@@ -252,7 +252,7 @@ def to_document(value: object) -> Any:
     elif isinstance(value, list | tuple):
         found = [to_document(inner) for inner in value]
     elif is_dataclass(value):
-        found = {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+        found = {field.name: to_document(getattr(value, field.name)) for field in fields(value) if field.repr}
     elif isinstance(value, dt.date | dt.time):
         found = value.isoformat()
     elif isinstance(value, bytes):

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,15 +52,11 @@ class PluginRecord:
     where: str = ""
     cause: str = ""
     fix: str = ""
-    object: Any = None
+    object: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """The problem in one line."""
         return f"package {self.package}: `{self.name}` of {self.group}: {self.cause} ({self.where}); {self.fix}"
-
-    def to_dict(self) -> dict[str, str]:
-        """Return everything but the object."""
-        return {name: value for name, value in vars(self).items() if name != "object"}
 
     @property
     def error(self) -> ConfigurationError:
