@@ -463,7 +463,7 @@ def test_an_inferred_decimal_has_room_for_later_loads_and_says_so_when_it_has_no
         map(Decimal, ("0.000000001", "12.5", "123456.78"))
     )
     error = lake.fail(everything([{"id": "x", "credit": Decimal("0.0000000001")}], unique_key="id"))
-    assert "is not a decimal(38, 9) (it has more digits)" in error
+    assert "is not a decimal(38, 9) (it has more digits than the type holds)" in error
     assert "iceberg_schema=" in error
 
 

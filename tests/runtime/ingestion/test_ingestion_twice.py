@@ -197,7 +197,7 @@ def test_options_under_which_earlier_rows_would_come_twice_are_refused(
     lake.succeed(asset(_hours, **{**common, **before}), DAY)
     sliced = after.get("partitions") != "none"
     said = lake.fail(asset(_hours if sliced else everything, **{**common, **after}), *([DAY] if sliced else []))
-    assert ("rows of earlier runs would come twice" in said, says in said) == (True, True)
+    assert ("rows of earlier runs would be loaded twice" in said, says in said) == (True, True)
     assert len(lake.rows("raw.t")) == 2
 
 

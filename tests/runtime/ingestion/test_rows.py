@@ -111,7 +111,7 @@ def test_one_dict_is_one_row() -> None:
     "fetched", ["text", b"bytes", 3, [1], [[ROWS[0], "x"]], object()], ids=lambda value: type(value).__name__
 )
 def test_what_is_no_rows_is_refused_by_its_type(fetched: object) -> None:
-    with pytest.raises(IngestionError, match=r"`builtins\.\w+`, which is no rows"):
+    with pytest.raises(IngestionError, match=r"`builtins\.\w+`, which cannot be read as rows"):
         _batches(fetched)
 
 
@@ -254,9 +254,9 @@ BAD: dict[str, tuple[object, pa.DataType, str]] = {
     "fraction_in_int": (1.5, pa.int64(), "1.5 is not a long (it has a fraction)"),
     "fraction_text_in_int": ("1.5", pa.int64(), "is not a long (it has a fraction)"),
     "hexadecimal_in_int": ("0x10", pa.int64(), "'0x10' is not a long"),
-    "leading_zeros_in_int": ("007", pa.int64(), "'007' is not a long (text with leading zeros is no number"),
-    "leading_zeros_in_float": ("-007.5", pa.float64(), "(text with leading zeros is no number"),
-    "leading_zeros_in_decimal": ("00", pa.decimal128(5, 2), "(text with leading zeros is no number"),
+    "leading_zeros_in_int": ("007", pa.int64(), "'007' is not a long (text with leading zeros is not a number"),
+    "leading_zeros_in_float": ("-007.5", pa.float64(), "(text with leading zeros is not a number"),
+    "leading_zeros_in_decimal": ("00", pa.decimal128(5, 2), "(text with leading zeros is not a number"),
     "full_width_in_int": ("\uff11\uff12", pa.int64(), "is not a long"),
     "full_width_in_float": ("\uff11\uff12", pa.float64(), "is not a double"),
     "full_width_in_decimal": ("\u0661", pa.decimal128(5, 2), "is not a decimal(5, 2)"),
@@ -281,10 +281,14 @@ BAD: dict[str, tuple[object, pa.DataType, str]] = {
     "rounding": (
         decimal.Decimal("1.234"),
         pa.decimal128(5, 2),
-        "is not a decimal(5, 2) (it has more digits)",
+        "is not a decimal(5, 2) (it has more digits than the type holds)",
     ),
-    "digits": (decimal.Decimal("1234.5"), pa.decimal128(5, 2), "(it has more digits)"),
-    "float_digits": (0.125, pa.decimal128(5, 2), "0.125 is not a decimal(5, 2) (it has more digits)"),
+    "digits": (decimal.Decimal("1234.5"), pa.decimal128(5, 2), "(it has more digits than the type holds)"),
+    "float_digits": (
+        0.125,
+        pa.decimal128(5, 2),
+        "0.125 is not a decimal(5, 2) (it has more digits than the type holds)",
+    ),
     "nan_in_decimal": (math.nan, pa.decimal128(5, 2), "nan is not a decimal(5, 2)"),
     "no_unicode": ("a\ud800", pa.string(), "is not a string (it is not valid Unicode)"),
     "bytes_in_text": (b"\xff", pa.string(), "is not a string"),
@@ -701,7 +705,9 @@ def test_an_undeclared_column_widens_for_later_rows_and_a_declared_one_does_not(
 
 def test_digits_after_the_point_that_a_column_has_no_room_for_are_rejected_and_not_rounded() -> None:
     (batch,) = _batches([{"x": Decimal("0.125")}], pa.schema([("x", pa.decimal128(5, 2))]), inferred={"x"})
-    assert batch.rejected[0][1] == ["column `x`: Decimal('0.125') is not a decimal(5, 2) (it has more digits)"]
+    assert batch.rejected[0][1] == [
+        "column `x`: Decimal('0.125') is not a decimal(5, 2) (it has more digits than the type holds)"
+    ]
 
 
 def test_rows_without_any_value_are_rejected_when_no_column_is_known() -> None:

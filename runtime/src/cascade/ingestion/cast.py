@@ -115,7 +115,7 @@ def _natural_type(values: Values) -> pa.DataType:
 
 
 def _roomy(arrow_type: pa.DataType) -> pa.DataType:
-    """Decimals with room for those that come later: Iceberg cannot give them more digits after the point."""
+    """Decimals with more digits than the first rows need: Iceberg cannot give them more digits after the point."""
     if pa.types.is_list(arrow_type):
         return pa.list_(_roomy(arrow_type.value_type))
     if not pa.types.is_decimal128(arrow_type):
@@ -208,7 +208,7 @@ def chunked(values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Dictionaries and extension types as what they stand for."""
+    """Replace dictionaries and extension types by the values that they encode."""
     if values.type == pa.bool8():
         return values.cast(pa.bool_())
     if isinstance(values.type, pa.BaseExtensionType):
@@ -269,13 +269,8 @@ def _dates(values: pa.ChunkedArray, _: pa.DataType) -> pa.ChunkedArray | None:
     return days if days.cast(values.type).equals(values) else None
 
 
-def _decimals(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    """Arrow wants room for all digits of the type, whatever the values are."""
-    return values.cast(pa.decimal128(38, target.scale)).cast(target)
-
-
 def _parse_numbers(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
-    """Hexadecimal numbers and leading zeros are none to us."""
+    """Text with hexadecimal digits or leading zeros is not a number."""
     odd = pc.any(pc.match_substring_regex(values, r"x|X|^[+-]?0[0-9]")).as_py()
     return None if odd else values.cast(target)
 
@@ -299,7 +294,8 @@ _SPECIAL: dict[tuple[str, str], Callable[[pa.ChunkedArray, pa.DataType], pa.Chun
     ("string", "int"): _parse_numbers,
     ("string", "float"): _parse_numbers,
     ("time", "time"): lambda values, target: values.cast(target, safe=False),  # nanoseconds are cut off
-    ("int", "decimal"): _decimals,
+    # Arrow needs enough digits for every value of the type, whatever the values are.
+    ("int", "decimal"): lambda values, target: values.cast(pa.decimal128(38, target.scale)).cast(target),
     ("float", "float"): _floats,
     ("list", "list"): _nested,
     ("struct", "struct"): _nested,

@@ -124,15 +124,14 @@ class Contract:
         rows = read()
         frame = self._frame(rows)
         for number, (where, check) in enumerate(self._checks):
-            if nothing_came:
-                try:
-                    passed = self._passed(frame, where, check)
-                except ContractError:
-                    continue  # a check of single rows need not work for none
-            elif number in self._together:
-                passed = self._passed(frame, where, check)
-            else:
+            if not nothing_came and number not in self._together:
                 continue
+            try:
+                passed = self._passed(frame, where, check)
+            except ContractError:
+                if nothing_came:
+                    continue  # a check of single rows need not work for none
+                raise
             if len(passed) and not pc.all(passed).as_py():
                 if check.raise_warning:
                     self._warn(check, where, rows.num_rows)
@@ -148,7 +147,11 @@ class Contract:
         whole = any(name is None or getattr(check, "groupby", None) is not None for name, check in self._checks)
         checked = {name for name, _ in self._checks}
         dtypes = {n: getattr(dtype, "type", None) for n, dtype in self._dtypes.items() if whole or n in checked}
-        return (_polars_frame if self._polars else _pandas_frame)(rows, dtypes)
+        if self._polars:
+            return _polars_frame(rows, dtypes)
+        import pandas as pd
+
+        return pd.DataFrame({name: _pandas_series(rows[name], dtype) for name, dtype in dtypes.items()})
 
     def _passed(self, frame: Any, name: str | None, check: Any) -> pa.ChunkedArray | pa.Array:
         """Return what a check says: a truth for each row, or one for all of them."""
@@ -200,12 +203,6 @@ def _positions(passed: pa.ChunkedArray) -> list[int]:
 
 def _label(check: Any) -> str:
     return str(check.error or check.name or check)
-
-
-def _pandas_frame(rows: pa.Table, dtypes: dict[str, Any]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({name: _pandas_series(rows[name], dtype) for name, dtype in dtypes.items()})
 
 
 def _pandas_series(values: pa.ChunkedArray, dtype: Any) -> Any:

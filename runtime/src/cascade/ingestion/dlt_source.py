@@ -130,7 +130,7 @@ def pack_state(state: dict[str, Any], table: str, before: Mapping[str, str], cur
     """Return the state as a table property, given the table's properties before the load and now, under its lock.
 
     Raises:
-        OvertakenError: Another run moved the cursor since then: its rows would come twice.
+        OvertakenError: Another run moved the cursor since then: its rows would be loaded twice.
     """
     from dlt.common import json
 

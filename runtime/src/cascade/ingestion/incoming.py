@@ -42,7 +42,7 @@ class Incoming:
     schema: Schema
     keys: list[str]  # the partitions to load
     state: dict[str, Any]  # of the dlt source, which writes into it
-    result: LoadResult  # counts what came
+    result: LoadResult  # counts the rows
     waiting: set[str]  # keys of rows that earlier runs have set aside
     loaded: set[str] = field(default_factory=set)  # those of the waiting keys that are loaded
     rejected: list[Aside] = field(default_factory=list)  # at most one more than the limit

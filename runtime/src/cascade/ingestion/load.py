@@ -192,15 +192,13 @@ def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict
     column = PARTITION_COLUMN if plan.tagged else plan.options.partition_column
     if plan.definition is None or (column is None and len(keys) > 1):
         return {}
-    if len(keys) == 1 or column is None:
+    if len(keys) == 1 or column is None or not staged.files.rows:
         return dict.fromkeys(keys, staged.files.rows)
     counts = dict.fromkeys(keys, 0)
-    if staged.files.rows:
-        sql = f"SELECT {quote(column)}, count(*) FROM {{rows}} GROUP BY 1"
-        values, rows = staged.query(sql).to_arrow_table().columns
-        known = pa.array(keys)
-        positions = pc.index_in(values, known) if plan.tagged else partition_of(plan.definition, keys, values)
-        for position, number in zip(positions.to_pylist(), rows.to_pylist(), strict=True):
-            if position is not None:
-                counts[keys[position]] += number
+    for batch in staged.query(f"SELECT {quote(column)} FROM {{rows}}").to_arrow_reader(1_000_000):
+        values, known = pa.chunked_array(batch.columns), pa.array(keys)
+        found = pc.index_in(values, known) if plan.tagged else partition_of(plan.definition, keys, values)
+        for entry in pc.value_counts(found).to_pylist():
+            if entry["values"] is not None:
+                counts[keys[entry["values"]]] += entry["counts"]
     return counts

@@ -60,7 +60,7 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
 
 
 def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
-    """Refuse options under which rows of earlier loads would not be found, and come twice.
+    """Refuse options under which rows of earlier loads would not be found and would be loaded again.
 
     Raises:
         IngestionError: The table has such rows.
@@ -86,7 +86,7 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         problem = f"its rows lack the partition_column {plan.options.partition_column}"
     if problem:
         raise IngestionError(
-            f"The options of {plan.table} changed so that rows of earlier runs would come twice: {problem}.",
+            f"The options of {plan.table} changed so that rows of earlier runs would be loaded twice: {problem}.",
             where=f"table {plan.table}, {row_count(snapshot)} rows",
             fix="put the options back, or load into a new table (table_name=…).",
         )

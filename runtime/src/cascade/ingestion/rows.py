@@ -62,7 +62,7 @@ def to_batches(
     Raises:
         SchemaMismatchError: Columns that the policy refuses, two that fall on one name, or one whose type is
             not what dlt says.
-        IngestionError: Something that is no rows.
+        IngestionError: A value that cannot be read as rows.
     """
     source = _Source(state, rows_per_batch, opened)
     target = _Target(schema, "additive" if schema is None else policy, set(inferred), source.hints)
@@ -159,7 +159,7 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
     if not isinstance(fetched, Iterable) or isinstance(fetched, str | bytes | bytearray | memoryview):
         kind = f"{type(fetched).__module__}.{type(fetched).__qualname__}"
         raise IngestionError(
-            f"The fetch function gave a `{kind}`, which is no rows.",
+            f"The fetch function gave a `{kind}`, which cannot be read as rows.",
             where=f"value {shown(fetched)}",
             fix="give dicts, Arrow tables, pandas or polars frames, a dlt resource or source, an iterable of "
             "these, or None for nothing.",
@@ -186,11 +186,11 @@ def _pandas_values(series: Any) -> Values:
 def _polars_pages(frame: Any, source: _Source) -> Iterator[pa.Table]:
     for name, kind in frame.schema.items():
         if str(kind) == "Object":  # polars would hand over the addresses of the objects
-            raise _unreadable(name, "polars Object")
+            raise _unreadable_error(name, "polars Object")
     return (part.to_arrow() for part in frame.iter_slices(source.limit))
 
 
-def _unreadable(name: str, kind: object) -> SchemaMismatchError:
+def _unreadable_error(name: str, kind: object) -> SchemaMismatchError:
     return SchemaMismatchError(
         f"The fetched column `{name}` is of the type {kind}, whose values Cascade cannot read.",
         fix="convert it to text, numbers or another plain type before it is returned.",
@@ -255,10 +255,10 @@ class _Target:
         columns: dict[str, Values] = {}
         extra: list[str] = []
         for name, values in page.columns:
-            if name.startswith(COLUMN_PREFIX):  # rows of another table of ours; this one gets its own
+            if name.startswith(COLUMN_PREFIX):  # rows of another table of Cascade; this table gets its own
                 continue
             if not isinstance(values, list) and (kind := strange(values.type)):
-                raise _unreadable(name, kind)
+                raise _unreadable_error(name, kind)
             column = name if name in self.fields else self.by_snake.get(snake_case(name))
             if column is None and self.policy != "additive":
                 extra.append(name)
@@ -305,7 +305,7 @@ class _Target:
         return column
 
     def _widen(self, column: str, values: Values) -> None:
-        """Make room for more digits; a hint of dlt is what the type is, or the load is refused."""
+        """Widen a column for more digits; a hint of dlt decides its type, and must not contradict the table."""
         have = self.fields[column].type
         hint = self.hints.get(column)
         if hint is not None and kind_of(hint) != kind_of(have):

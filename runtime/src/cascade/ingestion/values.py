@@ -82,7 +82,7 @@ def _number(value: Any, target: pa.DataType) -> Any:
         return value
     text: str = value.strip()
     if _LEADING_ZERO.match(text):
-        raise BadValueError(value, target, "text with leading zeros is no number; declare the column as text")
+        raise BadValueError(value, target, "text with leading zeros is not a number; declare the column as text")
     if not _NUMBER.fullmatch(text):
         raise BadValueError(value, target)
     return text
@@ -119,7 +119,7 @@ def _to_decimal(value: Any, target: pa.DataType) -> decimal.Decimal:
     sign, digits, exponent = number.normalize(decimal.Context(prec=1000)).as_tuple()
     assert isinstance(exponent, int)  # it is finite
     if number and (-exponent > target.scale or len(digits) + exponent > target.precision - target.scale):
-        raise BadValueError(value, target, "it has more digits")
+        raise BadValueError(value, target, "it has more digits than the type holds")
     return decimal.Decimal((sign, digits, exponent))
 
 
