@@ -8,6 +8,7 @@ import pytest
 
 from cascade.config import Settings
 from cascade.operations import run_pipeline
+from cascade.operations.leave_out import explain_always
 from cascade.operations.records import RunReport
 from support.projects import Command, make_project
 
@@ -60,6 +61,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         return Shop(Path.cwd())
 
 
+def test_what_every_run_computes_is_told_by_reason() -> None:
+    always = {"silver/a": "it has a hook", "silver/b": "its meta says so", "silver/c": "it has a hook"}
+    assert list(explain_always(always)) == [
+        "2 models (silver/a, silver/c), since it has a hook",
+        "1 model (silver/b), since its meta says so",
+    ]
+
+
 def models(report: RunReport) -> set[str]:
     return {done.asset for done in report.assets} & BOTH
 
@@ -80,7 +89,9 @@ def test_it_says_so_and_the_exit_code_is_0(
     monkeypatch.chdir(shop.settings.project_dir)
     said = Command(capsys)("run")
     assert said.code == 0
-    assert "Left out: 2 models, for nothing that they are made from has changed since 20" in said.out
+    assert (
+        "Left out: 2 models (marts/second, silver/first), for nothing that they are made from has changed" in said.out
+    )
     assert "There is nothing new; main is unchanged." in said.out
 
 

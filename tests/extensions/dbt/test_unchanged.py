@@ -316,6 +316,11 @@ def test_a_microbatch_is_computed_when_a_new_batch_begins(shop: Shop, monkeypatc
     assert read_recipes(shop.settings, manifest)["silver.plain"] != before
 
 
+def test_a_flag_of_dbt_in_the_environment_counts(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_EMPTY", "1")
+    assert shop.computed() == ALL
+
+
 def test_a_misspelt_wish_is_refused(tmp_path: Path) -> None:
     plain = {"resource_type": "model", "name": "x", "schema": "silver", "original_file_path": "models/x.sql"}
     manifest = {"nodes": {"x": {**plain, "config": {"meta": {"cascade": {"allways": True}}}}}, "parent_map": {}}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ _SOURCE = re.compile(r"""\bsource\s*\(\s*(?:(['"])([^'"]+)\1\s*,\s*(['"])([^'"]+
 _PAIR = re.compile(r'(?=\b(\w+)"?\s*\.\s*"?(\w+))')
 # Files outside of the lakehouse, by what dbt-duckdb reads of a source.
 _EXTERNAL = {"external_location", "plugin"}
+_FLAGS = ("DBT_EMPTY", "DBT_EVENT_TIME", "DBT_FULL_REFRESH", "DBT_SAMPLE", "DBT_TARGET", "DBT_PROFILE")
 # Of the project's file: models carry their configuration themselves.
 _PROJECT_KEYS = ("dispatch", "flags", "quoting", "query-comment")
 
@@ -265,6 +267,8 @@ class _Manifest:
             "batch": _batch(node["config"]),
             "project": self._project(text),
             "versions": self._versions,
+            # dbt takes its flags from there too.
+            "flags": {name: value for name, value in os.environ.items() if name.startswith(_FLAGS)},
         }
         reasons = self._reasons(node, parts, upstream, text)
         always = unclear or next(reasons, "") or self._hard_coded(mentioned, inputs, key)

@@ -111,12 +111,13 @@ def _print_report(report: RunReport) -> None:
         say(f"{asset}: partitions {span}")
     for asset in report.up_to_date:
         say(f"{asset}: nothing to ingest, every partition is loaded.")
-    if report.left_out:
-        from cascade.operations.leave_out import explain
+    if report.left_out or report.always:
+        from cascade.operations.leave_out import explain, explain_always
 
-        say(f"Left out: {explain(report.left_out)}")
-    for asset, why in report.always.items():
-        say(f"{asset}: computed in every run, since {why}.")
+        if report.left_out:
+            say(f"Left out: {explain(report.left_out)}")
+        for text in explain_always(report.always):
+            say(f"Computed in every run: {text}")
     if report.assets:
         say("\nRows per step")
         width = max(len(done.asset) for done in report.assets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import dagster as dg
 
@@ -13,7 +13,7 @@ from cascade.errors import count
 from cascade.framework.base import AssetSource, Unchanged
 from cascade.plugins import load_all
 
-__all__ = ["explain", "find_unchanged"]
+__all__ = ["explain", "explain_always", "find_unchanged"]
 
 
 def find_unchanged(
@@ -36,6 +36,20 @@ def explain(since: Mapping[str, dt.datetime]) -> str:
     Args:
         since: The assets, and when each was made (UTC).
     """
-    some = ", ".join(sorted(since)[:3]) + (", …" if len(since) > 3 else "")
     made = f"{max(since.values()):%Y-%m-%d %H:%M:%S} UTC"
-    return f"{count(len(since), 'model')}, for nothing that they are made from has changed since {made}: {some}"
+    return f"{_some(since)}, for nothing that they are made from has changed since {made}"
+
+
+def explain_always(always: Mapping[str, str]) -> Iterator[str]:
+    """Say which assets every run computes, a sentence for each reason.
+
+    Args:
+        always: The assets, and the reason of each.
+    """
+    for why in sorted(set(always.values())):
+        yield f"{_some(asset for asset, reason in always.items() if reason == why)}, since {why}"
+
+
+def _some(assets: Iterable[str]) -> str:
+    names = sorted(assets)
+    return f"{count(len(names), 'model')} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
