@@ -321,9 +321,18 @@ def test_a_flag_of_dbt_in_the_environment_counts(shop: Shop, monkeypatch: pytest
     assert shop.computed() == ALL
 
 
-def test_a_misspelt_wish_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"allways": True}, r"`meta: \{cascade: \{'allways': True\}\}` of x means nothing"),
+        ({"always": "yes"}, "means nothing"),
+        ("always", "means nothing"),
+        ({"always": True, "engines": ["embedded"]}, "circle"),  # what is wrong beside it is seen
+    ],
+)
+def test_a_misspelt_wish_is_refused(tmp_path: Path, wish: object, says: str) -> None:
     plain = {"resource_type": "model", "name": "x", "schema": "silver", "original_file_path": "models/x.sql"}
-    manifest = {"nodes": {"x": {**plain, "config": {"meta": {"cascade": {"allways": True}}}}}, "parent_map": {}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(TransformError, match=r"`meta: \{cascade: \{'allways': True\}\}` of x means nothing"):
+    nodes = {"x": {**plain, "config": {"meta": {"cascade": wish}}}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"nodes": nodes, "parent_map": {"x": ["x"]}}))
+    with pytest.raises(TransformError, match=says):
         build_dbt_assets(Settings(project_dir=tmp_path), tmp_path / "manifest.json")

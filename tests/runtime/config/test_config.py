@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from cascade.catalog import open_catalog
-from cascade.config import Settings, find_project_dir, list_settings, load_settings, setting_sources
+from cascade.config import Settings, find_project_dir, list_settings, load_settings
 from cascade.engine import engine_of
 from cascade.errors import ConfigurationError
 from cascade_servers.settings import TrinoSettings
@@ -28,6 +28,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(root)
     with mock.patch.dict(os.environ):
         yield root
+
+
+def sources_of(settings: Settings) -> dict[str, str]:
+    return {row.name: row.source for row in list_settings(settings)}
 
 
 # --- the project ------------------------------------------------------------------------------------------
@@ -79,7 +83,7 @@ def test_outside_of_a_project_one_is_told_how_to_get_in(tmp_path: Path) -> None:
 def test_without_settings_all_have_their_default(project: Path) -> None:
     settings = load_settings()
     assert settings == Settings(project_dir=project)
-    assert set(setting_sources(settings).values()) == {"default", "found"}
+    assert set(sources_of(settings).values()) == {"default", "found"}
     assert settings.plugins == {}
 
 
@@ -110,7 +114,7 @@ def test_the_strongest_source_wins_and_is_named(project: Path, winner: str, monk
         _set_branch(project, source, monkeypatch)
     settings = load_settings()
     assert settings.branch == winner.replace(".", "_").strip("_")
-    assert setting_sources(settings)["branch"] == winner
+    assert sources_of(settings)["branch"] == winner
 
 
 def test_sources_complete_each_other(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +156,7 @@ def test_names_of_others_in_dotenv_are_in_the_environment_which_wins(
     monkeypatch.setenv("SHOP_KEY", "mine")
     settings = load_settings()
     assert (os.environ["SHOP_KEY"], os.environ["SHOP_URL"]) == ("mine", "http://a")
-    assert setting_sources(settings)["branch"] == ".env"
+    assert sources_of(settings)["branch"] == ".env"
 
 
 def test_a_dictionary_of_settings_in_python_is_taken_and_the_file_is_executed_once(project: Path) -> None:
@@ -162,7 +166,7 @@ def test_a_dictionary_of_settings_in_python_is_taken_and_the_file_is_executed_on
     list_settings(settings)
     assert (project / "times").read_text() == "x"
     assert (settings.branch, settings.timezone) == ("x", "Asia/Tokyo")
-    assert setting_sources(settings)["branch"] == "cascade_config.py"
+    assert sources_of(settings)["branch"] == "cascade_config.py"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_a_plugin_has_settings_of_its_own_in_every_place(
     settings = load_settings()
     own = settings.plugins["crm"]
     assert (own.port, own.lists, own.token.get_secret_value()) == (3, ["a", "b"], "t0ps")
-    assert setting_sources(settings)["crm.port"] == place
+    assert sources_of(settings)["crm.port"] == place
     assert "t0ps" not in repr(settings)
     rows = {row.name: row for row in list_settings(settings)}
     assert (rows["crm.port"].value, rows["crm.port"].source) == ("3", place)

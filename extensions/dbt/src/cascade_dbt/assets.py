@@ -147,11 +147,14 @@ def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
     files = {key: node["original_file_path"] for key, node in nodes.items()}
     for key, node in nodes.items():
         asked = (node.get("config", {}).get("meta") or {}).get("cascade", {})
-        if asked not in ({}, {"always": True}, {"always": False}):
+        # `engines` is read by `cascade validate`.
+        known = isinstance(asked, dict) and not asked.keys() - {"always", "engines"}
+        if not known or not isinstance(asked.get("always", False), bool):
             raise TransformError(
                 f"`meta: {{cascade: {asked}}}` of {node['name']} means nothing.",
                 where=str(settings.dbt_path / files[key]),
-                fix="write `meta: {cascade: {always: true}}` to have it computed in every run, or take it away.",
+                fix="write `always: true` to have it computed in every run, `engines: [embedded]` for SQL of one "
+                "engine, or take it away.",
             )
         if node["resource_type"] == "snapshot":
             raise TransformError(

@@ -9,7 +9,6 @@ from cascade.config.sources import (
     export_dotenv,
     list_settings,
     load_settings,
-    setting_sources,
     use_settings,
 )
 
@@ -26,6 +25,5 @@ __all__ = [
     "find_project_dir",
     "list_settings",
     "load_settings",
-    "setting_sources",
     "use_settings",
 ]

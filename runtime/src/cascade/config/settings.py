@@ -83,12 +83,12 @@ class Settings(BaseModel):
     )
     branch: str = Field(default="dev", description="The branch that materializations outside a pipeline run write to.")
     data_dir: Path = Field(
-        default=Path(".cascade"), description="Catalog, warehouse and marts; relative to the project's root."
+        default=Path(".cascade"), description="Catalog, warehouse and marts; relative to project_dir."
     )
     workflows_dir: Path = Field(default=Path("workflows"), description="The folder that workflows are discovered in.")
     dbt_dir: Path = Field(default=Path("transforms/dbt"), description="The dbt project's folder.")
     partitions_start: dt.date = Field(
-        default=dt.date(2024, 1, 1), description="First day of partitions that name no start themselves."
+        default=dt.date(2024, 1, 1), description="First day of partitions that name no start."
     )
     timezone: str = Field(default="UTC", description="Time zone of partitions and schedules.")
     nightly_maintenance: bool = Field(
@@ -109,7 +109,7 @@ class Settings(BaseModel):
         default=None, description="PostgreSQL for Dagster's runs and events, instead of SQLite files in .dagster."
     )
     marts_url: SecretStr | None = Field(
-        default=None, description="PostgreSQL that marts are published to, instead of a DuckDB file."
+        default=None, description="PostgreSQL that marts are published to, not a DuckDB file."
     )
     s3_endpoint: str = Field(default="", description="URL of the S3 service; empty for Amazon's own.")
     s3_region: str = Field(default="us-east-1", description="Region of the S3 service.")
@@ -152,9 +152,7 @@ class Settings(BaseModel):
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         # The value is not repeated: it holds a password.
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgresql+")):
-            raise ValueError(
-                "it is not a PostgreSQL URL; an example: postgresql://user:password@127.0.0.1:5432/cascade"
-            )
+            raise ValueError("it is not a PostgreSQL URL, such as postgresql://user:password@127.0.0.1:5432/cascade")
         return value
 
     @field_validator("s3_endpoint")
@@ -193,11 +191,9 @@ class Settings(BaseModel):
         Raises:
             ConfigurationError: Nothing was set, and a setting has no default.
         """
-        if (found := self.plugins.get(name)) is not None:
-            own: _Model = found
-            return own
         try:
-            return model()
+            own: _Model = self.plugins.get(name) or model()
+            return own
         except ValidationError as error:
             raise ConfigurationError(
                 f"Settings of {name} are missing: {'; '.join(problems_in(error, f'{name}.'))}.",
@@ -248,12 +244,7 @@ class Settings(BaseModel):
 
 
 def problems_in(error: ValidationError, prefix: str = "") -> list[str]:
-    """Return what pydantic says of settings, in our words and without the values, which may be secret.
-
-    Args:
-        error: What pydantic raised.
-        prefix: Of the names: the plugin and a dot.
-    """
+    """Return what pydantic says of settings, without their values, which may be secret; `prefix` comes before names."""
     problems = []
     for problem in error.errors(include_input=False, include_url=False):
         name = prefix + ".".join(str(part) for part in problem["loc"])

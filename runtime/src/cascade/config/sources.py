@@ -27,7 +27,6 @@ __all__ = [
     "export_dotenv",
     "list_settings",
     "load_settings",
-    "setting_sources",
     "use_settings",
 ]
 
@@ -123,17 +122,6 @@ def current_settings() -> Settings:
         return Settings(project_dir=Path.cwd())
 
 
-def setting_sources(settings: Settings) -> dict[str, str]:
-    """Say for each setting where its value came from when the settings were read.
-
-    Returns:
-        Setting to source, such as `environment`, `.env` or `default`; a plugin's setting is `plugin.name`, and is
-        listed when it was set.
-    """
-    project = PROJECT_DIR_VARIABLE if os.environ.get(PROJECT_DIR_VARIABLE) else "found"
-    return {**dict.fromkeys(_SETTINGS, "default"), "project_dir": project, **settings._sources}
-
-
 @dataclass(frozen=True)
 class SettingRow:
     """One setting of a project, to be shown.
@@ -141,7 +129,7 @@ class SettingRow:
     Attributes:
         name: The setting; a plugin's is `plugin.name`.
         value: As text, without what is secret.
-        source: Where it came from; see `setting_sources`.
+        source: Where it came from: `environment`, a file, `default`, or `not set` when it has no default.
         description: What it means.
     """
 
@@ -157,7 +145,8 @@ def list_settings(settings: Settings) -> list[SettingRow]:
     Args:
         settings: The project's settings.
     """
-    sources = setting_sources(settings)
+    project = PROJECT_DIR_VARIABLE if os.environ.get(PROJECT_DIR_VARIABLE) else "found"
+    sources = {**dict.fromkeys(_SETTINGS, "default"), "project_dir": project, **settings._sources}
     core = {name: field for name, field in Settings.model_fields.items() if name in sources}
     rows = [
         SettingRow(n, _shown(getattr(settings, n)), sources[n], field.description or "") for n, field in core.items()
@@ -183,14 +172,7 @@ def _shown(value: object) -> str:
 
 
 def export_dotenv(root: Path) -> None:
-    """Put what `.env` holds beside settings into the environment, unless it is there.
-
-    Args:
-        root: The project's folder.
-
-    Raises:
-        ConfigurationError: A line of it is not `NAME=value`, or it is no text.
-    """
+    """Put what `.env` in a folder holds beside settings into the environment; raises as `load_settings` does."""
     for name, value in read_dotenv(root / ".env").items():
         if value is not None and not name.upper().startswith(_PREFIX):
             os.environ.setdefault(name, value)
