@@ -133,12 +133,7 @@ class Incoming:
         return max(self.plan.options.quarantine_limit + 1 - len(self.rejected), 0)
 
     def _require_columns(self, rows: pa.Table) -> None:
-        if missing := self.plan.missing(rows.column_names):
-            raise IngestionError(
-                f"The fetched rows have no column {missing}.",
-                where=f"table {self.plan.table}, columns {', '.join(rows.column_names)}",
-                fix="return it, or name another column in unique_key, partition_column or order_by.",
-            )
+        self.plan.require_columns(rows.column_names, "The fetched rows have", IngestionError)
         if nested := [name for name in self.plan.unique_key if pa.types.is_nested(rows[name].type)]:
             raise IngestionError(
                 f"`{nested[0]}` is a {rows[nested[0]].type}, which cannot be a key.",

@@ -9,10 +9,11 @@ from typing import Any
 import dagster as dg
 from pyiceberg.schema import Schema
 
-from cascade.errors import DefinitionError
+from cascade.errors import CascadeError, DefinitionError
 from cascade.iceberg.schema import alike
 from cascade.ingestion.contract import Contract
 from cascade.ingestion.options import Options, Policy, Write
+from cascade.ingestion.text import listed
 
 __all__ = ["LoadPlan", "build_plan"]
 
@@ -37,10 +38,15 @@ class LoadPlan:
         """Whether rows carry their partition in a column of Cascade: no other column says what a re-run replaces."""
         return self.write == "append" and self.definition is not None and self.options.partition_column is None
 
-    def missing(self, columns: Sequence[str]) -> str:
-        """Name the columns that the options need and that are not among the given ones."""
+    def require_columns(self, columns: Sequence[str], of: str, error: type[CascadeError]) -> None:
+        """Raise the error when the columns of the schema, or of fetched rows, lack one that an option names."""
         needed = {*self.unique_key, *filter(None, [self.options.partition_column, self.options.order_by])}
-        return ", ".join(f"`{name}`" for name in sorted(needed.difference(columns)))
+        if missing := needed.difference(columns):
+            raise error(
+                f"{of} no column {listed(sorted(missing))}.",
+                where=f"table {self.table}, columns {', '.join(columns)}",
+                fix="add it, or name another column in unique_key, partition_column or order_by.",
+            )
 
 
 def build_plan(
@@ -94,10 +100,6 @@ def build_plan(
             where=f"table {plan.table}",
             fix="give one of them another name.",
         )
-    if plan.schema and (missing := plan.missing(columns)):
-        raise DefinitionError(
-            f"The schema has no column {missing}.",
-            where=f"table {plan.table}, columns {', '.join(columns)}",
-            fix="declare it, or name another column in unique_key, partition_column or order_by.",
-        )
+    if plan.schema:
+        plan.require_columns(columns, "The schema has", DefinitionError)
     return plan

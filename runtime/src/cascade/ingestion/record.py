@@ -30,11 +30,10 @@ def loaded_partitions(
     catalog: BranchingCatalog, ref: str, table: str, definition: dg.PartitionsDefinition[Any]
 ) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
-    found = table_of(catalog, ref, table)
-    properties = found.properties if found else {}
-    kind = kind_of(definition)
-    same = properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] == kind
-    return _unpack(definition, properties.get(LOADED_PROPERTY, "[]")) if same else set()
+    found, kind = table_of(catalog, ref, table), kind_of(definition)
+    if found is None or found.properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] != kind:
+        return set()
+    return _unpack(definition, found.properties.get(LOADED_PROPERTY, "[]"))
 
 
 def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:
