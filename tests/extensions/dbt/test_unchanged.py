@@ -128,6 +128,10 @@ def macro(manifest: Manifest, name: str) -> None:
     manifest["macros"][f"macro.shop.{name}"]["macro_sql"] += " "
 
 
+def other_adapter(manifest: Manifest) -> None:
+    manifest["metadata"]["adapter_type"] = {"duckdb": "trino", "trino": "duckdb"}[manifest["metadata"]["adapter_type"]]
+
+
 CHANGES: dict[str, tuple[Callable[[Manifest], object], set[str]]] = {
     "SQL": (lambda m: node(m, "second").update(raw_code="select 2 as id"), {"silver.second"}),
     "SQL of what others read": (lambda m: node(m, "first").update(raw_code="select 2 as id"), OF_EVENTS),
@@ -141,7 +145,7 @@ CHANGES: dict[str, tuple[Callable[[Manifest], object], set[str]]] = {
     "a macro of a macro": (lambda m: macro(m, "inner"), {"silver.calling"}),
     "a macro that only later runs call": (lambda m: macro(m, "other"), {"silver.merged"}),
     "a macro of ours": (lambda m: macro(m, "cascade_store"), ALL),
-    "the version of dbt's adapter": (lambda m: m["metadata"].update(adapter_type="trino"), ALL),
+    "the version of dbt's adapter": (other_adapter, ALL),
     "always": (lambda m: node(m, "plain")["config"].update(meta={"cascade": {"always": True}}), {"silver.plain"}),
     "a hook of the project": (lambda m: m["nodes"].update(o={"resource_type": "operation", "config": {}}), ALL),
 }
