@@ -7,33 +7,35 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "minimal"]
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo" / "my-project"
 
+# Beside the oldest that we support, which runs all other checks. uv finds them, or fetches them.
+PYTHONS = ("3.12", "3.13")
 # What a generated project installs of this repository.
 PACKAGES = ("runtime", "extensions/dbt", "extensions/maintain", "extensions/project", "extensions/servers")
 
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """Check style, import directions, formatting, and the keys of copier.yml."""
+    """Check style, import directions, formatting, the keys of copier.yml, and that each module has its test."""
     run = _environment(session)
     run("ruff", "check")
     run("ruff", "format", "--check")
     for package in PACKAGES:
         with session.chdir(package):
             run("lint-imports", "--no-cache")
-    run("pytest", "-q", "tests/template/test_questions.py")
+    run("pytest", "-q", "tests/template/test_questions.py", "tests/test_layout.py")
 
 
 @nox.session(venv_backend="none")
@@ -48,6 +50,30 @@ def tests(session: nox.Session) -> None:
     """Test everything that needs no server; with files or folders of tests: those."""
     named = [argument for argument in session.posargs if argument.startswith("tests/")]
     _test(session, *(() if named else WITHOUT_SERVERS))
+
+
+@nox.session(venv_backend="none")
+def minimal(session: nox.Session) -> None:
+    """Test the runtime with no extension installed: a project of Python alone, and what it stands on."""
+    run = _environment(session, name="minimal", packages=["cascade-runtime"])
+    run("pytest", *WITHOUT_EXTENSIONS, *_TWO_AT_A_TIME, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("python", PYTHONS)
+def pythons(session: nox.Session, python: str) -> None:
+    """Run the example, and test the runtime and the extensions, on other versions of Python; `-- demo`: the first."""
+    run = _environment(session, name=f"python-{python}", python=_python(python))
+    suites = session.posargs or ["demo", *ON_EVERY_PYTHON]
+    if "demo" in suites:
+        project = Path(session.create_tmp()) / f"my-project-{python}"
+        shutil.rmtree(project, ignore_errors=True)
+        run("copier", "copy", *_AS_IT_IS, str(HERE), str(project))
+        with session.chdir(project):
+            run("cascade", "run")
+            run("cascade", "query", _GOLD)
+    if tested := [suite for suite in suites if suite != "demo"]:
+        run("pytest", *tested, *_TWO_AT_A_TIME)
 
 
 @nox.session(venv_backend="none")
@@ -133,14 +159,12 @@ def demo(session: nox.Session) -> None:
         times.append((time.monotonic() - begin, title))
 
     shutil.rmtree(DEMO, ignore_errors=True)
-    answers = ("--quiet", "--defaults", "--vcs-ref", "HEAD")
-    step("Generate a project from this checkout", "copier", "copy", *answers, str(HERE), str(DEMO))
+    step("Generate a project from this checkout", "copier", "copy", *_AS_IT_IS, str(HERE), str(DEMO))
     with session.chdir(DEMO):
         cascade = str(DEMO / ".venv" / "bin" / "cascade")
-        gold = "select * from gold.weather_daily order by station, date limit 10"
         step("Install it", "uv", "sync", "--quiet", "--compile-bytecode")
         step("Run its pipeline: a year of hourly weather", cascade, "run")
-        step("Look at the gold table", cascade, "query", gold)
+        step("Look at the gold table", cascade, "query", _GOLD)
         step("Look at what was promoted", cascade, "branch", "log")
 
     print("\n=== Done")
@@ -163,26 +187,43 @@ WITHOUT_SERVERS = tuple(
 )
 ON_SERVERS = ("tests/integration", "tests/faults", "tests/extensions", "tests/runtime")
 
+# Of copier, for a project of this checkout; and what to look at in it.
+_AS_IT_IS = ("--quiet", "--defaults", "--vcs-ref", "HEAD")
+_GOLD = "select * from gold.weather_daily order by station, date limit 10"
+
 # Files of tests, two at a time: a machine has two processors at least.
 _TWO_AT_A_TIME = ("-n2", "--dist=loadfile", "--no-loadscope-reorder")
+
+
+# What may depend on the language.
+ON_EVERY_PYTHON = ("tests/cli", "tests/extensions", "tests/runtime")
+# What a project needs that has no extension, quick enough to run again without them.
+WITHOUT_EXTENSIONS = ("tests/minimal", "tests/runtime/catalog", "tests/runtime/engine", "tests/runtime/publish")
 
 
 def _test(session: nox.Session, *suites: str) -> None:
     _environment(session)("pytest", *suites, *_TWO_AT_A_TIME, *session.posargs)
 
 
-def _environment(session: nox.Session, *more: str) -> Callable[..., None]:
-    """Make or refresh the shared environment as `uv.lock` has it, and return a function that runs a command in it.
+def _environment(
+    session: nox.Session, *more: str, name: str = "shared", packages: Sequence[str] = (), python: str = sys.executable
+) -> Callable[..., None]:
+    """Make or refresh an environment as `uv.lock` has it, and return a function that runs a command in it.
 
     Args:
         session: That asks.
         more: Groups of dependencies beside `dev`.
+        name: Of the environment, in `.nox`.
+        packages: Those of ours that are installed; all of them by default.
+        python: A version, or where Python is.
     """
-    place = HERE / ".nox" / "shared"
-    groups = (option for group in ("dev", *more) for option in ("--group", group))
+    place = HERE / ".nox" / name
+    ours = [option for package in packages for option in ("--package", package)] or ["--all-packages"]
+    groups = [option for group in ("dev", *more) for option in ("--only-group", group)]
     # Inexact: what another session needs stays.
-    sync = (_uv(), "sync", "--quiet", "--locked", "--inexact", "--all-packages", *groups, "--python", sys.executable)
-    session.run(*sync, external=True, env={"UV_PROJECT_ENVIRONMENT": str(place), "VIRTUAL_ENV": None})
+    sync = (_uv(), "sync", "--quiet", "--locked", "--inexact", "--python", python)
+    for wanted in (ours, groups):
+        session.run(*sync, *wanted, external=True, env={"UV_PROJECT_ENVIRONMENT": str(place), "VIRTUAL_ENV": None})
     path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
 
     def run(command: str, *arguments: str) -> None:
@@ -191,6 +232,12 @@ def _environment(session: nox.Session, *more: str) -> Callable[..., None]:
         session.run(tool, *arguments, external=True, env={"PATH": path, "VIRTUAL_ENV": None}, interrupt_timeout=30)
 
     return run
+
+
+def _python(version: str) -> str:
+    """Return where pyenv has a version of Python; else the version, which uv finds or fetches."""
+    pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    return str(pyenv[-1]) if pyenv else version
 
 
 def _uv() -> str:

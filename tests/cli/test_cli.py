@@ -1,4 +1,7 @@
-"""The command line as a black box: what it prints where, what it exits with, what bad input gets."""
+"""The command line as a black box: what it prints where, what it exits with, what bad input gets.
+
+Modules: `cascade_project.dev`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`cascade maintain`: what it prints, what it removes, what bad input gets."""
+"""`cascade maintain`: what it prints, what it removes, what bad input gets.
+
+Modules: `cascade_maintain.commands`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The promises of a catalog to several processes: writers take turns, one promoter wins, a kill tears nothing."""
+"""The promises of a catalog to several processes: writers take turns, one promoter wins, a kill tears nothing.
+
+Modules: `cascade.catalog.database`, `cascade.catalog.locks`, `cascade_servers.postgres.database`,
+`cascade_servers.postgres.locks`.
+"""
 
 import itertools
 import os

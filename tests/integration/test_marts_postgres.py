@@ -1,4 +1,7 @@
-"""The promises of publishing that only PostgreSQL can keep: what people add to a mart stays, readers never see half."""
+"""The promises of publishing that only PostgreSQL can keep: what people add to a mart stays, readers never see half.
+
+Modules: `cascade_servers.postgres.tables`.
+"""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""What values, names and databases PostgreSQL takes as marts, and how it is said when it does not."""
+"""What values, names and databases PostgreSQL takes as marts, and how it is said when it does not.
+
+Modules: `cascade_servers.postgres.rows`.
+"""
 
 import datetime as dt
 from decimal import Decimal

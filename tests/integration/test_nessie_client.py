@@ -1,4 +1,7 @@
-"""The promises of the catalog on Nessie when the way there is bad: logins, certificates, lost answers."""
+"""The promises of the catalog on Nessie when the way there is bad: logins, certificates, lost answers.
+
+Modules: `cascade_servers.nessie.catalog`, `cascade_servers.nessie.records`, `cascade_servers.patience`.
+"""
 
 import datetime as dt
 import itertools

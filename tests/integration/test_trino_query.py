@@ -1,4 +1,7 @@
-"""SQL on Trino, beyond `tests/runtime/engine`: the same rows and types as DuckDB's."""
+"""SQL on Trino, beyond `tests/runtime/engine`: the same rows and types as DuckDB's.
+
+Modules: `cascade_servers.trino.query`.
+"""
 
 import datetime as dt
 import math

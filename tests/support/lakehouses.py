@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -68,6 +67,8 @@ def _own_lake(lake_kind: str, request: pytest.FixtureRequest, monkeypatch: pytes
 @contextlib.contextmanager
 def _closed_connections() -> Iterator[None]:
     """Close the pooled connections of the catalogs that a test opened: left to the collector, they are warned of."""
+    import psycopg
+
     opened: list[DBAPIConnection] = []
 
     def remember(connection: DBAPIConnection, _record: object) -> None:

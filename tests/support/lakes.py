@@ -24,8 +24,6 @@ from cascade.catalog.embedded import EmbeddedCatalog
 from cascade.config import Settings, build_settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
-from cascade_maintain.warehouse import open_warehouse
-from cascade_servers.nessie import NessieCatalog
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -63,15 +61,14 @@ def before_each_step(lake: BranchingCatalog, tell: Callable[[], None]) -> None:
         for moment in ("before_cursor_execute", "commit"):
             sa.event.listen(lake._database.engine, moment, lambda *_: tell())
         return
-    assert isinstance(lake, NessieCatalog)
-    session = lake._client._session
+    session = lake._client._session  # type: ignore[attr-defined]  # Nessie's, of a package that may be missing
     send = session.request
 
     def told(*arguments: Any, **options: Any) -> requests.Response:
         tell()
         return send(*arguments, **options)
 
-    session.request = told  # type: ignore[method-assign]
+    session.request = told
 
 
 def put(
@@ -110,6 +107,11 @@ def promoted(lake: BranchingCatalog, table: str, rows: Rows | pa.Table, **option
 
 def data_files(lake: BranchingCatalog) -> set[str]:
     """Return where the Parquet files of the warehouse are."""
+    place = lake.open(MAIN).properties["warehouse"]
+    if not place.startswith("s3://"):
+        return {str(file) for file in Path(place).rglob("*.parquet")}
+    from cascade_maintain.warehouse import open_warehouse
+
     warehouse = open_warehouse(lake)
     return {f"{warehouse.place}/{file.path}" for file in warehouse.files() if file.path.endswith(".parquet")}
 

@@ -2,6 +2,8 @@
 
 Each dbt process costs seconds: the models run three times for the whole module, and every test looks at what that left.
 On servers dbt runs on Trino.
+
+Modules: `cascade_dbt.dagster_dbt`, `cascade_dbt.models`.
 """
 
 import datetime as dt

@@ -219,3 +219,10 @@ def test_the_job_does_both(janitor: Janitor) -> None:
     assert job.execute_in_process(instance=janitor.instance, run_config=ages).success
     assert names(janitor.catalog) == {MAIN}
     assert ids(janitor.catalog, MAIN, "raw.a") == [1]
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_the_lake_is_cleaned_every_night_where_the_setting_says_so(tmp_path: Path, on: bool) -> None:
+    """In containers it does: nobody looks at branches of failed runs there."""
+    schedule = build_maintenance(Settings(project_dir=tmp_path, nightly_maintenance=on))
+    assert (schedule.default_status is dg.DefaultScheduleStatus.RUNNING) is on

@@ -1,4 +1,7 @@
-"""The promises of garbage collection, for every implementation of the catalog and every kind of warehouse."""
+"""The promises of garbage collection, for every implementation of the catalog and every kind of warehouse.
+
+Modules: `cascade_maintain.marks`.
+"""
 
 import datetime as dt
 import random

@@ -1,4 +1,8 @@
-"""SQL that one of the engines refuses or understands differently is found, with its line and a remedy."""
+"""SQL that one of the engines refuses or understands differently is found, with its line and a remedy.
+
+Modules: `cascade_project.portability.check`, `cascade_project.portability.findings`,
+`cascade_project.portability.render`, `cascade_project.portability.statement`, `cascade_project.portability.typed`.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,7 @@
-"""`.env` is completed: nothing that is there changes, secrets are random and private."""
+"""`.env` is completed: nothing that is there changes, secrets are random and private.
+
+Modules: `cascade_servers.commands`.
+"""
 
 from __future__ import annotations
 

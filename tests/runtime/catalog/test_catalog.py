@@ -1,4 +1,7 @@
-"""The promises of a catalog with branches, for every implementation of `cascade.catalog.BranchingCatalog`."""
+"""The promises of a catalog with branches, for every implementation of `cascade.catalog.BranchingCatalog`.
+
+Modules: `cascade.catalog.base`, `cascade.catalog.reference`.
+"""
 
 import datetime as dt
 from collections.abc import Callable

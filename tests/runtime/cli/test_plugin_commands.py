@@ -1,4 +1,7 @@
-"""Commands of packages, and what `cascade plugins` says of all that packages bring."""
+"""Commands of packages, and what `cascade plugins` says of all that packages bring.
+
+Modules: `cascade.cli.plugins`.
+"""
 
 from __future__ import annotations
 

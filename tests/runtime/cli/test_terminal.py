@@ -1,4 +1,7 @@
-"""The promises of `cascade run` to somebody who watches it on a terminal: it moves, and it can be interrupted."""
+"""The promises of `cascade run` to somebody who watches it on a terminal: it moves, and it can be interrupted.
+
+Modules: `cascade.cli.pipeline`.
+"""
 
 import os
 import pty

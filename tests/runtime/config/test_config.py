@@ -1,4 +1,7 @@
-"""The promises of `cascade.config`: where settings come from, which wins, and what a wrong one is answered with."""
+"""The promises of `cascade.config`: where settings come from, which wins, and what a wrong one is answered with.
+
+Modules: `cascade.config.files`, `cascade.config.settings`, `cascade.config.sources`.
+"""
 
 import datetime as dt
 import os

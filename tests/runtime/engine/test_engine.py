@@ -1,4 +1,7 @@
-"""The promises of `cascade.engine`: SQL that reads a branch, now or then, and can do nothing else."""
+"""The promises of `cascade.engine`: SQL that reads a branch, now or then, and can do nothing else.
+
+Modules: `cascade.engine.base`, `cascade.engine.snapshots`.
+"""
 
 import datetime as dt
 from pathlib import Path

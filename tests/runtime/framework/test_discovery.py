@@ -1,4 +1,7 @@
-"""What lies below `workflows/` is found by its type; what cannot be used costs itself, never the rest, and is named."""
+"""What lies below `workflows/` is found by its type; what cannot be used costs itself, never the rest, and is named.
+
+Modules: `cascade.framework.base`, `cascade.framework.discovery`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""The promise of `cron=`: the schedule asks for the partition that has ended by then."""
+"""The promise of `cron=`: the schedule asks for the partition that has ended by then.
+
+Modules: `cascade.framework.jobs`.
+"""
 
 import datetime as dt
 from pathlib import Path
@@ -8,7 +11,6 @@ import pytest
 
 from cascade.config import Settings
 from cascade.framework.definitions import Problems, build_definitions, problems_of
-from cascade_maintain.job import build_maintenance
 
 WORKFLOW = """
 from cascade.ingestion import cascade_ingestion, daily, hourly, none
@@ -46,13 +48,6 @@ def test_a_schedule_asks_for_the_latest_partition(tmp_path: Path, name: str, par
     )
     (wanted,) = repository.get_schedule_def(f"raw__{name}_schedule").evaluate_tick(tick).run_requests or ()
     assert wanted.partition_key == partition
-
-
-@pytest.mark.parametrize("on", [False, True])
-def test_the_lake_is_cleaned_every_night_where_the_setting_says_so(tmp_path: Path, on: bool) -> None:
-    """In containers it does: nobody looks at branches of failed runs there."""
-    schedule = build_maintenance(Settings(project_dir=tmp_path, nightly_maintenance=on))
-    assert (schedule.default_status is dg.DefaultScheduleStatus.RUNNING) is on
 
 
 ORDERS = """

@@ -1,4 +1,7 @@
-"""The promises of `cascade.iceberg.write` about columns that change, values of every type, and partitions."""
+"""The promises of `cascade.iceberg.write` about columns that change, values of every type, and partitions.
+
+Modules: `cascade.iceberg.evolve`.
+"""
 
 import datetime as dt
 import uuid

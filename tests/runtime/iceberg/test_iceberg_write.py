@@ -1,4 +1,7 @@
-"""The promises of `cascade.iceberg.write`: one snapshot a write, only affected files, nothing half."""
+"""The promises of `cascade.iceberg.write`: one snapshot a write, only affected files, nothing half.
+
+Modules: `cascade.iceberg.staging`.
+"""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,8 @@
-"""The promises of a load through `@cascade_ingestion`: every row in, once, in one commit, or nothing."""
+"""The promises of a load through `@cascade_ingestion`: every row in, once, in one commit, or nothing.
+
+Modules: `cascade.ingestion.asset`, `cascade.ingestion.incoming`, `cascade.ingestion.plan`,
+`cascade.ingestion.report`.
+"""
 
 import datetime as dt
 import json

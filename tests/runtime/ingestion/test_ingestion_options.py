@@ -1,4 +1,7 @@
-"""The promises of `@cascade_ingestion` before anything runs: what the options make, and which are refused."""
+"""The promises of `@cascade_ingestion` before anything runs: what the options make, and which are refused.
+
+Modules: `cascade.ingestion.options`, `cascade.options`.
+"""
 
 import inspect
 from collections.abc import Callable

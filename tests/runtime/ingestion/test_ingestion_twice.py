@@ -1,4 +1,7 @@
-"""The promises of a second load: nothing lost and nothing doubled, whatever ran before it or beside it."""
+"""The promises of a second load: nothing lost and nothing doubled, whatever ran before it or beside it.
+
+Modules: `cascade.ingestion.record`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The promises of `cascade.ingestion.rows`, `cast` and `text`."""
+"""The promises of `cascade.ingestion.rows`, `cast` and `text`.
+
+Modules: `cascade.ingestion.cast`, `cascade.ingestion.values`.
+"""
 
 import datetime
 import decimal

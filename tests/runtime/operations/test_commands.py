@@ -1,4 +1,7 @@
-"""The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows."""
+"""The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows.
+
+Modules: `cascade.cli.branch`, `cascade.cli.config`, `cascade.cli.query`, `cascade.cli.style`.
+"""
 
 import json
 import signal

@@ -1,4 +1,7 @@
-"""The promises of `cascade.operations.run`: what runs of a project leave behind, and what they say."""
+"""The promises of `cascade.operations.run`: what runs of a project leave behind, and what they say.
+
+Modules: `cascade.operations.selection`.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The promises of `cascade.operations`: one record for each thing that is asked, and locks that nobody can forget."""
+"""The promises of `cascade.operations`: one record for each thing that is asked, and locks that nobody can forget.
+
+Modules: `cascade.operations.branches`, `cascade.operations.tables`.
+"""
 
 import datetime as dt
 import json

@@ -1,4 +1,7 @@
-"""What is found, what fits, and that a plugin which is broken costs itself and is named."""
+"""What is found, what fits, and that a plugin which is broken costs itself and is named.
+
+Modules: `cascade.plugins.registry`.
+"""
 
 from __future__ import annotations
 

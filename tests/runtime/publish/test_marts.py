@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import psycopg
 import pyarrow as pa
 import pytest
 from pyiceberg.types import StringType
@@ -40,6 +39,8 @@ class Target:
             with duckdb.connect(str(self.settings.marts_path), read_only=True) as connection:
                 connection.execute("SET TimeZone='UTC'")
                 return connection.execute(sql).fetchall()
+        import psycopg
+
         with psycopg.connect(self.settings.marts_url.get_secret_value(), options="-c TimeZone=UTC") as connection:
             return connection.execute(sql.encode()).fetchall()
 
@@ -66,6 +67,8 @@ def target(lake: BranchingCatalog, lake_kind: str, request: pytest.FixtureReques
     stack: Stack = request.getfixturevalue("stack")
     url = stack.environment["CASCADE_MARTS_URL"]
     yield Target(lake, Settings(project_dir=tmp_path, marts_url=url))
+    import psycopg
+
     with psycopg.connect(url) as connection:
         tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname IN ('marts', 'cascade')"
         for (table,) in connection.execute(tables).fetchall():

@@ -1,4 +1,7 @@
-"""The promises of the gate before `main`, and of what is published behind it."""
+"""The promises of the gate before `main`, and of what is published behind it.
+
+Modules: `cascade.evidence`, `cascade.operations.promotion`, `cascade.publish.assets`, `cascade.publish.gate`.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""The promises of `cascade.quality`: what becomes of checks, and of functions that are checks."""
+"""The promises of `cascade.quality`: what becomes of checks, and of functions that are checks.
+
+Modules: `cascade.quality.decorator`, `cascade.quality.model`, `cascade.quality.partitions`.
+"""
 
 import re
 import subprocess

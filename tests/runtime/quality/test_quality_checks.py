@@ -1,4 +1,7 @@
-"""The promises of the checks built into `cascade.quality`."""
+"""The promises of the checks built into `cascade.quality`.
+
+Modules: `cascade.quality.row_checks`, `cascade.quality.sql`, `cascade.quality.table_checks`.
+"""
 
 import datetime as dt
 from dataclasses import replace

@@ -15,6 +15,9 @@ from cascade.plugins.source import first_sentence
 __all__ = ["main"]
 
 _COMMANDS = "cascade.commands"
+_MISSING = """
+  fix: `cascade --help` lists the commands of installed packages. The package of another one is missing: add its
+    line `cascade-… @ …` to `dependencies` in the project's pyproject.toml, as in the template, and run `uv sync`."""
 
 
 class _PluginGroup(Group):
@@ -33,7 +36,10 @@ class _PluginGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(error.format_message() + _MISSING, ctx) from None
         if name is not None and command is not None:
             command = cast(click.Command, find(_COMMANDS, name, PluginCommand))
         return name, command, rest

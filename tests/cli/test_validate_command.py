@@ -1,4 +1,7 @@
-"""`cascade validate` reads the SQL of a project for both engines."""
+"""`cascade validate` reads the SQL of a project for both engines.
+
+Modules: `cascade_project.commands`.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""The runtime alone: a project without its lines of extensions runs, promotes, publishes, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cascade.config import Settings
+from support.generated import BIN, generate, run, stranger
+
+GUESTS = '''\
+"""Two guests, loaded right into the marts: models in SQL are another package's."""
+
+from cascade.ingestion import cascade_ingestion, none
+from cascade.quality import cascade_quality, in_range, unique
+
+
+@cascade_ingestion(namespace="marts", unique_key="id", partitions=none(), max_retries=0)
+def guests():
+    """Who is expected."""
+    return [{"id": 1, "age": 36}, {"id": 2, "age": 85}]
+
+
+@cascade_quality(asset="marts/guests", checks=[unique("id"), in_range("age", 0, LIMIT)])
+def known_guests() -> None:
+    """Each guest is there once, and alive."""
+'''
+
+
+class Project:
+    """A generated project, without what the extensions bring."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+        shutil.rmtree(root / "transforms")
+        (root / "workflows/quality/weather.py").unlink()
+        manifest = root / "pyproject.toml"
+        lines = manifest.read_text("utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not line.lstrip().startswith('"cascade-') or '"cascade-runtime' in line]
+        assert len(kept) < len(lines)
+        manifest.write_text("".join(kept), "utf-8")
+        self.allow(150)
+
+    def allow(self, age: int) -> None:
+        """Write the workflow with a highest age."""
+        (self.root / "workflows/ingestion/guests.py").write_text(GUESTS.replace("LIMIT", str(age)), "utf-8")
+
+    def cascade(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return run(BIN / "cascade", *arguments, cwd=self.root, environment=self.environment, **variables)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    environment = stranger(tmp_path_factory.mktemp("home"))
+    return Project(generate(tmp_path_factory.mktemp("generated") / "my-project", environment), environment)
+
+
+def test_nothing_but_the_runtime_is_installed() -> None:
+    """Else the other promises of this file say nothing."""
+    installed = {found.metadata["Name"] for found in metadata.distributions()}
+    assert {name for name in installed if name.startswith("cascade-")} == {"cascade-runtime"}
+
+
+def test_a_project_runs_is_checked_promoted_queried_and_published(project: Project) -> None:
+    """What fails a check stays on its branch; the file of the example beside it is loaded, too."""
+    project.allow(80)
+    refused = project.cascade("run", "--select", "marts/guests")
+    assert refused.returncode == 1, refused.stderr
+    assert project.cascade("query", "SELECT * FROM marts.guests").returncode == 1
+    project.allow(150)
+    done = project.cascade("run")
+    assert done.returncode == 0, done.stderr
+    rows = project.cascade("query", "--json", "SELECT id, age FROM marts.guests ORDER BY id")
+    assert json.loads(rows.stdout) == [{"id": 1, "age": 36}, {"id": 2, "age": 85}]
+    with duckdb.connect(str(Settings(project_dir=project.root).marts_path), read_only=True) as marts:
+        assert marts.execute("SELECT id, age FROM marts.guests ORDER BY id").fetchall() == [(1, 36), (2, 85)]
+
+
+def test_definitions_load_and_every_plugin_works(project: Project) -> None:
+    for command in (["cascade", "plugins", "check"], ["dagster", "definitions", "validate"]):
+        done = run(BIN / command[0], *command[1:], cwd=project.root, environment=project.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", ["maintain", "services", "validate"])
+def test_a_command_of_a_missing_package_is_answered_with_what_to_do(project: Project, command: str) -> None:
+    done = project.cascade(command)
+    assert done.returncode == 2
+    assert f"No such command '{command}'" in done.stderr
+    assert "`dependencies` in the project's pyproject.toml" in done.stderr
+
+
+def test_a_setting_that_needs_a_missing_package_is_named(project: Project) -> None:
+    done = project.cascade("config", "show", CASCADE_ENGINE="trino")
+    assert done.returncode == 2
+    assert "'trino' is not an installed engine; there is embedded" in done.stderr
