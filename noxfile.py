@@ -23,7 +23,10 @@ DEMO = HERE / "demo" / "my-project"
 # Beside the oldest that we support, which runs all other checks. uv finds them, or fetches them.
 PYTHONS = ("3.12", "3.13")
 # What a generated project installs of this repository.
-PACKAGES = ("runtime", "extensions/dbt", "extensions/maintain", "extensions/project", "extensions/servers")
+PACKAGES = (
+    "runtime",
+    *(f"extensions/{name}" for name in ("cli", "dbt", "maintain", "operations", "project", "servers")),
+)
 
 
 @nox.session(venv_backend="none")
@@ -54,8 +57,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def minimal(session: nox.Session) -> None:
-    """Test the runtime with no extension installed: a project of Python alone, and what it stands on."""
-    run = _environment(session, name="minimal", packages=["cascade-runtime"])
+    """Test the runtime with nothing but the command line: a project of Python alone, and what it stands on."""
+    run = _environment(session, name="minimal", packages=["cascade-cli"])
     run("pytest", *WITHOUT_EXTENSIONS, *_TWO_AT_A_TIME, *session.posargs)
 
 

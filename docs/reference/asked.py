@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 _BEGIN = """\
 # Operations
 
-What people and programs ask of a lakehouse is one function each, in `cascade.operations`. It takes the project's
+What people and programs ask of a lakehouse is one function each, in `cascade_operations`. It takes the project's
 settings (`cascade.load_settings()`), returns frozen records, and takes the leases and locks that it needs. A command
 prints what its function returns: with `--json`, the fields below are that document.
 
 ```python
-from cascade import load_settings, operations
+import cascade_operations as operations
+from cascade import load_settings
 
 for branch in operations.list_branches(load_settings()):
     print(branch.name, branch.changed)
@@ -31,26 +32,26 @@ and infinity are null.
 
 #: Command to the function that it calls.
 COMMANDS = {
-    "run": "cascade.operations.run_pipeline",
-    "materialize": "cascade.operations.materialize",
-    "query": "cascade.operations.query",
-    "table list": "cascade.operations.list_tables",
-    "quarantine list": "cascade.operations.list_quarantine",
-    "quarantine show": "cascade.operations.read_quarantine",
-    "branch list": "cascade.operations.list_branches",
-    "branch create": "cascade.operations.create_branch",
-    "branch delete": "cascade.operations.delete_branch",
-    "branch diff": "cascade.operations.diff",
-    "branch promote": "cascade.operations.promote",
-    "branch restore": "cascade.operations.restore",
-    "branch log": "cascade.operations.log",
-    "config show": "cascade.operations.list_settings",
+    "run": "cascade_operations.run_pipeline",
+    "materialize": "cascade_operations.materialize",
+    "query": "cascade_operations.query",
+    "table list": "cascade_operations.list_tables",
+    "quarantine list": "cascade_operations.list_quarantine",
+    "quarantine show": "cascade_operations.read_quarantine",
+    "branch list": "cascade_operations.list_branches",
+    "branch create": "cascade_operations.create_branch",
+    "branch delete": "cascade_operations.delete_branch",
+    "branch diff": "cascade_operations.diff",
+    "branch promote": "cascade_operations.promote",
+    "branch restore": "cascade_operations.restore",
+    "branch log": "cascade_operations.log",
+    "config show": "cascade_operations.list_settings",
     "maintain branches": "cascade_maintain.maintenance.drop_branches",
     "maintain files": "cascade_maintain.maintenance.remove_files",
     "maintain verify": "cascade_maintain.maintenance.verify",
-    "plugins list": "cascade.operations.plugins.inspect_plugins",
-    "plugins info": "cascade.operations.plugins.inspect_plugins",
-    "plugins check": "cascade.operations.plugins.inspect_plugins",
+    "plugins list": "cascade_operations.plugins.inspect_plugins",
+    "plugins info": "cascade_operations.plugins.inspect_plugins",
+    "plugins check": "cascade_operations.plugins.inspect_plugins",
     "services env": "cascade_servers.services.complete_env",
     "validate": "cascade_project.validate.inspect_project",
 }
@@ -67,9 +68,9 @@ def records() -> list[type]:
     """Return every record, in the order of the page."""
     from cascade.catalog import Branch
     from cascade.config import SettingRow
-    from cascade.operations import records as ours
     from cascade.plugins import PluginRecord
     from cascade_maintain import branches, garbage, verify, warehouse
+    from cascade_operations import records as ours
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_servers.services import EnvFile
@@ -90,7 +91,7 @@ def records() -> list[type]:
 
 def page() -> Iterator[str]:
     """Return the page, part by part."""
-    from cascade.operations import events
+    from cascade_operations import events
 
     yield _BEGIN
     for command, path in COMMANDS.items():

@@ -42,7 +42,7 @@ else may change without a word.
 
 def page() -> Iterator[str]:
     """Return the page in parts."""
-    from cascade.operations.plugins import known_groups
+    from cascade_operations.plugins import known_groups
 
     yield _BEGIN
     known = known_groups()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cascade.config import Settings
-from cascade.operations.plugins import inspect_plugins, known_groups
 from cascade.plugins.base import FAMILIES
 from cascade_dbt.project import MACROS, macros_folder
+from cascade_operations.plugins import inspect_plugins, known_groups
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MANIFESTS = sorted(REPOSITORY.glob("extensions/*/pyproject.toml"))

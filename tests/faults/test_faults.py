@@ -19,8 +19,8 @@ from cascade.catalog import MAIN, BranchingCatalog, storage
 from cascade.config import build_settings
 from cascade.engine import query
 from cascade.errors import CascadeError, CatalogError, ServiceError
-from cascade.operations.records import RunReport
-from cascade.operations.run import run_pipeline
+from cascade_operations.records import RunReport
+from cascade_operations.run import run_pipeline
 from cascade_servers.nessie import client as nessie_client
 from cascade_servers.trino import server as trino_server
 from support.generated import Project, generate, stranger

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
-from cascade.operations.run import run_pipeline
+from cascade_operations.run import run_pipeline
 from cascade_servers.postgres import marts as postgres
 from support.lakes import numbers
 from support.marts import Marts, in_background, more

@@ -1,4 +1,4 @@
-"""The runtime alone: a project without its lines of extensions runs, promotes, publishes, and says what is missing."""
+"""The runtime and the command line alone: a project without other extensions runs, promotes, publishes, says what is missing."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ def known_guests() -> None:
     """Each guest is there once, and alive."""
 '''
 
+#: What this session installs of Cascade.
+INSTALLED = {"cascade-cli", "cascade-operations", "cascade-runtime"}
+
+# Dagster executes the assets without what the command line is made of.
+BY_DAGSTER = """
+import sys
+sys.modules["cascade_cli"] = sys.modules["cascade_operations"] = None
+import dagster as dg
+from cascade import load_settings
+from cascade.framework.definitions import build_definitions
+from cascade.framework.instance import open_instance
+settings = load_settings()
+keys = [dg.AssetKey(["marts", "guests"]), dg.AssetKey(["cascade", "promote"]), dg.AssetKey(["cascade", "publish"])]
+job = build_definitions(settings).resolve_implicit_job_def_def_for_assets(keys)
+with open_instance(settings) as instance:
+    done = job.execute_in_process(instance=instance, asset_selection=keys, tags={"cascade/branch": "by-dagster"})
+promoted = done.asset_materializations_for_node("cascade__promote")
+sys.exit(0 if done.success and promoted else 1)
+"""
+
 
 class Project:
     """A generated project, without what the extensions bring."""
@@ -42,7 +62,7 @@ class Project:
         (root / "workflows/quality/weather.py").unlink()
         manifest = root / "pyproject.toml"
         lines = manifest.read_text("utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if not line.lstrip().startswith('"cascade-') or '"cascade-runtime' in line]
+        kept = [line for line in lines if not line.lstrip().startswith('"cascade-') or _is_kept(line)]
         assert len(kept) < len(lines)
         manifest.write_text("".join(kept), "utf-8")
         self.allow(150)
@@ -55,16 +75,20 @@ class Project:
         return run(BIN / "cascade", *arguments, cwd=self.root, environment=self.environment, **variables)
 
 
+def _is_kept(line: str) -> bool:
+    return any(f'"{package} ' in line for package in INSTALLED)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     environment = stranger(tmp_path_factory.mktemp("home"))
     return Project(generate(tmp_path_factory.mktemp("generated") / "my-project", environment), environment)
 
 
-def test_nothing_but_the_runtime_is_installed() -> None:
+def test_nothing_else_is_installed() -> None:
     """Else the other promises of this file say nothing."""
     installed = {found.metadata["Name"] for found in metadata.distributions()}
-    assert {name for name in installed if name.startswith("cascade-")} == {"cascade-runtime"}
+    assert {name for name in installed if name.startswith("cascade-")} == INSTALLED
 
 
 def test_a_project_runs_is_checked_promoted_queried_and_published(project: Project) -> None:
@@ -80,6 +104,12 @@ def test_a_project_runs_is_checked_promoted_queried_and_published(project: Proje
     assert json.loads(rows.stdout) == [{"id": 1, "age": 36}, {"id": 2, "age": 85}]
     with duckdb.connect(str(Settings(project_dir=project.root).marts_path), read_only=True) as marts:
         assert marts.execute("SELECT id, age FROM marts.guests ORDER BY id").fetchall() == [(1, 36), (2, 85)]
+
+
+def test_a_run_of_dagster_needs_the_runtime_alone(project: Project) -> None:
+    done = run(BIN / "python", "-c", BY_DAGSTER, cwd=project.root, environment=project.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "by-dagster" in project.cascade("branch", "log").stdout
 
 
 def test_definitions_load_and_every_plugin_works(project: Project) -> None:

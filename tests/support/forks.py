@@ -125,6 +125,6 @@ if __name__ == "__main__":
     assert "polars" not in sys.modules, "its threads would not survive a fork"
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    from cascade.cli import main
+    from cascade_cli import main
 
     sys.exit(main())

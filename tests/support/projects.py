@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli import main
+from cascade_cli import main
 
 
 @dataclass(frozen=True)

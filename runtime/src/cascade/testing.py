@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from cascade.config import Settings, export_dotenv, find_project_dir
+from cascade.framework.failures import failure_text
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, RANGE_END_TAG, RANGE_START_TAG
-from cascade.operations.watch import failure_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

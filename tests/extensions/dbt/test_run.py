@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cascade.config import Settings
-from cascade.operations import run_pipeline
-from cascade.operations.leave_out import explain_always
-from cascade.operations.records import RunReport
+from cascade_operations import run_pipeline
+from cascade_operations.leave_out import explain_always
+from cascade_operations.records import RunReport
 from support.projects import Command, make_project
 
 WORKFLOW = '''\

@@ -15,10 +15,10 @@ from pyiceberg.table.statistics import StatisticsFile
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
-from cascade.operations.events import Counted, Event, Listener
 from cascade_maintain import parse_age
 from cascade_maintain.garbage import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
+from cascade_operations.events import Counted, Event, Listener
 from support.lakes import ids, numbers, promoted, put, read
 
 # The clock of S3 has whole seconds: what was written a moment ago may be of its next one.

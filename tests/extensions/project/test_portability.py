@@ -288,7 +288,7 @@ def test_the_table_tells_the_truth_about_duckdb(name: str, remedies: dict[str, s
 def test_loading_a_project_does_not_import_the_parser() -> None:
     """It costs a third of a second, which only `cascade validate` pays."""
     code = (
-        "import sys, cascade.framework.definitions, cascade.cli.config\n"
+        "import sys, cascade.framework.definitions, cascade_cli.config\n"
         "sys.exit('cascade_project.portability' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

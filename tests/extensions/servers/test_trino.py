@@ -16,8 +16,8 @@ import pytest
 
 from cascade.config import build_settings
 from cascade.errors import QueryError, ServiceError
-from cascade.operations import materialize
-from cascade.operations.events import Waiting
+from cascade_operations import materialize
+from cascade_operations.events import Waiting
 from cascade_servers.trino import server as trino_server
 from cascade_servers.trino.arrow import to_arrow
 from cascade_servers.trino.catalogs import catalog_name

@@ -102,14 +102,14 @@ def test_two_packages_with_one_name_are_both_refused(tmp_path: Path, monkeypatch
         find(GROUP, "same", Greeting)
 
 
-def test_nobody_takes_a_name_of_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_takes_a_name_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a package could take `cascade run` away."""
     install(tmp_path, monkeypatch, {"thief": ("[cascade.commands]\nrun = thief:run\n", "")})
     ours, theirs = sorted(
         (r for r in installed("cascade.commands") if r.name == "run"), key=lambda record: bool(record.cause)
     )
-    assert (ours.package.partition(" ")[0], ours.cause) == ("cascade-runtime", "")
-    assert (theirs.package, theirs.cause) == ("thief 1.0", "cascade-runtime brings one of this name, too")
+    assert (ours.package.partition(" ")[0], ours.cause) == ("cascade-cli", "")
+    assert (theirs.package, theirs.cause) == ("thief 1.0", "cascade-cli brings one of this name, too")
 
 
 def test_a_list_of_entry_points_that_cannot_be_read_is_a_record(

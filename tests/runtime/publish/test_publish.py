@@ -1,6 +1,6 @@
 """The promises of the gate before `main`, and of what is published behind it.
 
-Modules: `cascade.evidence`, `cascade.operations.promotion`, `cascade.publish.assets`, `cascade.publish.gate`.
+Modules: `cascade.evidence`, `cascade_operations.promotion`, `cascade.publish.assets`, `cascade.publish.gate`.
 """
 
 from pathlib import Path

@@ -6,10 +6,10 @@ import sys
 from collections import defaultdict
 from functools import partial
 
-from cascade.cli.output import json_option, print_json, print_table, progress, say
-from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
+from cascade_cli.output import json_option, print_json, print_table, progress, say
+from cascade_cli.style import click
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 
 __all__ = ["maintain"]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError
-from cascade.operations.events import Counted, Listener, ignore
 from cascade_maintain.marks import Marks
 from cascade_maintain.warehouse import StoredFile, Warehouse, in_threads, open_warehouse
+from cascade_operations.events import Counted, Listener, ignore
 
 __all__ = ["Collection", "collect_files"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.errors import LeaseHeldError
-from cascade.operations.events import Listener, Loading, ignore
+from cascade_operations.events import Listener, Loading, ignore
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -41,8 +41,8 @@ def drop_branches(
     """
     catalog = open_catalog(settings)
     tell(Loading("runs"))
-    from cascade.operations.run import close_killed_runs
     from cascade_maintain.branches import clean_branches
+    from cascade_operations.run import close_killed_runs
 
     with _storage(settings, instance) as runs:
         if not dry_run:

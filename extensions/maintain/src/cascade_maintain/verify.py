@@ -11,8 +11,8 @@ from pyiceberg.manifest import DataFile
 from cascade.catalog import BranchingCatalog
 from cascade.errors import BranchNotFoundError
 from cascade.iceberg.damage import damage_of
-from cascade.operations.events import Counted, Listener, Loading, ignore
 from cascade_maintain.warehouse import in_threads
+from cascade_operations.events import Counted, Listener, Loading, ignore
 
 __all__ = ["DamagedFile", "Verification", "verify_files"]
 

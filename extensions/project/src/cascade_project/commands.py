@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cascade.cli.output import complain, json_option, print_json, progress, say
-from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
+from cascade_cli.output import complain, json_option, print_json, progress, say
+from cascade_cli.style import click
 
 if TYPE_CHECKING:
     from cascade_project.portability import Finding

@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from cascade.cli.output import say
-from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import UsageError
 from cascade.names import PROJECT_DIR_VARIABLE
+from cascade_cli.output import say
+from cascade_cli.style import click
 
 __all__ = ["dev"]
 

@@ -10,9 +10,9 @@ from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.ingestion import load_plan
 from cascade.names import SQL_METADATA, TABLE_METADATA
-from cascade.operations.events import Listener, Loading, ignore
-from cascade.operations.plugins import inspect_plugins
 from cascade_dbt.project import parse_project
+from cascade_operations.events import Listener, Loading, ignore
+from cascade_operations.plugins import inspect_plugins
 from cascade_project.portability import Columns, Finding, Report, check_sql
 
 if TYPE_CHECKING:

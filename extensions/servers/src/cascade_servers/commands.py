@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cascade.cli.output import json_option, print_json, say
-from cascade.cli.style import click
+from cascade_cli.output import json_option, print_json, say
+from cascade_cli.style import click
 
 __all__ = ["services"]
 

@@ -22,8 +22,6 @@ __all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "groups", "installed", "load
 #: How long the import of one plugin may take.
 LIMIT_SECONDS = 60.0
 
-# Its names are taken: another package that brings one of them is refused, and ours stays.
-_RUNTIME = "cascade-runtime"
 # Groups whose entry points may name a class, of which there will be an object for each use.
 _OF_CLASSES = "cascade.plugins."
 
@@ -76,7 +74,7 @@ def groups() -> list[str]:
 def installed(group: str) -> list[PluginRecord]:
     """Return what installed packages bring for a group, by name; nothing is imported.
 
-    Two packages that bring one name have a cause already, unless one of them is the runtime: it keeps its names.
+    Two packages that bring one name have a cause already, unless one of them is Cascade's own: it keeps its names.
     """
     return list(_entries(tuple(sys.path)).get(group, ()))
 
@@ -205,13 +203,18 @@ def _records(package: str, distribution: metadata.Distribution, text: str) -> It
 
 
 def _told_apart(packages: dict[str, PluginRecord]) -> Iterator[PluginRecord]:
-    """Give each of several packages that bring one name the cause; the runtime keeps its own."""
+    """Give each of several packages that bring one name the cause; a package of Cascade keeps its names."""
+    ours = [package for package, record in packages.items() if _is_ours(record)]
     for package, record in sorted(packages.items()):
         others = " and ".join(sorted(packages.keys() - {package}))
-        if not others or package == _RUNTIME or record.name == "*":
+        if not others or ours == [package] or record.name == "*":
             yield record
         else:
-            fix = f"uninstall {package}, or {others}."
-            if _RUNTIME in packages:
-                fix = f"uninstall {package}, or let its author choose another name."
+            fix = f"uninstall {package}, or {'let its author choose another name' if ours else others}."
             yield replace(record, where=record.value, cause=f"{others} brings one of this name, too", fix=fix)
+
+
+def _is_ours(record: PluginRecord) -> bool:
+    """Say whether a package belongs to the runtime's own release."""
+    name, version = record.package.split(" ", 1)
+    return name.startswith("cascade-") and version == metadata.version("cascade-runtime")

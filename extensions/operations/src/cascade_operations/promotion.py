@@ -7,8 +7,8 @@ from collections.abc import Callable
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, UsageError
-from cascade.operations.events import Listener, Loading, ignore
-from cascade.operations.records import MainMove, Move
+from cascade_operations.events import Listener, Loading, ignore
+from cascade_operations.records import MainMove, Move
 
 __all__ = ["promote", "restore"]
 

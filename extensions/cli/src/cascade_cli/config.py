@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cascade.cli.output import answer_table, json_option
-from cascade.cli.style import click
 from cascade.config import load_settings
+from cascade_cli.output import answer_table, json_option
+from cascade_cli.style import click
 
 __all__ = ["config"]
 
@@ -18,7 +18,7 @@ def config() -> None:
 @json_option
 def show(as_json: bool) -> None:
     """Show every setting: its value, where it comes from, what it means."""
-    from cascade import operations
+    import cascade_operations as operations
 
     found = operations.list_settings(load_settings())
     answer_table(as_json, found, ["setting", "value", "from", "meaning"], lambda row: [*vars(row).values()])

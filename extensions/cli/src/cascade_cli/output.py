@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from cascade.cli.style import click
 from cascade.errors import CascadeError, count
-from cascade.operations.events import (
+from cascade_cli.style import click
+from cascade_operations.events import (
     AssetMaterialized,
     AssetUpToDate,
     CheckEvaluated,
@@ -113,8 +113,8 @@ def unusable_place(error: Exception) -> str | None:
 
 
 def print_json(record: object) -> None:
-    """Print what an operation returned as one JSON document; see `cascade.operations.to_document`."""
-    from cascade.operations import to_document
+    """Print what an operation returned as one JSON document; see `cascade_operations.to_document`."""
+    from cascade_operations import to_document
 
     click.echo(json.dumps(to_document(record), indent=2, ensure_ascii=False, allow_nan=False))
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascade.config import list_settings
-    from cascade.operations.branches import create_branch, delete_branch, diff, list_branches, log
-    from cascade.operations.promotion import promote, restore
-    from cascade.operations.records import to_document
-    from cascade.operations.run import materialize, run_pipeline
-    from cascade.operations.tables import list_quarantine, list_tables, query, read_quarantine
+    from cascade_operations.branches import create_branch, delete_branch, diff, list_branches, log
+    from cascade_operations.promotion import promote, restore
+    from cascade_operations.records import to_document
+    from cascade_operations.run import materialize, run_pipeline
+    from cascade_operations.tables import list_quarantine, list_tables, query, read_quarantine
 
 __all__ = [
     "create_branch",
@@ -36,11 +36,11 @@ __all__ = [
 # Module to what it holds. `cascade --help` needs none of it, and reading tables does not need Dagster.
 _HOMES = {
     "cascade.config": ("list_settings",),
-    "cascade.operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
-    "cascade.operations.promotion": ("promote", "restore"),
-    "cascade.operations.records": ("to_document",),
-    "cascade.operations.run": ("materialize", "run_pipeline"),
-    "cascade.operations.tables": ("list_quarantine", "list_tables", "query", "read_quarantine"),
+    "cascade_operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
+    "cascade_operations.promotion": ("promote", "restore"),
+    "cascade_operations.records": ("to_document",),
+    "cascade_operations.run": ("materialize", "run_pipeline"),
+    "cascade_operations.tables": ("list_quarantine", "list_tables", "query", "read_quarantine"),
 }
 
 

@@ -6,11 +6,11 @@ import signal
 import sys
 from typing import Any, cast
 
-from cascade.cli.output import INTERRUPTED, complain, fail, unusable_place
-from cascade.cli.style import Command, Group, click
 from cascade.plugins import PluginRecord, find, installed
 from cascade.plugins.base import Command as PluginCommand
 from cascade.plugins.source import first_sentence
+from cascade_cli.output import INTERRUPTED, complain, fail, unusable_place
+from cascade_cli.style import Command, Group, click
 
 __all__ = ["main"]
 

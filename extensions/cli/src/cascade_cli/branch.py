@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cascade.cli.output import answer, answer_table, json_option, progress
-from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
+from cascade_cli.output import answer, answer_table, json_option, progress
+from cascade_cli.style import click
 
 if TYPE_CHECKING:
-    from cascade.operations.records import MainMove
+    from cascade_operations.records import MainMove
 
 __all__ = ["branch"]
 
@@ -27,7 +27,7 @@ def branch() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List branches and tags."""
-    from cascade import operations
+    import cascade_operations as operations
 
     answer_table(
         as_json,
@@ -44,7 +44,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def create(name: str, source: str, tag: bool, as_json: bool) -> None:
     """Create branch NAME; no data is copied."""
-    from cascade import operations
+    import cascade_operations as operations
 
     done = operations.create_branch(load_settings(), name, source=source, tag=tag)
     answer(as_json, done, f"Created {done.kind} {name} from {source}.")
@@ -55,7 +55,7 @@ def create(name: str, source: str, tag: bool, as_json: bool) -> None:
 @json_option
 def delete(name: str, as_json: bool) -> None:
     """Delete branch or tag NAME."""
-    from cascade import operations
+    import cascade_operations as operations
 
     done = operations.delete_branch(load_settings(), name)
     answer(as_json, done, f"Deleted {done.kind} {name}.")
@@ -71,7 +71,7 @@ def diff(name: str, other: str | None, as_json: bool) -> None:
     Without OTHER, these are the tables that a promotion would move: changes of `main` after NAME was created are left
     out.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     found = operations.diff(load_settings(), name, other)
     same = f"{name} has changed nothing since it was created or last promoted."
@@ -89,7 +89,7 @@ def promote(name: str, as_json: bool) -> None:
 
     All tables move at once, or none; then the marts are published.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     with progress("cascade branch promote") as tell:
         done = operations.promote(load_settings(), name, tell=tell)
@@ -105,7 +105,7 @@ def promote(name: str, as_json: bool) -> None:
 @json_option
 def log(name: str, limit: int, as_json: bool) -> None:
     """Show how NAME (main by default) moved, newest first."""
-    from cascade import operations
+    import cascade_operations as operations
 
     answer_table(
         as_json,
@@ -125,7 +125,7 @@ def restore(entry: int, as_json: bool) -> None:
     0 is the state before the first entry. The marts are published again. Nothing is lost: the restore is an entry of
     the log itself.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     done = operations.restore(load_settings(), entry)
     text = "main is already in that state."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import UsageError
-from cascade.operations.records import QuarantinedRow, QuarantineTable, TableState
+from cascade_operations.records import QuarantinedRow, QuarantineTable, TableState
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,9 +46,10 @@ def query(settings: Settings, sql: str, *, branch: str = MAIN, at: str | None = 
         BranchNotFoundError: The branch does not exist.
         ServiceError: The engine is a server that cannot be used.
     """
-    from cascade import engine
+    from cascade.engine import parse_at
+    from cascade.engine import query as ask
 
-    return engine.query(open_catalog(settings), branch, sql, at=engine.parse_at(at) if at else None)
+    return ask(open_catalog(settings), branch, sql, at=parse_at(at) if at else None)
 
 
 def list_quarantine(settings: Settings, *, branch: str = MAIN) -> tuple[QuarantineTable, ...]:

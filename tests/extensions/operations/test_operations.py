@@ -1,6 +1,6 @@
-"""The promises of `cascade.operations`: one record for each thing that is asked, and locks that nobody can forget.
+"""The promises of `cascade_operations`: one record for each thing that is asked, and locks that nobody can forget.
 
-Modules: `cascade.operations.branches`, `cascade.operations.tables`.
+Modules: `cascade_operations.branches`, `cascade_operations.tables`.
 """
 
 import datetime as dt
@@ -16,16 +16,16 @@ import pyarrow as pa
 import pytest
 
 import cascade_maintain.maintenance
+import cascade_operations as operations
 import cascade_project.validate
-from cascade import operations
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.cli.output import EVENT_TEXTS, print_table
 from cascade.config import Settings
 from cascade.errors import LeaseHeldError, UsageError
 from cascade.framework.instance import open_instance
 from cascade.names import COMMAND_TAG
-from cascade.operations.events import Event
-from cascade.operations.records import QuarantineTable
+from cascade_cli.output import EVENT_TEXTS, print_table
+from cascade_operations.events import Event
+from cascade_operations.records import QuarantineTable
 from support.lakes import numbers, promoted, put
 from support.projects import Command, make_project
 

@@ -6,12 +6,12 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from cascade.cli.output import INTERRUPTED, complain, json_option, print_json, progress, say
-from cascade.cli.style import click
 from cascade.config import load_settings
+from cascade_cli.output import INTERRUPTED, complain, json_option, print_json, progress, say
+from cascade_cli.style import click
 
 if TYPE_CHECKING:
-    from cascade.operations.records import AssetResult, RunReport
+    from cascade_operations.records import AssetResult, RunReport
 
 __all__ = ["materialize", "run"]
 
@@ -53,7 +53,7 @@ def run(
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
     when one fails, `main` stays as it is and the branch is kept to be looked at.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     with progress("cascade run") as tell:
         report = operations.run_pipeline(
@@ -79,7 +79,7 @@ def materialize(assets: tuple[str, ...], partition: str | None, full_refresh: bo
     An asset is named `namespace/table`, or by its table alone. The branch is the setting `branch`, `dev` by
     default; another one is chosen by `CASCADE_BRANCH`.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     with progress("cascade materialize") as tell:
         report = operations.materialize(
@@ -112,7 +112,7 @@ def _print_report(report: RunReport) -> None:
     for asset in report.up_to_date:
         say(f"{asset}: nothing to ingest, every partition is loaded.")
     if report.left_out or report.always:
-        from cascade.operations.leave_out import explain, explain_always
+        from cascade_operations.leave_out import explain, explain_always
 
         if report.left_out:
             say(f"Left out: {explain(report.left_out)}")

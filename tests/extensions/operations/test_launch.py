@@ -1,6 +1,6 @@
-"""The promises of `cascade.operations.run`: what runs of a project leave behind, and what they say.
+"""The promises of `cascade_operations.run`: what runs of a project leave behind, and what they say.
 
-Modules: `cascade.operations.selection`.
+Modules: `cascade_operations.selection`.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +14,10 @@ from cascade.errors import DefinitionError, UsageError
 from cascade.framework.definitions import build_definitions, guards_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
-from cascade.operations.events import AssetMaterialized, Event, NotLoaded, StepRetrying
-from cascade.operations.records import RunReport
-from cascade.operations.run import materialize, run_pipeline
 from cascade.publish import promote_branch
+from cascade_operations.events import AssetMaterialized, Event, NotLoaded, StepRetrying
+from cascade_operations.records import RunReport
+from cascade_operations.run import materialize, run_pipeline
 from support.projects import Command, make_project
 
 _WORKFLOW = '''\

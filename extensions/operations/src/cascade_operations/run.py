@@ -19,16 +19,17 @@ from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import DefinitionError
 from cascade.framework.definitions import build_definitions, problems_of
+from cascade.framework.failures import error_text
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
-from cascade.operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
-from cascade.operations.leave_out import explain, find_unchanged
-from cascade.operations.records import Move, RunReport
-from cascade.operations.selection import PartitionGroup, group_by_partitions, select_assets
-from cascade.operations.watch import Watcher, error_text
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
+from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade_operations.leave_out import explain, find_unchanged
+from cascade_operations.records import Move, RunReport
+from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
+from cascade_operations.watch import Watcher
 
 __all__ = ["close_killed_runs", "materialize", "run_pipeline"]
 

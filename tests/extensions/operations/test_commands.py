@@ -1,6 +1,6 @@
-"""The promises of `cascade.cli`, command by command: in this process, on lakehouses of a few rows.
+"""The promises of `cascade_cli`, command by command: in this process, on lakehouses of a few rows.
 
-Modules: `cascade.cli.branch`, `cascade.cli.config`, `cascade.cli.query`, `cascade.cli.style`.
+Modules: `cascade_cli.branch`, `cascade_cli.config`, `cascade_cli.query`, `cascade_cli.style`.
 """
 
 import json

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from cascade.cli.output import complain, json_option, print_json, print_table, say
-from cascade.cli.style import click
 from cascade.errors import UsageError, count
-from cascade.operations import to_document
 from cascade.plugins import PluginRecord
+from cascade_cli.output import complain, json_option, print_json, print_table, say
+from cascade_cli.style import click
+from cascade_operations import to_document
 
 __all__ = ["plugins"]
 
@@ -71,6 +71,6 @@ def check(as_json: bool) -> None:
 
 def _records() -> list[PluginRecord]:
     with contextlib.redirect_stdout(sys.stderr):  # whatever a package prints while it is imported
-        from cascade.operations.plugins import inspect_plugins
+        from cascade_operations.plugins import inspect_plugins
 
         return inspect_plugins()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from cascade.cli.output import answer_table, json_option, print_json, print_table, say
-from cascade.cli.style import click
 from cascade.config import load_settings
 from cascade.errors import count
+from cascade_cli.output import answer_table, json_option, print_json, print_table, say
+from cascade_cli.style import click
 
 __all__ = ["quarantine", "query", "table"]
 
@@ -30,7 +30,7 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
 
     With --json the rows are an array of objects.
     """
-    from cascade import operations
+    import cascade_operations as operations
 
     rows = operations.query(load_settings(), sql, branch=branch, at=at)
     if as_json:
@@ -51,7 +51,7 @@ def table() -> None:
 @json_option
 def list_tables(branch: str, as_json: bool) -> None:
     """List tables with their rows and snapshots."""
-    from cascade import operations
+    import cascade_operations as operations
 
     found = operations.list_tables(load_settings(), branch=branch)
     columns = ["table", "rows", "snapshot", "changed (UTC)"]
@@ -68,7 +68,7 @@ def quarantine() -> None:
 @json_option
 def list_quarantine(branch: str, as_json: bool) -> None:
     """List the tables of which rows are set aside."""
-    from cascade import operations
+    import cascade_operations as operations
 
     found = operations.list_quarantine(load_settings(), branch=branch)
     columns = ["table", "rows", "quarantine"]
@@ -83,7 +83,7 @@ def list_quarantine(branch: str, as_json: bool) -> None:
 @json_option
 def show(table: str, branch: str, limit: int, as_json: bool) -> None:
     """Show rows of TABLE that were set aside, newest first, and why."""
-    from cascade import operations
+    import cascade_operations as operations
 
     found = operations.read_quarantine(load_settings(), table, branch=branch, limit=limit)
     columns = ["at (UTC)", "partition", "reasons", "row"]

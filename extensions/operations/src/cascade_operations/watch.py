@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from cascade._dagster import SerializableErrorInfo
+from cascade.framework.failures import error_text, failure_text
 from cascade.names import (
     DUPLICATE_ROWS,
     EXTRACTED_ROWS,
@@ -20,7 +19,7 @@ from cascade.names import (
     ROW_COUNT,
     SNAPSHOT_METADATA,
 )
-from cascade.operations.events import (
+from cascade_operations.events import (
     AssetMaterialized,
     CheckEvaluated,
     Listener,
@@ -28,9 +27,9 @@ from cascade.operations.events import (
     StepRetrying,
     StepStarted,
 )
-from cascade.operations.records import AssetResult, CheckResult, LoadedRows, Move, RunReport
+from cascade_operations.records import AssetResult, CheckResult, LoadedRows, Move, RunReport
 
-__all__ = ["Watcher", "error_text", "failure_text"]
+__all__ = ["Watcher"]
 
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
@@ -133,48 +132,3 @@ class Watcher:
         )
         self.checks.append(check)
         self.tell(CheckEvaluated(check.asset, check.check, check.passed, check.blocking))
-
-
-def failure_text(event: dg.DagsterEvent, root: Path) -> str:
-    """Return why a step failed, in words.
-
-    Args:
-        event: The failure of a step.
-        root: The project's folder.
-    """
-    data = event.step_failure_data
-    said = data.user_failure_data.description if data.user_failure_data is not None else None
-    return error_text(data.error, root, said=said) if data.error is not None else said or "failed"
-
-
-def error_text(error: SerializableErrorInfo, root: Path, *, said: str | None = None) -> str:
-    """Return an error in words: the first of Cascade in its chain of causes, else type, text and place.
-
-    Args:
-        error: The error, as Dagster keeps it.
-        root: The project's folder; the place is the innermost line in a file below it.
-        said: What the asset itself said of the failure.
-    """
-    chain = [error]
-    while (cause := chain[-1].cause or chain[-1].context) is not None:
-        chain.append(cause)
-    for each in chain:
-        if ours := re.match(r"cascade\w*\.[\w.]+: ", each.message):
-            return each.message[ours.end() :].strip()
-    own = next((e for e in chain if not _wraps(e)), chain[-1])
-    # "json.decoder.JSONDecodeError: …": the module says nothing to its reader.
-    text = said or re.sub(r"^(\w+\.)+(?=\w+(:|$))", "", own.message.strip())
-    frames = (
-        re.match(r'\s*File "(.+)", line (\d+)', frame) for e in (own, *reversed(chain)) for frame in reversed(e.stack)
-    )
-    for frame in filter(None, frames):
-        file = Path(frame[1])
-        if file.is_relative_to(root) and "site-packages" not in file.parts:
-            return f"{text}\n  where: {file.relative_to(root)}:{frame[2]}"
-    return text
-
-
-def _wraps(error: SerializableErrorInfo) -> bool:
-    """Say whether an error only carries the one that caused it."""
-    retried = (error.cls_name or "").startswith("RetryRequested")
-    return error.cause is not None and (retried or error.message.startswith(("dagster", "dlt.")))

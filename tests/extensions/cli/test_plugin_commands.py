@@ -1,6 +1,6 @@
 """Commands of packages, and what `cascade plugins` says of all that packages bring.
 
-Modules: `cascade.cli.plugins`.
+Modules: `cascade_cli.plugins`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_plugins_are_listed_and_what_is_broken_is_named_with_place_and_cause(
     lines = [line.split() for line in listed.out.splitlines()]
     assert listed.code == 0
     assert ["cascade.plugins.sources", "bad", "bad-one", "1.0", "broken"] in lines
-    assert ["cascade.commands", "run", "cascade-runtime", "0.1.0", "works"] in lines
+    assert ["cascade.commands", "run", "cascade-cli", "0.1.0", "works"] in lines
     (info,) = json.loads(cascade("plugins", "info", "bad", "--json").out)
     assert (info["package"], info["cause"]) == ("bad-one 1.0", "Source has no `fetch`, which SourceConnector asks for")
     assert info["where"].endswith("bad_one.py:2")
@@ -102,12 +102,12 @@ def test_what_is_installed_passes_and_an_unknown_name_is_refused(cascade: Comman
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:
     """It is asked for in every shell completion and by everybody who looks for a command."""
-    code = "import sys, cascade.cli\ntry: cascade.cli.main(['-h'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    code = "import sys, cascade_cli\ntry: cascade_cli.main(['-h'])\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = done.stderr.split()
     assert "cascade.plugins.registry" in modules
     heavy = {"dagster", "pydantic", "pyarrow", "duckdb", "sqlalchemy", "pyiceberg", "rich", "yaml"}
     assert heavy.isdisjoint(modules)
     assert [
-        m for m in modules if m.startswith("cascade.cli.") and m not in ("cascade.cli.output", "cascade.cli.style")
+        m for m in modules if m.startswith("cascade_cli.") and m not in ("cascade_cli.output", "cascade_cli.style")
     ] == []

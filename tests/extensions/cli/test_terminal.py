@@ -1,6 +1,6 @@
 """The promises of `cascade run` to somebody who watches it on a terminal: it moves, and it can be interrupted.
 
-Modules: `cascade.cli.pipeline`.
+Modules: `cascade_cli.pipeline`.
 """
 
 import os

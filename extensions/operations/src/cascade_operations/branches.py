@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade.catalog import MAIN, Branch, BranchingCatalog, TableChange, open_catalog
 from cascade.config import Settings
-from cascade.operations.records import Move, TableDiff
+from cascade_operations.records import Move, TableDiff
 
 __all__ = ["create_branch", "delete_branch", "diff", "list_branches", "log"]
 
@@ -47,11 +47,11 @@ def delete_branch(settings: Settings, name: str) -> Branch:
         CatalogError: It is `main`.
         BranchNotFoundError: It does not exist.
     """
-    from cascade import engine
+    from cascade.engine import delete_branch as drop
 
     catalog = open_catalog(settings)
     known = {branch.name: branch for branch in catalog.branches()}
-    engine.delete_branch(catalog, name)
+    drop(catalog, name)
     return known[name]
 
 
