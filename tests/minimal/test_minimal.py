@@ -1,4 +1,4 @@
-"""The runtime and the command line alone: a project without other extensions runs, promotes, publishes, says what is missing."""
+"""The runtime with its command line alone: a project runs, promotes, publishes, and says what is missing."""
 
 from __future__ import annotations
 

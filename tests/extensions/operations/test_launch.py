@@ -1,6 +1,6 @@
 """The promises of `cascade_operations.run`: what runs of a project leave behind, and what they say.
 
-Modules: `cascade_operations.selection`.
+Modules: `cascade_operations.selection`, `cascade_operations.watch`.
 """
 
 from collections.abc import Callable, Iterator
