@@ -1,4 +1,4 @@
-"""The promise of `cascade.iceberg.s3`: threads that share a file do not read each other's bytes."""
+"""The promise of `cascade.duck.s3`: threads that share a file do not read each other's bytes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from cascade.iceberg.s3 import S3FileSystem
+from cascade.duck.s3 import S3FileSystem
 
 
 def test_threads_of_duckdb_read_one_file_at_once(tmp_path: Path) -> None:

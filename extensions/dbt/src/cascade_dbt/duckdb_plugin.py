@@ -17,9 +17,10 @@ from pyiceberg.types import DateType, IcebergType, NestedField, TimestampType, T
 
 from cascade.catalog import MAIN
 from cascade.config import load_settings
+from cascade.duck.session import spill, use_utc
+from cascade.duck.sql import identifier
 from cascade.engine import register_table
 from cascade.errors import SchemaMismatchError, TransformError
-from cascade.iceberg.read import quote, spill
 from cascade.iceberg.rows import Where, within
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import Staging, commit, stage
@@ -51,7 +52,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Show every table of the branch, all as they stand at one moment."""
         self._connection = conn
-        conn.execute("SET TimeZone='UTC'")
+        use_utc(conn)
         self._spill.mkdir(parents=True, exist_ok=True)
         spill(conn, self._spill)
         conn.execute(f"ATTACH ':memory:' AS {_DATABASE}")
@@ -76,7 +77,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         policy = "" if config["mode"] == "replace" else config["on_schema_change"]
         # A cursor of our own: the model's transaction stays out of it.
         with self._connection.cursor() as cursor:
-            cursor.execute("SET TimeZone='UTC'")
+            use_utc(cursor)
             try:
                 # As the model says it: a query around it would number columns of one name.
                 _require_names(_select(cursor, config["model"], name).columns, name)
@@ -210,7 +211,7 @@ def _verify(staged: Staging, unique: list[str], guards: list[dict[str, str]]) ->
         (found,) = staged.query(f"SELECT {counts} FROM {{rows}}").fetchall()
         problems += [f"{n} rows {guard['says']}" for n, guard in zip(found, guards, strict=True) if n]
     if unique:
-        names = ", ".join(quote(c) for c in unique)
+        names = ", ".join(identifier(c) for c in unique)
         twice = f"SELECT {names}, count(*) FROM {{rows}} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 3"
         for *key, count in staged.query(twice).fetchall():
             shown = ", ".join(f"{name} = {value}" for name, value in zip(unique, key, strict=True))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cascade.config import Settings
 from cascade.errors import CascadeError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
+from cascade.iceberg.types import duckdb_type
 from cascade.ingestion import load_plan
 from cascade.names import SQL_METADATA, TABLE_METADATA
 from cascade_dbt.project import parse_project
 from cascade_operations.events import Listener, Loading, ignore
 from cascade_operations.plugins import inspect_plugins
 from cascade_project.portability import Columns, Finding, Report, check_sql
-
-if TYPE_CHECKING:
-    from pyiceberg.schema import Schema
 
 __all__ = ["DefinedCheck", "Inspection", "inspect_project", "problem_text"]
 
@@ -90,7 +87,9 @@ def inspect_project(settings: Settings, *, tell: Listener = ignore) -> Inspectio
                 continue
             if plan.schema is not None:
                 namespace, table = plan.table.split(".")
-                columns.setdefault(namespace, {})[table] = _sql_types(plan.schema)
+                columns.setdefault(namespace, {})[table] = {
+                    field.name.lower(): duckdb_type(field.field_type) for field in plan.schema.fields
+                }
     sql = _read_sql(settings, statements, columns)
     breaking = [problem_text(finding) for finding in sql.findings if finding.engine == settings.engine]
     return Inspection(
@@ -116,10 +115,3 @@ def problem_text(finding: Finding) -> str:
     """Return a finding as one line: where, what, remedy."""
     place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part is not None)
     return f"{place}: {finding.finding}; {finding.remedy}"
-
-
-def _sql_types(schema: Schema) -> dict[str, str]:
-    """Return a table's columns with DuckDB's words for their types."""
-    words = {"long": "bigint", "int": "integer", "string": "varchar", "timestamptz": "timestamp with time zone"}
-    types = {field.name.lower(): str(field.field_type) for field in schema.fields}
-    return {name: words.get(kind, kind if "<" not in kind else "unknown") for name, kind in types.items()}

@@ -82,11 +82,13 @@ def register_table(
         database: Attached database to create the view in; the default one when empty.
         snapshot_id: The snapshot to show; the newest by default.
     """
-    from cascade.iceberg.read import quote, reach, view_sql
+    from cascade.duck.session import reach
+    from cascade.duck.sql import identifier
+    from cascade.iceberg.read import view_sql
 
     reach(connection, table.io)
-    prefix = f"{quote(database)}." if database else ""
-    namespace, view = (quote(part) for part in name.split("."))
+    prefix = f"{identifier(database)}." if database else ""
+    namespace, view = (identifier(part) for part in name.split("."))
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{namespace}")
     connection.execute(f"CREATE OR REPLACE VIEW {prefix}{namespace}.{view} AS {view_sql(table, snapshot_id)}")
 
@@ -96,7 +98,8 @@ def _session(
     catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection that sees the tables that a statement names, and nothing else of this machine."""
-    from cascade.iceberg.read import connect, quote, text
+    from cascade.duck.session import connect
+    from cascade.duck.sql import identifier, literals
 
     namespaces: set[str] = set()
 
@@ -109,10 +112,10 @@ def _session(
         _require_read_only(connection, sql)
         # All of them: DuckDB would blame a table that is missing on a namespace that it does not know.
         for namespace in namespaces:
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(namespace)}")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
         for name, state in tables.items():
             register_table(connection, name, state.table, snapshot_id=state.snapshot_id)
-        folders = ", ".join(text(state.table.location()) for state in tables.values())
+        folders = literals(state.table.location() for state in tables.values())
         connection.execute(f"SET allowed_directories=[{folders}]")
         connection.execute("SET enable_external_access=false")
         connection.execute("SET lock_configuration=true")

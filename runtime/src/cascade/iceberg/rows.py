@@ -17,7 +17,8 @@ from pyiceberg.expressions import (
 )
 from pyiceberg.types import NestedField
 
-from cascade.iceberg.read import duckdb_type, quote, text
+from cascade.duck.sql import identifier, literal, literals
+from cascade.iceberg.types import duckdb_type
 
 __all__ = ["NO_ROWS", "Where", "all_of", "any_of", "between", "one_of", "within"]
 
@@ -42,7 +43,7 @@ def one_of(column: str, values: Collection[str]) -> Where:
     """Rows whose column, which is text, has one of some values."""
     if not values:
         return NO_ROWS
-    sql = f"{quote(column)} IN ({', '.join(map(text, values))})"
+    sql = f"{identifier(column)} IN ({literals(values)})"
     return Where(In(column, set(values)), sql)  # type: ignore[misc, call-arg, arg-type]
 
 
@@ -50,7 +51,7 @@ def within(column: NestedField, begin: str, end: str) -> Where:
     """Rows with `begin <= column < end`; both in ISO format, of the column's type (a date or a timestamp)."""
     name, word = column.name, duckdb_type(column.field_type)
     files = And(GreaterThanOrEqual(name, begin), LessThan(name, end))  # type: ignore[misc, call-arg, arg-type]
-    return Where(files, f"{quote(name)} >= {word} {text(begin)} AND {quote(name)} < {word} {text(end)}")
+    return Where(files, f"{identifier(name)} >= {word} {literal(begin)} AND {identifier(name)} < {word} {literal(end)}")
 
 
 def any_of(parts: Sequence[Where]) -> Where:

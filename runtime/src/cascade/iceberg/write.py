@@ -26,10 +26,12 @@ from pyiceberg.types import DoubleType, FloatType
 
 from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.storage import storage_errors
+from cascade.duck.session import connect
+from cascade.duck.sql import identifier, literals
 from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
 from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
-from cascade.iceberg.read import FILE, ROW, connect, files_sql, quote, row_count, texts
+from cascade.iceberg.read import FILE, ROW, files_sql, row_count
 from cascade.iceberg.rows import Where, between
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 from cascade.iceberg.staging import Staged, discard, writing
@@ -296,7 +298,7 @@ class _Incoming:
         schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
         candidates = _plan(table, self._key_range(new))
         old = files_sql(schema, candidates, columns=[*self.key, self.order_by])
-        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
+        same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
         rank = partial(_rank, schema, self.order_by)
         newer = f"SELECT 1 FROM {old} AS old WHERE {same} AND {rank('old.')} > {rank('new.')}"
         outdated = f"EXISTS ({newer})"
@@ -304,7 +306,7 @@ class _Incoming:
             return self
         current = self.staged.anew()
         undo.callback(discard, current)
-        columns = ", ".join(quote(f.name) for f in schema.fields)
+        columns = ", ".join(identifier(f.name) for f in schema.fields)
         _stage_query(self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}"), current)
         return dataclasses.replace(self, staged=current)
 
@@ -315,7 +317,7 @@ class _Incoming:
         files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
         if files and stays:
             require_whole(table.io, files, self.staged.table)
-            columns = ", ".join(quote(f.name) for f in kept.schema.fields)
+            columns = ", ".join(identifier(f.name) for f in kept.schema.fields)
             old = files_sql(kept.schema, files)
             _stage_query(self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {stays}"), kept)
         return files
@@ -336,14 +338,14 @@ class _Incoming:
         if not candidates:
             return [], ""
         old = files_sql(self.staged.schema, candidates.values(), columns=self.key, position=True)
-        same = " AND ".join(f"new.{quote(k)} = old.{quote(k)}" for k in self.key)
+        same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
         known = f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
         hit = self.connection.sql(f"SELECT DISTINCT {FILE} FROM {old} AS old WHERE {known}").fetchall()
         return [candidates[path] for (path,) in hit], f"NOT {known}"
 
     def _key_range(self, new: str) -> BooleanExpression:
         """Return a filter that skips files whose statistics exclude every incoming key."""
-        bounds = ", ".join(f"[min({quote(k)}), max({quote(k)})]" for k in self.key)
+        bounds = ", ".join(f"[min({identifier(k)}), max({identifier(k)})]" for k in self.key)
         (ranges,) = self.connection.sql(f"SELECT {bounds} FROM {new}").fetchall()
         expression: BooleanExpression = AlwaysTrue()
         for name, (low, high) in zip(self.key, ranges, strict=True):
@@ -435,16 +437,16 @@ def _deduplicate(
     """Return one of the staged rows for every key."""
     if not key or not staged.rows:
         return staged
-    keys = ", ".join(quote(k) for k in key)
+    keys = ", ".join(identifier(k) for k in key)
     only_keys = files_sql(staged.schema, staged.files, columns=key)
     twice = f"SELECT 1 FROM {only_keys} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
     # Files in the order of the rows are not yet those of the partitions.
     final = order_by is not None or staged.metadata.spec().is_unpartitioned()
     if final and not connection.sql(twice).fetchall():
         return staged
-    columns = ", ".join(quote(f.name) for f in staged.schema.fields)
+    columns = ", ".join(identifier(f.name) for f in staged.schema.fields)
     rows = files_sql(staged.schema, staged.files, position=True)
-    order = f"list_position({texts(staged.paths)}, {FILE}) DESC, {ROW} DESC"
+    order = f"list_position([{literals(staged.paths)}], {FILE}) DESC, {ROW} DESC"
     if order_by:
         order = f"{_rank(staged.schema, order_by)} DESC NULLS LAST, {order}"
     winners = connection.sql(
@@ -458,7 +460,7 @@ def _deduplicate(
 
 def _rank(schema: Schema, column: str, of: str = "") -> str:
     """Return the SQL value that rows are ordered by: NaN, the greatest number to DuckDB, is none."""
-    name = f"{of}{quote(column)}"
+    name = f"{of}{identifier(column)}"
     floating = isinstance(schema.find_type(column), FloatType | DoubleType)
     return f"CASE WHEN NOT isnan({name}) THEN {name} END" if floating else name
 
@@ -466,7 +468,7 @@ def _rank(schema: Schema, column: str, of: str = "") -> str:
 def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]) -> None:
     problems = []
     for columns in unique if staged.rows else ():
-        names = ", ".join(quote(c) for c in columns)
+        names = ", ".join(identifier(c) for c in columns)
         twice = connection.sql(
             f"SELECT {names}, count(*) FROM {files_sql(staged.schema, staged.files, columns=columns)}"
             f" GROUP BY {names} HAVING count(*) > 1 LIMIT 3"

@@ -16,7 +16,7 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField, StringType, TimestamptzType
 
-from cascade.iceberg.read import quote
+from cascade.duck.sql import identifier
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion import quarantine
@@ -195,7 +195,7 @@ def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict
     if len(keys) == 1 or column is None or not staged.files.rows:
         return dict.fromkeys(keys, staged.files.rows)
     counts = dict.fromkeys(keys, 0)
-    for batch in staged.query(f"SELECT {quote(column)} FROM {{rows}}").to_arrow_reader(1_000_000):
+    for batch in staged.query(f"SELECT {identifier(column)} FROM {{rows}}").to_arrow_reader(1_000_000):
         values, known = pa.chunked_array(batch.columns), pa.array(keys)
         found = pc.index_in(values, known) if plan.tagged else partition_of(plan.definition, keys, values)
         for entry in pc.value_counts(found).to_pylist():

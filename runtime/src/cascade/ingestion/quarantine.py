@@ -17,8 +17,9 @@ from pyiceberg.table import Table
 from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import check_table_name
+from cascade.duck.session import connect
 from cascade.errors import CatalogError
-from cascade.iceberg.read import connect, view_sql
+from cascade.iceberg.read import view_sql
 from cascade.iceberg.rows import NO_ROWS, Where, all_of, any_of, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column

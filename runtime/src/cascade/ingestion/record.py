@@ -11,8 +11,10 @@ import dagster as dg
 from pyiceberg.table import Table
 
 from cascade.catalog import BranchingCatalog
+from cascade.duck.session import connect
+from cascade.duck.sql import identifier
 from cascade.errors import IngestionError
-from cascade.iceberg.read import connect, quote, row_count, view_sql
+from cascade.iceberg.read import row_count, view_sql
 from cascade.ingestion.partitions import kind_of
 from cascade.ingestion.slices import spans
 from cascade.ingestion.text import json_text
@@ -97,7 +99,7 @@ def _keys_without_value(plan: LoadPlan, table: Table) -> list[str]:
         return []
     with connect(io=table.io) as connection:
         rows = connection.sql(view_sql(table))
-        return [name for name in plan.unique_key if rows.filter(f"{quote(name)} IS NULL").limit(1).fetchall()]
+        return [name for name in plan.unique_key if rows.filter(f"{identifier(name)} IS NULL").limit(1).fetchall()]
 
 
 def _packed(plan: LoadPlan, properties: Mapping[str, str]) -> str:

@@ -14,7 +14,10 @@ from filelock import FileLock
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.iceberg.read import connect, duckdb_type, quote, reach, view_sql
+from cascade.duck.session import connect, reach, use_utc
+from cascade.duck.sql import identifier, qualified
+from cascade.iceberg.read import view_sql
+from cascade.iceberg.types import duckdb_type
 from cascade.names import MARTS, PUBLISHED, SCHEMA
 from cascade.plugins import load
 
@@ -125,8 +128,8 @@ def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
         fresh.unlink(missing_ok=True)
         rows: dict[str, int] = {}
         with duckdb.connect(str(fresh)) as connection:
-            connection.execute("SET TimeZone='UTC'")
-            connection.execute(f"CREATE SCHEMA {quote(MARTS)}")
+            use_utc(connection)
+            connection.execute(f"CREATE SCHEMA {identifier(MARTS)}")
             connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(
                 f"CREATE TABLE {SCHEMA}.{PUBLISHED}"
@@ -145,9 +148,9 @@ def _publish_to_file(read: ReadMarts, target: Path) -> dict[str, int]:
 
 
 def _copy_to_file(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart) -> int:
-    where = ".".join(quote(part) for part in name.split("."))
+    where = qualified(name)
     fields = mart.table.schema().fields
-    columns = ", ".join(f"{quote(field.name)} {duckdb_type(field.field_type)}" for field in fields)
+    columns = ", ".join(f"{identifier(field.name)} {duckdb_type(field.field_type)}" for field in fields)
     connection.execute(f"CREATE TABLE {where} ({columns})")
     reach(connection, mart.table.io)
     ((rows,),) = connection.execute(f"INSERT INTO {where} {view_sql(mart.table)}").fetchall()

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import check_table_name
+from cascade.duck.sql import Value
 from cascade.errors import CatalogError, DefinitionError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ __all__ = [
 SAMPLE_ROWS = 5
 
 Bound = int | float | Decimal | dt.date | dt.datetime
-Value = str | bool | Bound
 
 
 @dataclass(frozen=True)

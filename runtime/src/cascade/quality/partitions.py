@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.errors import DefinitionError
 from cascade.names import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from cascade.quality.model import Scope
-from cascade.quality.sql import literal, quoted, table_sql
 
 __all__ = ["partition_counts"]
 
@@ -26,13 +26,13 @@ def partition_counts(scope: Scope, column: str) -> tuple[dict[str, int], str]:
         return {}, ""
     counts = dict.fromkeys(keys, 0)
     if windows:
-        value = f"CAST({quoted(column)} AS timestamp(6))"
+        value = f"CAST({identifier(column)} AS timestamp(6))"
         condition = f"{value} >= {literal(windows[0][0])} AND {value} < {literal(max(end for _, end, _ in windows))}"
         group = f"date_trunc('{_unit(windows)}', {value})"
     else:
-        group = f"CAST({quoted(column)} AS varchar)"
-        condition = f"{group} IN ({', '.join(map(literal, keys))})"
-    sql = f"SELECT {group} AS part, count(*) AS n FROM {table_sql(scope.table)} WHERE {condition} GROUP BY 1"
+        group = f"CAST({identifier(column)} AS varchar)"
+        condition = f"{group} IN ({literals(keys)})"
+    sql = f"SELECT {group} AS part, count(*) AS n FROM {qualified(scope.table)} WHERE {condition} GROUP BY 1"
     for row in scope.query(sql):
         part, rows = row["part"], int(row["n"])
         if not windows:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.errors import QueryError
 from cascade.names import CHECKED_ROWS, FAILING_ROWS
 from cascade.options import known_options
@@ -28,7 +29,6 @@ from cascade.quality.model import (
     require_order,
     require_tolerance,
 )
-from cascade.quality.sql import literal, quoted, table_sql
 
 __all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
 
@@ -49,7 +49,7 @@ def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blo
     """
     require_columns("not_null", *columns)
     names = _names(columns)
-    failing = _where(lambda _: " OR ".join(f"{quoted(c)} IS NULL" for c in columns))
+    failing = _where(lambda _: " OR ".join(f"{identifier(c)} IS NULL" for c in columns))
     check_rows = _count("not_null", failing, f"have a null in {names}", tolerance)
     return Check(check_name("not_null", name, *columns), f"No null in {names}.", check_rows, blocking)
 
@@ -69,11 +69,11 @@ def unique(*columns: str, tolerance: float = 0.0, name: str | None = None, block
     names = _names(columns)
 
     def statements(scope: Scope) -> tuple[str, str]:
-        keys = ", ".join(f"{quoted(c)} AS k{i}" for i, c in enumerate(columns))
+        keys = ", ".join(f"{identifier(c)} AS k{i}" for i, c in enumerate(columns))
         positions = ", ".join(str(i + 1) for i in range(len(columns)))
-        groups = f"SELECT {keys}, count(*) AS n FROM {table_sql(scope.table)} GROUP BY {positions}"
+        groups = f"SELECT {keys}, count(*) AS n FROM {qualified(scope.table)} GROUP BY {positions}"
         shared = " AND ".join(["n > 1", *(f"k{i} IS NOT NULL" for i in range(len(columns)))])
-        shown = ", ".join(f"k{i} AS {quoted(c)}" for i, c in enumerate(columns))
+        shown = ", ".join(f"k{i} AS {identifier(c)}" for i, c in enumerate(columns))
         return (
             "SELECT CAST(coalesce(sum(n), 0) AS bigint) AS checked_rows,"
             f" CAST(coalesce(sum(n) FILTER (WHERE {shared}), 0) AS bigint) AS failing_rows"
@@ -111,7 +111,7 @@ def in_range(
     require_order(where, minimum=minimum, maximum=maximum)
 
     def outside(_: Scope) -> str:
-        value, conditions = quoted(column), []
+        value, conditions = identifier(column), []
         if minimum is not None:
             conditions.append(f"{value} >= {literal(minimum)}")
         if maximum is not None:
@@ -156,7 +156,7 @@ def accepted_values(
     )
     ordered = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
     shown = ", ".join(map(str, ordered[:10])) + (", …" if len(ordered) > 10 else "")
-    failing = _where(lambda _: f"{quoted(column)} NOT IN ({', '.join(map(literal, ordered))})")
+    failing = _where(lambda _: f"{identifier(column)} NOT IN ({literals(ordered)})")
     check_rows = _count("accepted_values", failing, f"have `{column}` other than {shown}", tolerance)
     return Check(check_name("accepted_values", name, column), f"`{column}` is one of {shown}.", check_rows, blocking)
 
@@ -189,7 +189,7 @@ def matches(
     )
 
     def unlike(scope: Scope) -> str:
-        text, whole = f"CAST({quoted(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
+        text, whole = f"CAST({identifier(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
         return f"NOT {scope.lakehouse.engine.regexp_match(text, whole)}"
 
     check_rows = _count("matches", _where(unlike), f"have `{column}` unlike `{pattern}`", tolerance)
@@ -215,7 +215,7 @@ def custom_sql(
     def statements(scope: Scope) -> tuple[str, str]:
         # On lines of its own: the statement may end with a comment.
         failing = f"(\n{statement}\n) AS failing"
-        total = f"(SELECT count(*) FROM {table_sql(scope.table)}) AS checked_rows"
+        total = f"(SELECT count(*) FROM {qualified(scope.table)}) AS checked_rows"
         return f"SELECT {total}, (SELECT count(*) FROM {failing}) AS failing_rows", f"SELECT * FROM {failing}"
 
     check_rows = _count("custom_sql", statements, f"fail `{name}`", tolerance)
@@ -227,7 +227,7 @@ def _where(condition: Callable[[Scope], str]) -> _Statements:
     """Return the statements for rows that fail one by one, from the SQL condition of a failing row."""
 
     def statements(scope: Scope) -> tuple[str, str]:
-        table, failing = table_sql(scope.table), condition(scope)
+        table, failing = qualified(scope.table), condition(scope)
         counts = f"count(*) AS checked_rows, count(*) FILTER (WHERE {failing}) AS failing_rows"
         return f"SELECT {counts} FROM {table}", f"SELECT * FROM {table} WHERE {failing}"
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import dagster as dg
 
+from cascade.duck.sql import identifier, qualified
 from cascade.names import CHECKED_ROWS
 from cascade.options import known_options
 from cascade.quality.model import (
@@ -26,7 +27,6 @@ from cascade.quality.model import (
     table_name,
 )
 from cascade.quality.partitions import partition_counts
-from cascade.quality.sql import quoted, table_sql
 
 __all__ = ["freshness", "reconciles", "row_count"]
 
@@ -68,7 +68,7 @@ def row_count(
     def evaluate(scope: Scope) -> Outcome:
         counts, sql = partition_counts(scope, partition_column) if partition_column else ({}, "")
         if not counts:
-            sql = f"SELECT count(*) AS checked_rows FROM {table_sql(scope.table)}"
+            sql = f"SELECT count(*) AS checked_rows FROM {qualified(scope.table)}"
             rows = int(scope.query(sql)[0]["checked_rows"])
             says = f"{scope.table} has {rows:,} rows, expected {bounds}"
             return Outcome(fits(rows), says, {CHECKED_ROWS: rows, **limits, "sql": sql})
@@ -116,8 +116,8 @@ def freshness(
     limit = fail_hours if warn_hours is None else warn_hours
 
     def evaluate(scope: Scope) -> Outcome:
-        newest = f"CAST(max({quoted(column)}) AS timestamp(6))"
-        sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {table_sql(scope.table)}"
+        newest = f"CAST(max({identifier(column)}) AS timestamp(6))"
+        sql = f"SELECT {newest} AS newest, count(*) AS checked_rows FROM {qualified(scope.table)}"
         (row,) = scope.query(sql)
         figures: dict[str, int | float | str] = {CHECKED_ROWS: int(row["checked_rows"]), **limits, "sql": sql}
         if row["newest"] is None:
@@ -160,7 +160,7 @@ def reconciles(
     require(written, f"{expression!r} is not a SQL expression.", "reconciles", "give an aggregate such as `count(*)`.")
 
     def evaluate(scope: Scope) -> Outcome:
-        here_sql, there_sql = (f"(SELECT {expression} FROM {table_sql(t)})" for t in (scope.table, there))
+        here_sql, there_sql = (f"(SELECT {expression} FROM {qualified(t)})" for t in (scope.table, there))
         sql = f"SELECT {here_sql} AS here, {there_sql} AS there"
         (row,) = scope.query(sql)
         difference = _difference(row["here"], row["there"])

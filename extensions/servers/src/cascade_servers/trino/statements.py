@@ -5,39 +5,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import sqlglot
 from pyiceberg import types as t
+from pyiceberg.schema import Schema
 from sqlglot import exp
 
+from cascade.duck.sql import identifier
 from cascade.engine.snapshots import State, only_reading
 from cascade.errors import QueryError
-from cascade.iceberg.read import quote
+from cascade.iceberg.types import Dialect, type_name
 
-if TYPE_CHECKING:
-    from pyiceberg.schema import Schema
-
-__all__ = ["Statement", "parse", "trino_type"]
+__all__ = ["Statement", "parse"]
 
 # It says that it does not know a statement which we refuse anyway.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-_PRIMITIVES: dict[type[t.IcebergType], str] = {
-    t.BooleanType: "boolean",
-    t.IntegerType: "integer",
-    t.LongType: "bigint",
-    t.FloatType: "real",
-    t.DoubleType: "double",
-    t.DateType: "date",
-    t.TimeType: "time(6)",
-    t.TimestampType: "timestamp(6)",
-    t.TimestamptzType: "timestamp(6) with time zone",
-    t.StringType: "varchar",
-    t.UUIDType: "uuid",
-    t.BinaryType: "varbinary",
-    t.FixedType: "varbinary",
-}
+_TRINO = Dialect(
+    "Trino",
+    {
+        t.BooleanType: "boolean",
+        t.IntegerType: "integer",
+        t.LongType: "bigint",
+        t.FloatType: "real",
+        t.DoubleType: "double",
+        t.DateType: "date",
+        t.TimeType: "time(6)",
+        t.TimestampType: "timestamp(6)",
+        t.TimestamptzType: "timestamp(6) with time zone",
+        t.StringType: "varchar",
+        t.UUIDType: "uuid",
+        t.BinaryType: "varbinary",
+        t.FixedType: "varbinary",
+    },
+    list="array({})",
+    map="map({}, {})",
+    struct="row({})",
+)
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,9 @@ def _reading(name: str, state: State, table: _Named) -> str:
     metadata = state.table.metadata
     snapshot_id = state.snapshot_id or metadata.current_snapshot_id
     snapshot = metadata.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
-    alias = "" if table.aliased else f" AS {quote(table.name.split('.')[1])}"
+    alias = "" if table.aliased else f" AS {identifier(table.name.split('.')[1])}"
     if snapshot is None:
-        nothing = ", ".join(f"CAST(NULL AS {trino_type(f.field_type)}) AS {quote(f.name)}" for f in state.schema.fields)
-        return f"(SELECT {nothing} WHERE false){alias}"
+        return f"(SELECT {_columns(state.schema, Schema())} WHERE false){alias}"
     pinned = f"{name} FOR VERSION AS OF {snapshot_id}"
     if snapshot.schema_id is None or snapshot.schema_id == state.schema.schema_id:
         return pinned
@@ -148,21 +151,8 @@ def _reading(name: str, state: State, table: _Named) -> str:
 
 def _columns(wanted: Schema, written: Schema) -> str:
     """Return the columns of one schema from rows of another: what was renamed by its field id, what is new as null."""
-    names = {field.field_id: quote(field.name) for field in written.fields}
+    names = {field.field_id: identifier(field.name) for field in written.fields}
     return ", ".join(
-        f"CAST({names.get(field.field_id, 'NULL')} AS {trino_type(field.field_type)}) AS {quote(field.name)}"
-        for field in wanted.fields
+        f"CAST({names.get(f.field_id, 'NULL')} AS {type_name(f.field_type, _TRINO)}) AS {identifier(f.name)}"
+        for f in wanted.fields
     )
-
-
-def trino_type(kind: t.IcebergType) -> str:
-    """Return the Trino name of an Iceberg type."""
-    if isinstance(kind, t.DecimalType):
-        return f"decimal({kind.precision},{kind.scale})"
-    if isinstance(kind, t.ListType):
-        return f"array({trino_type(kind.element_type)})"
-    if isinstance(kind, t.MapType):
-        return f"map({trino_type(kind.key_type)}, {trino_type(kind.value_type)})"
-    if isinstance(kind, t.StructType):
-        return "row(" + ", ".join(f"{quote(f.name)} {trino_type(f.field_type)}" for f in kind.fields) + ")"
-    return _PRIMITIVES[type(kind)]
