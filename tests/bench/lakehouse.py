@@ -87,7 +87,7 @@ def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, An
 def _branch_on_trino(stack: Stack) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         lake = open_catalog(build_settings(Path(folder), _settings(stack)))
-        lake.ensure("dev")
+        lake.create_if_missing("dev")
         query(lake, MAIN, "SELECT 1")  # the first connection belongs to start-up
 
         def use() -> None:

@@ -63,7 +63,7 @@ def test_merges_of_one_key_by_several_processes_keep_it_once(open_lake: OpenLake
 def _open(open_lake: OpenLake, together: Any) -> None:
     together.wait()
     lake = open_lake()
-    lake.ensure("dev")
+    lake.create_if_missing("dev")
 
 
 def test_processes_that_open_a_new_lakehouse_together_all_succeed(open_lake: OpenLake) -> None:

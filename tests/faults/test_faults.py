@@ -371,7 +371,7 @@ def test_another_place_than_that_of_the_tables_is_noticed(
     put(lake, "dev", "raw.a", numbers(4, 4))
     wrong = settings | {"warehouse": place.format(**settings)}
     elsewhere, before = open_with(wrong, tmp_path / "wrong"), lake.pointers(MAIN)
-    for work in (lambda: elsewhere.ensure("run-1"), lambda: elsewhere.merge("dev")):
+    for work in (lambda: elsewhere.create_if_missing("run-1"), lambda: elsewhere.merge("dev")):
         with pytest.raises(CatalogError) as caught:
             work()
         _told(caught.value, wrong, "`warehouse`", f"{settings['warehouse']}/raw/a", wrong["warehouse"])

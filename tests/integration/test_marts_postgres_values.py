@@ -76,7 +76,7 @@ def test_not_a_number_is_one_in_postgresql_too(marts: Marts) -> None:
 def test_identifiers_and_fixed_bytes(marts: Marts) -> None:
     many = ListType(4, UUIDType(), element_required=False)
     schema = Schema(NestedField(1, "u", UUIDType()), NestedField(2, "f", FixedType(3)), NestedField(3, "n", many))
-    marts.catalog.ensure("setup")
+    marts.catalog.create_if_missing("setup")
     catalog = marts.catalog.open("setup")
     catalog.create_namespace_if_not_exists("marts")
     catalog.create_table("marts.m", schema).append(

@@ -74,7 +74,7 @@ def test_nobody_writes_main(settings: Settings, lake: BranchingCatalog, user: st
 def test_others_than_the_project_neither_see_nor_write_branches(
     bi: Server, lake: BranchingCatalog, catalog: str
 ) -> None:
-    lake.ensure("fix")
+    lake.create_if_missing("fix")
     before = query(lake, "fix", "select id from raw.a")  # its catalog is there
     for statement in (f"select * from {catalog}.raw.a", f"delete from {catalog}.raw.a", f"drop catalog {catalog}"):
         with pytest.raises(Refused) as caught:

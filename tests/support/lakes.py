@@ -76,7 +76,7 @@ def put(
 ) -> WriteResult:
     """Write rows to a table of a branch; both are made when they do not exist."""
     data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
-    lake.ensure(branch)
+    lake.create_if_missing(branch)
     if "schema" not in options:
         options["schema"] = schema_from_arrow(data.schema)
     return write(lake, branch, table, [data], mode=mode, **options)

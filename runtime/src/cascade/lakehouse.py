@@ -79,7 +79,7 @@ class Lakehouse:
     def ensure_branch(self) -> str:
         """Create the branch unless it exists, and return its name. Call it before writing; raises as `ref` does."""
         if self.branch != MAIN and not self.require_branch():
-            self.catalog.ensure(self.branch)
+            self.catalog.create_if_missing(self.branch)
             self._made = True
         return self.branch
 

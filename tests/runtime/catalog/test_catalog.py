@@ -75,8 +75,12 @@ def test_writing_a_branch_leaves_main_alone(lake: BranchingCatalog) -> None:
     assert (ids(lake, MAIN, "raw.a"), ids(lake, "fix", "raw.a")) == ([1], [1, 2])
 
 
-def test_ensure_makes_a_branch_once(lake: BranchingCatalog) -> None:
-    assert [lake.ensure("fix"), lake.ensure("fix"), lake.ensure(MAIN)] == [True, False, False]
+def test_create_if_missing_creates_a_branch_once(lake: BranchingCatalog) -> None:
+    assert [lake.create_if_missing("fix"), lake.create_if_missing("fix"), lake.create_if_missing(MAIN)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_deleted_branch_is_gone_and_its_name_is_free(lake: BranchingCatalog) -> None:
@@ -121,7 +125,7 @@ def test_a_reference_that_does_not_exist_is_named_beside_those_that_do(
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "", ".hidden", "-x", "a b", "é", "x" * 101, "a\n"])
-@pytest.mark.parametrize("make", ["create", "ensure", "tag"])
+@pytest.mark.parametrize("make", ["create", "create_if_missing", "tag"])
 def test_a_name_that_is_none_is_refused_with_an_example(lake: BranchingCatalog, name: str, make: str) -> None:
     with pytest.raises(CatalogError, match="is not a name") as caught:
         getattr(lake, make)(name)

@@ -152,7 +152,7 @@ def test_a_branch_at_a_time_is_what_was_written_then(lake: BranchingCatalog) -> 
 
 @pytest.mark.parametrize("ref", [MAIN, "dev"])
 def test_before_everything_there_are_no_tables(lake: BranchingCatalog, ref: str) -> None:
-    lake.ensure("dev")
+    lake.create_if_missing("dev")
     with pytest.raises(QueryError, match=r"raw\.a.* does not exist"):
         n(lake, ref, dt.datetime(2000, 1, 1, tzinfo=dt.UTC))
 

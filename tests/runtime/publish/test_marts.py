@@ -130,7 +130,7 @@ def test_columns_come_go_and_change_their_type(published: Target) -> None:
 
 def test_a_column_that_came_without_rows_is_published(published: Target) -> None:
     """It makes no snapshot."""
-    published.catalog.ensure("setup")
+    published.catalog.create_if_missing("setup")
     with published.catalog.open("setup").load_table("marts.m").update_schema() as update:
         update.add_column("name", StringType())
     published.catalog.merge("setup", MAIN)

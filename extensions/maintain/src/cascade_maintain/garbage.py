@@ -125,7 +125,7 @@ def collect_files(
 def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
     """Mark the files that are needed now; refuses if that is unknown for any table."""
     needed = catalog.locations(since)
-    marks.add(needed.standing)
+    marks.add(needed.current)
     marks.add(needed.history, lenient=True)
     if marks.problems:
         shown = sorted(marks.problems)[:_SHOWN]

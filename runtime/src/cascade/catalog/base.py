@@ -6,11 +6,13 @@ import abc
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cascade.catalog import merge
+from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare
+from cascade.catalog.locks import Locks
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.names import MAIN
@@ -38,81 +40,6 @@ __all__ = [
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
-@dataclass(frozen=True)
-class Branch:
-    """A reference: a branch, or a tag, which is a branch that nobody writes.
-
-    Attributes:
-        name: Its name.
-        kind: `branch` or `tag`.
-        source: The reference it was made from; empty for `main`.
-        created_at: When, in UTC.
-        changed: How many tables differ from the state it was made from.
-    """
-
-    name: str
-    kind: Literal["branch", "tag"]
-    source: str
-    created_at: dt.datetime
-    changed: int
-
-
-@dataclass(frozen=True)
-class TableChange:
-    """One table that differs between two states.
-
-    Attributes:
-        table: `namespace.table`.
-        before: Metadata location on the first side; `None` where the table does not exist.
-        after: Metadata location on the second side; `None` where the table does not exist.
-    """
-
-    table: str
-    before: str | None
-    after: str | None
-
-    @property
-    def kind(self) -> Literal["created", "changed", "dropped"]:
-        """What happened to the table."""
-        if self.before is None:
-            return "created"
-        return "dropped" if self.after is None else "changed"
-
-
-@dataclass(frozen=True)
-class LogEntry:
-    """One move of a branch: a promotion, or a restore.
-
-    Attributes:
-        id: Number of the entry, growing.
-        at: When, in UTC.
-        kind: `promote` or `restore`.
-        source: The promoted branch, or the restored entry's number.
-        target: The branch that moved.
-        changes: The tables that moved, all at once.
-    """
-
-    id: int
-    at: dt.datetime
-    kind: Literal["promote", "restore"]
-    source: str
-    target: str
-    changes: tuple[TableChange, ...]
-
-
-@dataclass(frozen=True)
-class Locations:
-    """The metadata locations that a catalog still needs; all files that no such state holds are garbage.
-
-    Attributes:
-        standing: Those that a reference stands at, and those that it was made from.
-        history: Those that only the log names: to restore them, or to read `main` as it stood.
-    """
-
-    standing: frozenset[str]
-    history: frozenset[str]
-
-
 class BranchingCatalog(abc.ABC):
     """A catalog with branches: every state of all tables has a name.
 
@@ -123,6 +50,7 @@ class BranchingCatalog(abc.ABC):
     """
 
     settings: Settings
+    _locks: Locks
 
     @abc.abstractmethod
     def open(self, ref: str) -> Catalog:
@@ -140,39 +68,45 @@ class BranchingCatalog(abc.ABC):
     def exists(self, name: str) -> bool:
         """Say whether there is a reference of this name."""
 
-    @abc.abstractmethod
     def create(self, name: str, source: str = MAIN) -> None:
-        """Make a branch that starts as another reference stands now; no data is copied.
+        """Create a branch that begins with the current tables of another reference; no data is copied.
 
         Raises:
-            CatalogError: The name is taken, or is no name.
+            CatalogError: The name is taken, or is invalid.
             BranchNotFoundError: The source does not exist.
         """
+        if not self._create(check_reference_name(name), source, "branch"):
+            raise merge.taken_error(name)
 
-    @abc.abstractmethod
-    def ensure(self, name: str) -> bool:
-        """Make the branch from `main` unless it exists; say whether it was made."""
-
-    @abc.abstractmethod
     def tag(self, name: str, ref: str = MAIN) -> None:
-        """Make a tag: a branch frozen as a reference stands now. Raises as `create` does."""
+        """Create a tag: a branch that nobody writes. Raises as `create` does."""
+        if not self._create(check_reference_name(name), ref, "tag"):
+            raise merge.taken_error(name)
 
-    @abc.abstractmethod
+    def create_if_missing(self, name: str) -> bool:
+        """Create the branch from `main` unless it exists; say whether it was created."""
+        return not self.exists(name) and self._create(check_reference_name(name), MAIN, "branch")
+
     def delete(self, name: str) -> None:
-        """Drop a branch or tag. Its data files stay for garbage collection.
+        """Delete a branch or tag. Its data files stay for garbage collection.
 
         Raises:
             CatalogError: It is `main`.
             BranchNotFoundError: There is no such reference.
         """
+        if name == MAIN:
+            raise CatalogError(
+                "`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them."
+            )
+        self._delete(name)
 
     @abc.abstractmethod
     def pointers(self, ref: str, *, at: dt.datetime | None = None) -> dict[str, str]:
-        """Return where every table of a reference stands, read in one statement.
+        """Return the current metadata location of every table of a reference, all read at one moment.
 
         Args:
             ref: Branch or tag.
-            at: Only for `main`: as it stood then, by the log of promotions. Time zone aware.
+            at: Only for `main`: as it was then, by the log of promotions. Time zone aware.
 
         Returns:
             `namespace.table` to metadata location.
@@ -191,7 +125,7 @@ class BranchingCatalog(abc.ABC):
 
     @abc.abstractmethod
     def changes(self, name: str) -> list[TableChange]:
-        """Return what a branch holds unpromoted: its tables against the state it was made from."""
+        """Return which tables a branch changed since it was created or last promoted."""
 
     @abc.abstractmethod
     def merge(
@@ -202,54 +136,53 @@ class BranchingCatalog(abc.ABC):
         Args:
             source: The branch to apply.
             target: The branch that moves.
-            expected: The changes that the caller has checked; when the source holds others by now,
-                nothing moves.
+            expected: The changes that the caller has checked; if the source has others by now, nothing moves.
 
         Returns:
             The entry of the log; `None` when there was nothing to move.
 
         Raises:
-            PromotionConflictError: Tables of the target moved since the source was made; all are named.
+            PromotionConflictError: The target changed the same tables since the source was created; all are named.
         """
 
     @abc.abstractmethod
     def log(self, target: str = MAIN, *, limit: int | None = None) -> list[LogEntry]:
         """Return the moves of a branch, newest first."""
 
-    @abc.abstractmethod
     def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
-        """Put a branch back to where it stood right after an entry of its log; 0 means before the first.
+        """Bring a branch back to its state right after an entry of its log; 0 means before the first.
 
         Returns:
             The new entry of the log; `None` when nothing has changed since.
 
         Raises:
-            CatalogError: The log has no such entry, or garbage collection has removed what stood there then.
+            CatalogError: The log has no such entry, or garbage collection has removed files of that state.
         """
+        with self.history_lock():
+            return self._restore(entry, target)
 
     def locations(self, since: dt.datetime) -> Locations:
         """Return the metadata locations that are still needed.
 
         Args:
-            since: States that branches left before then are not needed any more. Time zone aware.
+            since: States that branches left before this time are not needed any more. Time zone aware.
         """
-        standing: set[str] = set()
+        current: set[str] = set()
         history: set[str] = set()
-        # `main` comes last: what a promotion moves meanwhile is seen on the one side or on the other.
+        # `main` comes last: what a promotion moves during this loop is seen on the one side or on the other.
         for reference in reversed(self.branches()):
-            with contextlib.suppress(BranchNotFoundError):  # dropped meanwhile
-                standing.update(self.pointers(reference.name).values())
-                _add_sides(standing, self.changes(reference.name))
+            with contextlib.suppress(BranchNotFoundError):  # deleted during this loop
+                current.update(self.pointers(reference.name).values())
+                current |= _locations(self.changes(reference.name))
                 for entry in self.log(reference.name) if reference.kind == "branch" else ():
                     if entry.at >= since:
-                        _add_sides(history, entry.changes)
-        return Locations(frozenset(standing), frozenset(history - standing))
+                        history |= _locations(entry.changes)
+        return Locations(frozenset(current), frozenset(history - current))
 
     def history_lock(self) -> AbstractContextManager[object]:
-        """Hold the log: garbage collection forgets no old state while a branch is restored to it."""
+        """Lock the log: garbage collection forgets no old state while a branch is restored to it."""
         return self.table_lock("cascade.history")
 
-    @abc.abstractmethod
     def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
         """Hold the right to run a pipeline against a branch; ends with the process, however it ends.
 
@@ -258,12 +191,25 @@ class BranchingCatalog(abc.ABC):
             holder: Who asks, in words that help whoever is refused.
 
         Raises:
-            LeaseHeldError: Somebody else holds it; the message names them.
+            LeaseHeldError: Another process holds it; the message names it.
         """
+        return self._locks.lease(check_reference_name(target), holder)
+
+    def table_lock(self, table: str) -> AbstractContextManager[object]:
+        """Lock a table while a commit is planned and made, so that concurrent writers wait for each other."""
+        return self._locks.hold(f"table-{check_table_name(table)}")
 
     @abc.abstractmethod
-    def table_lock(self, table: str) -> AbstractContextManager[object]:
-        """Hold a table while a commit is planned and made, so that concurrent writers take turns."""
+    def _create(self, name: str, source: str, kind: Literal["branch", "tag"]) -> bool:
+        """Create a reference unless one has this name; say whether it was created."""
+
+    @abc.abstractmethod
+    def _delete(self, name: str) -> None:
+        """Delete a reference that is not `main`."""
+
+    @abc.abstractmethod
+    def _restore(self, entry: int, target: str) -> LogEntry | None:
+        """Restore a branch; the log is locked."""
 
 
 class CatalogOpener(Protocol):
@@ -318,14 +264,5 @@ def check_table_name(table: str) -> str:
     return table
 
 
-def _add_sides(found: set[str], changes: Iterable[TableChange]) -> None:
-    found.update(side for change in changes for side in (change.before, change.after) if side is not None)
-
-
-def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableChange]:
-    """Return the tables whose metadata location differs, by name."""
-    return [
-        TableChange(table, before.get(table), after.get(table))
-        for table in sorted(before.keys() | after.keys())
-        if before.get(table) != after.get(table)
-    ]
+def _locations(changes: Iterable[TableChange]) -> set[str]:
+    return {side for change in changes for side in (change.before, change.after) if side is not None}

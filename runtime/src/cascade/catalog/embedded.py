@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +19,6 @@ from cascade.catalog import (
     BranchingCatalog,
     LogEntry,
     TableChange,
-    check_reference_name,
-    check_table_name,
     compare,
 )
 from cascade.catalog.database import (
@@ -35,11 +32,19 @@ from cascade.catalog.database import (
     DatabaseFactory,
     SqliteDatabase,
 )
+from cascade.catalog.merge import (
+    follows,
+    missing_error,
+    require_branch,
+    require_entry,
+    require_unchanged,
+    to_move,
+    undo,
+)
 from cascade.catalog.reference import SqlReference
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
-from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
-from cascade.names import RUN_BRANCH_PREFIX
+from cascade.errors import CatalogError
 from cascade.plugins import load
 
 __all__ = ["EmbeddedCatalog"]
@@ -68,10 +73,11 @@ class EmbeddedCatalog(BranchingCatalog):
         else:
             opener = load("cascade.databases", "postgresql", DatabaseFactory, setting="catalog_url")
             self._database = opener(settings.catalog_url)
+        self._locks = self._database.locks
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
-        with self._database.locks.hold("schema"):
+        with self._locks.hold("schema"):
             SqlCatalogBaseTable.metadata.create_all(self._database.engine)
             SCHEMA.create_all(self._database.engine)
             self._write(self._found)
@@ -105,53 +111,15 @@ class EmbeddedCatalog(BranchingCatalog):
         """Say whether there is a reference of this name."""
         return self._read(lambda c: name in self._names(c))
 
-    def create(self, name: str, source: str = MAIN) -> None:
-        """Make a branch from another reference."""
-        self._write(lambda c: self._create(c, name, source, "branch"))
-
-    def tag(self, name: str, ref: str = MAIN) -> None:
-        """Make a tag of a reference."""
-        self._write(lambda c: self._create(c, name, ref, "tag"))
-
-    def ensure(self, name: str) -> bool:
-        """Make the branch from `main` unless it exists."""
-        if self.exists(name):
-            return False
-
-        def make(connection: sa.Connection) -> bool:
-            if name in self._names(connection):
-                return False
-            self._create(connection, name, MAIN, "branch")
-            return True
-
-        return self._write(make)
-
-    def delete(self, name: str) -> None:
-        """Drop a branch or tag."""
-        if name == MAIN:
-            raise CatalogError(
-                "`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them."
-            )
-
-        def drop(connection: sa.Connection) -> None:
-            self._kind(connection, name)
-            connection.execute(TABLES.delete().where(TABLES.c.catalog_name == name))
-            connection.execute(BASES.delete().where(BASES.c.branch == name))
-            # A later branch of this name has a history of its own.
-            connection.execute(LOG.delete().where(LOG.c.target == name))
-            connection.execute(BRANCHES.delete().where(BRANCHES.c.name == name))
-
-        self._write(drop)
-
     def pointers(self, ref: str, *, at: dt.datetime | None = None) -> dict[str, str]:
-        """Return where every table of a reference stands."""
+        """Return the current metadata location of every table of a reference."""
 
         def read(connection: sa.Connection) -> dict[str, str]:
             self._kind(connection, ref)
-            standing = self._pointers(connection, ref)
+            current = self._pointers(connection, ref)
             if at is None:
-                return standing
-            return _undo(standing, (entry for entry in self._entries(connection, ref) if entry.at > at))
+                return current
+            return undo(current, (entry for entry in self._entries(connection, ref) if entry.at > at))
 
         return self._read(read)
 
@@ -170,7 +138,7 @@ class EmbeddedCatalog(BranchingCatalog):
         return self._read(read)
 
     def changes(self, name: str) -> list[TableChange]:
-        """Return what a branch holds unpromoted."""
+        """Return which tables a branch changed since it was created or last promoted."""
 
         def read(connection: sa.Connection) -> list[TableChange]:
             self._kind(connection, name)
@@ -186,23 +154,10 @@ class EmbeddedCatalog(BranchingCatalog):
 
         def move(connection: sa.Connection) -> LogEntry | None:
             self._kind(connection, source)
-            self._require_branch(connection, target)
+            require_branch(target, self._kind(connection, target))
             changes = self._changes(connection, source)
-            if checked is not None and changes != checked:
-                raise PromotionConflictError(
-                    f"Branch `{source}` was written while it was being promoted; nothing was merged.",
-                    where=f"{source} -> {target}",
-                    fix="let the writing run end, then promote again.",
-                )
-            standing = self._pointers(connection, target)
-            moved = [c for c in changes if standing.get(c.table) != c.after]
-            if conflicts := [c.table for c in moved if standing.get(c.table) != c.before]:
-                raise PromotionConflictError(
-                    f"`{target}` moved since branch `{source}` was made; nothing was merged.",
-                    where=f"{source} -> {target}, tables {', '.join(conflicts)}",
-                    fix="run the pipeline again on a fresh branch; "
-                    f"the old one is dropped by `cascade branch delete {source}`.",
-                )
+            require_unchanged(source, target, changes, checked)
+            moved = to_move(source, target, changes, self._pointers(connection, target))
             entry = self._move(connection, target, moved, kind="promote", source=source) if moved else None
             self._set_base(connection, source)
             self._follow(connection, target)
@@ -218,38 +173,6 @@ class EmbeddedCatalog(BranchingCatalog):
             return self._entries(connection, target, limit)
 
         return self._read(read)
-
-    def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
-        """Put a branch back to where it stood right after an entry of its log."""
-
-        def move(connection: sa.Connection) -> LogEntry | None:
-            self._require_branch(connection, target)
-            entries = self._entries(connection, target)
-            if entry != 0 and entry not in {e.id for e in entries}:
-                raise CatalogError(
-                    f"The log of `{target}` has no entry {entry}.",
-                    where=f"entries {', '.join(str(e.id) for e in entries) or 'none'}",
-                    fix="choose one of them; `cascade branch log` shows them.",
-                )
-            standing = self._pointers(connection, target)
-            changes = compare(standing, _undo(standing, [e for e in entries if e.id > entry]))
-            if not changes:
-                return None
-            self._reader.require_kept(entry, changes)
-            done = self._move(connection, target, changes, kind="restore", source=str(entry))
-            self._follow(connection, target)
-            return done
-
-        with self.history_lock():
-            return self._write(move)
-
-    def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
-        """Hold the right to run a pipeline against a branch."""
-        return self._database.locks.lease(check_reference_name(target), holder)
-
-    def table_lock(self, table: str) -> AbstractContextManager[object]:
-        """Hold a table while a commit is planned and made."""
-        return self._database.locks.hold(f"table-{check_table_name(table)}")
 
     @property
     def _reader(self) -> SqlReference:
@@ -289,6 +212,44 @@ class EmbeddedCatalog(BranchingCatalog):
                 "which loads everything once more.",
             )
 
+    def _create(self, name: str, source: str, kind: str) -> bool:
+        def create(connection: sa.Connection) -> bool:
+            self._kind(connection, source)
+            if name in self._names(connection):
+                return False
+            connection.execute(BRANCHES.insert().values(name=name, kind=kind, source=source, created_at=_now()))
+            self._copy(connection, source, name)
+            return True
+
+        return self._write(create)
+
+    def _delete(self, name: str) -> None:
+        def delete(connection: sa.Connection) -> None:
+            self._kind(connection, name)
+            connection.execute(TABLES.delete().where(TABLES.c.catalog_name == name))
+            connection.execute(BASES.delete().where(BASES.c.branch == name))
+            # A later branch of this name has a history of its own.
+            connection.execute(LOG.delete().where(LOG.c.target == name))
+            connection.execute(BRANCHES.delete().where(BRANCHES.c.name == name))
+
+        self._write(delete)
+
+    def _restore(self, entry: int, target: str) -> LogEntry | None:
+        def move(connection: sa.Connection) -> LogEntry | None:
+            require_branch(target, self._kind(connection, target))
+            entries = self._entries(connection, target)
+            require_entry(entry, target, [e.id for e in entries])
+            current = self._pointers(connection, target)
+            changes = compare(current, undo(current, [e for e in entries if e.id > entry]))
+            if not changes:
+                return None
+            self._reader.require_kept(entry, changes)
+            done = self._move(connection, target, changes, kind="restore", source=str(entry))
+            self._follow(connection, target)
+            return done
+
+        return self._write(move)
+
     # All below work inside the connection's transaction.
 
     def _names(self, connection: sa.Connection) -> dict[str, str]:
@@ -298,36 +259,15 @@ class EmbeddedCatalog(BranchingCatalog):
     def _kind(self, connection: sa.Connection, name: str) -> str:
         names = self._names(connection)
         if name not in names:
-            raise BranchNotFoundError(
-                f"There is no branch or tag `{name}`.",
-                where=f"there are {', '.join(sorted(names))}",
-                fix="choose one of them, or make it with `cascade branch create`.",
-            )
+            raise missing_error(name, names)
         return names[name]
-
-    def _require_branch(self, connection: sa.Connection, name: str) -> None:
-        if self._kind(connection, name) != "branch":
-            raise CatalogError(
-                f"`{name}` is a tag, which never moves.",
-                fix=f"make a branch of it: `cascade branch create … --from {name}`.",
-            )
 
     def _entries(self, connection: sa.Connection, target: str, limit: int | None = None) -> list[LogEntry]:
         rows = connection.execute(sa.select(LOG).where(LOG.c.target == target).order_by(LOG.c.id.desc()).limit(limit))
         return [_entry(row) for row in rows.all()]
 
-    def _create(self, connection: sa.Connection, name: str, source: str, kind: str) -> None:
-        check_reference_name(name)
-        self._kind(connection, source)
-        if name in self._names(connection):
-            raise CatalogError(
-                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
-            )
-        connection.execute(BRANCHES.insert().values(name=name, kind=kind, source=source, created_at=_now()))
-        self._copy(connection, source, name)
-
     def _copy(self, connection: sa.Connection, source: str, target: str) -> None:
-        """Let the target stand where the source stands, and take that for its base."""
+        """Set the target's tables to those of the source, and its base to the same."""
         connection.execute(TABLES.delete().where(TABLES.c.catalog_name == target))
         columns = [c.name for c in TABLES.columns]
         values = [sa.literal(target) if name == "catalog_name" else TABLES.c[name] for name in columns]
@@ -404,38 +344,17 @@ class EmbeddedCatalog(BranchingCatalog):
         return _entry(row)
 
     def _follow(self, connection: sa.Connection, target: str) -> None:
-        """Bring branches made from the target that hold nothing unpromoted to where it stands.
-
-        Not the branches of runs: a run reads one state from beginning to end.
-        """
-        rows = connection.execute(
-            sa.select(BRANCHES.c.name).where(
-                BRANCHES.c.kind == "branch",
-                BRANCHES.c.source == target,
-                BRANCHES.c.name.not_like(f"{RUN_BRANCH_PREFIX}%"),
-            )
-        )
-        for name in [str(row.name) for row in rows]:
-            if not self._changes(connection, name):
-                self._copy(connection, target, name)
+        """Fast-forward the branches of the target that have no changes of their own."""
+        rows = connection.execute(sa.select(BRANCHES).where(BRANCHES.c.source == target)).all()
+        for row in rows:
+            if follows(row.name, row.kind, row.source, target) and not self._changes(connection, row.name):
+                self._copy(connection, target, row.name)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
         return self._database.transaction(work, write=False)
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
         return self._database.transaction(work, write=True)
-
-
-def _undo(standing: dict[str, str], entries: Iterable[LogEntry]) -> dict[str, str]:
-    """Take moves back, given newest first."""
-    pointers = dict(standing)
-    for entry in entries:
-        for change in entry.changes:
-            if change.before is None:
-                pointers.pop(change.table, None)
-            else:
-                pointers[change.table] = change.before
-    return pointers
 
 
 def _entry(row: sa.Row[Any]) -> LogEntry:

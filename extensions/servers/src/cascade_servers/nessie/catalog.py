@@ -1,10 +1,10 @@
-"""The catalog on a Nessie server: its branches and tags are ours, a promotion is one merge."""
+"""The catalog on a Nessie server: its branches and tags are Cascade's, a promotion is one merge."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from pyiceberg.catalog import Catalog
@@ -17,14 +17,22 @@ from cascade.catalog import (
     LogEntry,
     TableChange,
     check_reference_name,
-    check_table_name,
     compare,
 )
 from cascade.catalog.locks import FileLocks, Locks
+from cascade.catalog.merge import (
+    changed_error,
+    conflict_error,
+    follows,
+    missing_error,
+    require_branch,
+    require_entry,
+    require_unchanged,
+    to_move,
+)
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
-from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
-from cascade.names import is_run_branch
+from cascade.errors import BranchNotFoundError, CatalogError
 from cascade_servers.names import FIRST_KEY, KIND_PROPERTY, SOURCE_PROPERTY, TARGET_PROPERTY
 from cascade_servers.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade_servers.nessie.records import Records
@@ -40,12 +48,11 @@ _KINDS = {"BRANCH": "branch", "TAG": "tag"}
 class NessieCatalog(BranchingCatalog):
     """Branches of a Nessie server, tables in an S3 warehouse.
 
-    Where a branch was made from, when, and what it holds promoted already is kept in a branch of its own
-    (`nessie/records.py`). Branches that other tools made have no such record: they are taken to start where
-    they left `main`.
+    From where and when a branch was created, and up to which commit it is promoted, is kept in a branch of its own
+    (`nessie/records.py`). Branches of other tools have no such record: their base is the common ancestor with `main`.
 
     Args:
-        settings: Where server and warehouse are; `catalog_url` lets writers of several machines take turns.
+        settings: Where server and warehouse are; `catalog_url` keeps the locks when writers run on several machines.
 
     Raises:
         ServiceError: A server cannot be used.
@@ -81,34 +88,8 @@ class NessieCatalog(BranchingCatalog):
             return False
         return name != self._records.branch
 
-    def create(self, name: str, source: str = MAIN) -> None:
-        """Make a branch from another reference."""
-        self._create(name, source, "BRANCH")
-
-    def tag(self, name: str, ref: str = MAIN) -> None:
-        """Make a tag of a reference."""
-        self._create(name, ref, "TAG")
-
-    def ensure(self, name: str) -> bool:
-        """Make the branch from `main` unless it exists."""
-        return not self.exists(name) and self._make(name, MAIN, "BRANCH")
-
-    def delete(self, name: str) -> None:
-        """Drop a branch or tag."""
-        if name == MAIN:
-            raise CatalogError(
-                "`main` cannot be deleted.", fix="name another branch; `cascade branch list` shows them."
-            )
-        while True:
-            try:
-                self._client.delete(self._find(name))
-            except Conflict:
-                continue  # written in between
-            break
-        self._records.drop(name)
-
     def pointers(self, ref: str, *, at: dt.datetime | None = None) -> dict[str, str]:
-        """Return where every table of a reference stands."""
+        """Return the current metadata location of every table of a reference."""
         reference = self._find(ref)
         if at is None:
             return self._pointers(reference["hash"])
@@ -127,54 +108,28 @@ class NessieCatalog(BranchingCatalog):
         return self._diff(self._find(before)["hash"], self._find(after)["hash"])
 
     def changes(self, name: str) -> list[TableChange]:
-        """Return what a branch holds unpromoted."""
+        """Return which tables a branch changed since it was created or last promoted."""
         return self._changes(self._find(name), self._records.get(name))
 
     def merge(
         self, source: str, target: str = MAIN, *, expected: Iterable[TableChange] | None = None
     ) -> LogEntry | None:
         """Move every table that changed on the source to the target, all or none."""
-        checked = None if expected is None else list(expected)
         applied, onto = self._find(source), self._require_branch(target)
         base = self._base(applied, self._records.get(source))
         ours = {} if source == MAIN else self._differences(base, applied["hash"])
         changes = _moved_tables(ours)
-        if checked is not None and changes != checked:
-            raise _changed_meanwhile(source, target)
+        require_unchanged(source, target, changes, expected)
         theirs = self._differences(base, onto["hash"]) if changes else {}
-        where = {c.table: c.before for c in changes} | {c.table: c.after for c in _moved_tables(theirs)}
-        moved = [c for c in changes if where[c.table] != c.after]
-        conflicts = [c.table for c in moved if where[c.table] != c.before]
-        if moved and not conflicts:
+        current = {c.table: c.before for c in changes} | {c.table: c.after for c in _moved_tables(theirs)}
+        moved = to_move(source, target, changes, current)
+        entry = None
+        if moved:
             self._require_place({c.table: c.after for c in moved if c.after})
             tables = {c.table for c in moved}
-            made = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
-            body = {
-                "fromRefName": source,
-                "fromHash": applied["hash"],
-                # Namespaces that the target has, and tables that have moved already, stay as they are.
-                "defaultKeyMergeMode": "DROP",
-                "keyMergeModes": [
-                    {"key": {"elements": key.split(".")}, "mergeBehavior": "NORMAL"} for key in sorted(tables | made)
-                ],
-            }
-            try:
-                self._client.merge(
-                    target, onto["hash"], body, f"Promote {source}", kind="promote", source=source, target=target
-                )
-            except Conflict as conflict:
-                conflicts = sorted(tables & set(conflict.keys)) or [str(conflict)]
-            except BranchNotFoundError:
-                self._find(source)  # gone, or
-                raise _changed_meanwhile(source, target) from None  # another promotion let it stand elsewhere
-        if conflicts:
-            raise PromotionConflictError(
-                f"`{target}` moved since branch `{source}` was made; nothing was merged.",
-                where=f"{source} -> {target}, tables {', '.join(conflicts)}",
-                fix="run the pipeline again on a fresh branch; "
-                f"the old one is dropped by `cascade branch delete {source}`.",
-            )
-        entry = self._newest(target, source, moved) if moved else None
+            namespaces = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
+            self._apply(applied, onto, tables | namespaces)
+            entry = self._newest(target, source, moved)
         self._follow(target, {source: {"base": applied["hash"]}})
         return entry
 
@@ -185,37 +140,27 @@ class NessieCatalog(BranchingCatalog):
             for number, commit in self._moves(self._find(target), limit)
         ]
 
-    def restore(self, entry: int, target: str = MAIN) -> LogEntry | None:
-        """Put a branch back to where it stood right after an entry of its log."""
-        with self.history_lock():
-            return self._restore(entry, target)
-
     def _restore(self, entry: int, target: str) -> LogEntry | None:
         reference = self._require_branch(target)
         moves = dict(self._moves(reference, None))
-        if entry != 0 and entry not in moves:
-            raise CatalogError(
-                f"The log of `{target}` has no entry {entry}.",
-                where=f"entries {', '.join(str(number) for number in moves) or 'none'}",
-                fix="choose one of them; `cascade branch log` shows them.",
-            )
+        require_entry(entry, target, moves)
         if not moves:
             return None
         past = moves[entry]["hash"] if entry else moves[min(moves)]["parentCommitHashes"][0]
-        standing, wanted = (self._contents(hash_) for hash_ in (reference["hash"], past))
+        current, wanted = (self._contents(hash_) for hash_ in (reference["hash"], past))
         operations: list[Json] = []
-        for name in sorted(standing.keys() | wanted.keys()):
-            now, then = standing.get(name), wanted.get(name)
+        for name in sorted(current.keys() | wanted.keys()):
+            now, then = current.get(name), wanted.get(name)
             if then is None and is_table(now):
                 operations.append(delete(name))
             elif then is not None and now is None:
-                # A content that comes back is a new one to Nessie.
+                # Nessie refuses the id of a content that was removed.
                 operations.append(put(name, {k: v for k, v in then.items() if k != "id"}))
             elif now is not None and is_table(then) and now["metadataLocation"] != then["metadataLocation"]:  # type: ignore[index]
                 operations.append(put(name, {**cast(Json, then), "id": now["id"]}))
         if not operations:
             return None
-        changes = compare(*(_locations(contents) for contents in (standing, wanted)))
+        changes = compare(*(_locations(contents) for contents in (current, wanted)))
         self._open(MAIN, writable=False).require_kept(entry, changes)
         try:
             self._client.commit(
@@ -237,13 +182,28 @@ class NessieCatalog(BranchingCatalog):
         self._follow(target, {})
         return done
 
-    def lease(self, target: str, holder: str) -> AbstractContextManager[None]:
-        """Hold the right to run a pipeline against a branch."""
-        return self._locks.lease(check_reference_name(target), holder)
+    def _apply(self, source: Json, target: Json, keys: Collection[str]) -> None:
+        """Merge some tables and namespaces of one state into another, all in one commit.
 
-    def table_lock(self, table: str) -> AbstractContextManager[object]:
-        """Hold a table while a commit is planned and made."""
-        return self._locks.hold(f"table-{check_table_name(table)}")
+        Raises:
+            PromotionConflictError: The target or the source was written since these states were read.
+        """
+        body = {
+            "fromRefName": source["name"],
+            "fromHash": source["hash"],
+            # Namespaces that the target has, and tables that have moved already, stay as they are.
+            "defaultKeyMergeMode": "DROP",
+            "keyMergeModes": [{"key": {"elements": key.split(".")}, "mergeBehavior": "NORMAL"} for key in sorted(keys)],
+        }
+        name, onto = source["name"], target["name"]
+        try:
+            self._client.merge(onto, target["hash"], body, f"Promote {name}", kind="promote", source=name, target=onto)
+        except Conflict as conflict:
+            tables = sorted(key for key in conflict.keys if key in keys and "." in key)
+            raise conflict_error(name, onto, tables or [str(conflict)]) from None
+        except BranchNotFoundError:
+            self._find(name)  # raises if it was deleted
+            raise changed_error(name, onto) from None  # else another promotion fast-forwarded it
 
     def _open(self, ref: str, *, writable: bool) -> NessieReference:
         return NessieReference(self._client, self._properties, self.table_lock, ref, writable=writable)
@@ -257,29 +217,23 @@ class NessieCatalog(BranchingCatalog):
                 raise BranchNotFoundError
             return self._client.reference(check_reference_name(name))
         except BranchNotFoundError:
-            raise BranchNotFoundError(
-                f"There is no branch or tag `{name}`.",
-                where=f"there are {', '.join(sorted(r['name'] for r in self._references()))}",
-                fix="choose one of them, or make it with `cascade branch create`.",
-            ) from None
+            raise missing_error(name, (r["name"] for r in self._references())) from None
 
     def _require_branch(self, name: str) -> Json:
         reference = self._find(name)
-        if reference["type"] != "BRANCH":
-            raise CatalogError(
-                f"`{name}` is a tag, which never moves.",
-                fix=f"make a branch of it: `cascade branch create … --from {name}`.",
-            )
+        require_branch(name, _KINDS[reference["type"]])
         return reference
 
-    def _create(self, name: str, source: str, kind: str) -> None:
-        if not self._make(check_reference_name(name), source, kind):
-            raise CatalogError(
-                f"`{name}` exists already.", fix=f"choose another name, or drop it: `cascade branch delete {name}`."
-            )
+    def _delete(self, name: str) -> None:
+        while True:
+            try:
+                self._client.delete(self._find(name))
+            except Conflict:
+                continue  # it was written in between
+            break
+        self._records.drop(name)
 
-    def _make(self, name: str, source: str, kind: str) -> bool:
-        """Make a reference unless there is one of this name; say whether it was made."""
+    def _create(self, name: str, source: str, kind: str) -> bool:
         if self._find(source)["hash"] == NO_ANCESTOR:
             sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
@@ -290,20 +244,20 @@ class NessieCatalog(BranchingCatalog):
             reference = self._find(source)
             self._require_place(self._pointers(reference["hash"]))
             try:
-                self._client.create(name, kind, reference)
+                self._client.create(name, kind.upper(), reference)
             except BranchNotFoundError:
-                continue  # a promotion let the source stand elsewhere in between
+                continue  # the source was fast-forwarded in between
             except Conflict as conflict:
                 if conflict.exists:
                     return False
-                raise CatalogError(f"`{name}` cannot be made: {conflict}", fix="choose another name.") from None
+                raise CatalogError(f"`{name}` cannot be created: {conflict}", fix="choose another name.") from None
             break
         now = dt.datetime.now(dt.UTC).isoformat()
         self._records.put({name: {"source": source, "created_at": now, "base": reference["hash"]}})
         return True
 
     def _require_place(self, pointers: dict[str, str]) -> None:
-        """Refuse to go on when none of some tables is in the warehouse that is set: a bucket or a prefix is wrong."""
+        """Refuse to go on if none of the tables is in the warehouse that is set: its bucket or prefix is wrong."""
         here = self._properties["warehouse"]
         inside = here.partition("://")[2]
         for name, at in pointers.items():
@@ -315,14 +269,14 @@ class NessieCatalog(BranchingCatalog):
         raise CatalogError(
             "The tables of this catalog are not in the warehouse that is set; nothing was changed.",
             where=f"{name} is at {at.rpartition('/metadata/')[0]}, setting `warehouse`: {here}",
-            fix="let CASCADE_WAREHOUSE be where the tables are, or CASCADE_NESSIE__URL the catalog of this warehouse.",
+            fix="set CASCADE_WAREHOUSE to where the tables are, or CASCADE_NESSIE__URL to this warehouse's catalog.",
         )
 
     def _described(self, reference: Json, records: dict[str, dict[str, str]]) -> Branch:
         name = reference["name"]
         record = records.get(name, {})
         created = record.get("created_at")
-        if created is None:  # `main`, or a branch that another tool made: the age of its newest commit
+        if created is None:  # `main`, or a branch of another tool: the age of its newest commit
             meta = self._detail(name).get("commitMetaOfHEAD") if name != MAIN else None
             created = meta["commitTime"] if meta else self._client.get("config")["repositoryCreationTimestamp"]
         changed = len(self._changes(reference, record)) if name != MAIN and reference["type"] == "BRANCH" else 0
@@ -339,7 +293,7 @@ class NessieCatalog(BranchingCatalog):
         return found
 
     def _base(self, reference: Json, record: dict[str, str]) -> str:
-        """Return the state from which on a branch is unpromoted."""
+        """Return the commit up to which a branch is promoted."""
         return record.get("base") or self._detail(reference["name"]).get("commonAncestorHash") or NO_ANCESTOR
 
     def _changes(self, reference: Json, record: dict[str, str]) -> list[TableChange]:
@@ -349,7 +303,7 @@ class NessieCatalog(BranchingCatalog):
         return _moved_tables(self._differences(before, after))
 
     def _differences(self, before: str, after: str) -> dict[str, tuple[Json | None, Json | None]]:
-        """Return the contents that differ between two states; a state is not asked for by a branch, which may move."""
+        """Return the contents that differ between two states; both are given by hash, since a branch may move."""
         if before == after:
             return {}
         found = self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs")
@@ -394,31 +348,20 @@ class NessieCatalog(BranchingCatalog):
         return _entry(target, number, commit, changes)
 
     def _follow(self, target: str, promoted: dict[str, dict[str, str]]) -> None:
-        """Record what is promoted, and let branches that hold nothing unpromoted stand where their source stands now.
-
-        Not the branches of runs: a run reads one state from beginning to end.
-        """
+        """Record what is promoted, and fast-forward the branches of the target that have no changes of their own."""
         records, references = self._records.all(), self._references()
         onto = next(r for r in references if r["name"] == target)
         followed = dict(promoted)
         for reference in references:
             name = reference["name"]
             record = records.get(name, {}) | promoted.get(name, {})
-            follows = reference["type"] == "BRANCH" and name != MAIN and record.get("source") == target
-            if not follows or is_run_branch(name) or self._changes(reference, record):
+            source = record.get("source")
+            if not follows(name, _KINDS[reference["type"]], source, target) or self._changes(reference, record):
                 continue
-            with suppress(Conflict, BranchNotFoundError):  # written or deleted at this moment: it follows no more
+            with suppress(Conflict, BranchNotFoundError):  # written or deleted at this moment: it stays
                 self._client.assign(reference, onto)
                 followed[name] = {"base": onto["hash"]}
         self._records.put(followed)
-
-
-def _changed_meanwhile(source: str, target: str) -> PromotionConflictError:
-    return PromotionConflictError(
-        f"Branch `{source}` was written while it was being promoted; nothing was merged.",
-        where=f"{source} -> {target}",
-        fix="let the writing run end, then promote again.",
-    )
 
 
 def _moved_tables(differences: dict[str, tuple[Json | None, Json | None]]) -> list[TableChange]:

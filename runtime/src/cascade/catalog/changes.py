@@ -1,0 +1,94 @@
+"""References, states of tables and moves of branches, as records."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Branch", "Locations", "LogEntry", "TableChange", "compare"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A reference: a branch, or a tag, which is a branch that nobody writes.
+
+    Attributes:
+        name: Its name.
+        kind: `branch` or `tag`.
+        source: The reference it was created from; empty for `main`.
+        created_at: When, in UTC.
+        changed: How many tables it changed since it was created or last promoted.
+    """
+
+    name: str
+    kind: Literal["branch", "tag"]
+    source: str
+    created_at: dt.datetime
+    changed: int
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """One table that differs between two states.
+
+    Attributes:
+        table: `namespace.table`.
+        before: Metadata location on the first side; `None` where the table does not exist.
+        after: Metadata location on the second side; `None` where the table does not exist.
+    """
+
+    table: str
+    before: str | None
+    after: str | None
+
+    @property
+    def kind(self) -> Literal["created", "changed", "dropped"]:
+        """What happened to the table."""
+        if self.before is None:
+            return "created"
+        return "dropped" if self.after is None else "changed"
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One move of a branch: a promotion, or a restore.
+
+    Attributes:
+        id: Number of the entry, growing.
+        at: When, in UTC.
+        kind: `promote` or `restore`.
+        source: The promoted branch, or the restored entry's number.
+        target: The branch that moved.
+        changes: The tables that moved, all at once.
+    """
+
+    id: int
+    at: dt.datetime
+    kind: Literal["promote", "restore"]
+    source: str
+    target: str
+    changes: tuple[TableChange, ...]
+
+
+@dataclass(frozen=True)
+class Locations:
+    """The metadata locations that a catalog still needs; a file that none of these metadata files refers to is garbage.
+
+    Attributes:
+        current: Current locations of all references, and those that branches began with.
+        history: Those that only the log names: to restore them, or to read `main` as it was.
+    """
+
+    current: frozenset[str]
+    history: frozenset[str]
+
+
+def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableChange]:
+    """Return the tables whose metadata location differs, by name."""
+    return [
+        TableChange(table, before.get(table), after.get(table))
+        for table in sorted(before.keys() | after.keys())
+        if before.get(table) != after.get(table)
+    ]
