@@ -91,7 +91,7 @@ def test_replace_makes_room_only_where_the_filter_says(lake: BranchingCatalog) -
 def test_replacing_with_no_rows_only_takes_away(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, numbers(1, 3))
     none = pa.table({"id": pa.array([], pa.int64())})
-    put(lake, "dev", T, none, "replace", replace=lambda _: Where(one_of("id", [2]), "id = 2"))
+    put(lake, "dev", T, none, "replace", replace=lambda _: one_of("id", [2]))
     assert ids(lake, "dev", T) == [1, 3]
 
 
