@@ -1,4 +1,7 @@
-"""The policy of every catalog (`cascade/catalog/merge.py`): what moves, conflicts, follows and is undone."""
+"""The promises of `cascade.catalog.merge`, the policy of every catalog: what moves, conflicts, follows and is undone.
+
+Modules: `cascade.catalog.changes`.
+"""
 
 import datetime as dt
 import itertools

@@ -1,4 +1,7 @@
-"""The promises of `cascade.iceberg.schema`."""
+"""The promises of `cascade.iceberg.schema`.
+
+Modules: `cascade.iceberg.types`.
+"""
 
 import datetime
 import decimal
