@@ -25,7 +25,7 @@ PYTHONS = ("3.12", "3.13")
 # What a generated project installs of this repository.
 PACKAGES = (
     "runtime",
-    *(f"extensions/{name}" for name in ("cli", "dbt", "maintain", "operations", "project", "servers")),
+    *(f"extensions/{name}" for name in ("cli", "dbt", "embedded", "maintain", "operations", "project", "servers")),
 )
 
 
@@ -58,7 +58,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def minimal(session: nox.Session) -> None:
     """Test the runtime with nothing but the command line: a project of Python alone, and what it stands on."""
-    run = _environment(session, name="minimal", packages=["cascade-cli"])
+    run = _environment(session, name="minimal", packages=["cascade-cli", "cascade-embedded"])
     run("pytest", *WITHOUT_EXTENSIONS, *_TWO_AT_A_TIME, *session.posargs)
 
 

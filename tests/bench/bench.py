@@ -144,8 +144,8 @@ def branches() -> Iterator[dict[str, Any]]:
     """Make and promote a branch with 1,000 changed tables."""
     import sqlalchemy as sa
 
-    from cascade.catalog.embedded import EmbeddedCatalog
     from cascade.config import Settings
+    from cascade_embedded.catalog import EmbeddedCatalog
 
     with tempfile.TemporaryDirectory() as folder:
         lake = EmbeddedCatalog(Settings(project_dir=Path(folder)))

@@ -1,6 +1,6 @@
 """The promises of a catalog to several processes: writers take turns, one promoter wins, a kill tears nothing.
 
-Modules: `cascade.catalog.database`, `cascade.catalog.locks`, `cascade_servers.postgres.database`,
+Modules: `cascade_embedded.database`, `cascade.catalog.locks`, `cascade_servers.postgres.database`,
 `cascade_servers.postgres.locks`.
 """
 

@@ -17,8 +17,8 @@ from pyiceberg.types import LongType
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.duck.session import connect
 from cascade.engine import query, register_table
-from cascade.engine.embedded import ENGINE as DUCKDB
 from cascade.errors import QueryError, ServiceError
+from cascade_embedded.engine import ENGINE as DUCKDB
 from cascade_servers.dbt import TARGET
 from cascade_servers.engine import ENGINE as TRINO
 from cascade_servers.trino import server_of

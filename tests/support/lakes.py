@@ -20,15 +20,15 @@ from pyiceberg.table.update.snapshot import _FastAppendFiles
 from pyiceberg.typedef import Record
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
-from cascade.catalog.embedded import EmbeddedCatalog
 from cascade.config import Settings, build_settings
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
+from cascade_embedded.catalog import EmbeddedCatalog
 
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["cascade.catalog.embedded", "cascade.engine", "cascade.iceberg.write", "duckdb", "pytest"]
+    ["cascade_embedded.catalog", "cascade.engine", "cascade.iceberg.write", "duckdb", "pytest"]
 )
 
 Rows = list[dict[str, Any]]

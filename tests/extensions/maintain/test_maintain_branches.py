@@ -11,9 +11,9 @@ from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.engine.embedded import ENGINE
 from cascade.errors import CatalogError
 from cascade.names import BRANCH_TAG
+from cascade_embedded.engine import ENGINE
 from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
 from cascade_maintain.job import build_maintenance
 from support.lakes import ids, numbers, promoted, put

@@ -1,6 +1,6 @@
 """The promises of `cascade.engine`: SQL that reads a branch, now or then, and can do nothing else.
 
-Modules: `cascade.engine.base`, `cascade.engine.snapshots`.
+Modules: `cascade.engine.views`, `cascade.engine.base`, `cascade.engine.snapshots`.
 """
 
 import datetime as dt

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cascade.catalog.database import DatabaseFactory
 from cascade.config import SettingsModel
 from cascade.engine.base import Engine
 from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
@@ -20,7 +19,6 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
     "cascade.assets": ("any name", AssetSource),
     "cascade.commands": ("the command", Command),
-    "cascade.databases": ("the scheme of a URL", DatabaseFactory),
     "cascade.engines": ("the engine", Engine),
     "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the scheme of a URL", PublishMarts),

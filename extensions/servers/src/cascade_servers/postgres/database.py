@@ -8,7 +8,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from cascade.catalog.database import Database
+from cascade_embedded.database import Database
 from cascade_servers.postgres.locks import PostgresLocks
 from cascade_servers.postgres.server import open_postgres, repeat_while_restarting, wait_for_postgres
 

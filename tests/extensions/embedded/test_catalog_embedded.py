@@ -1,4 +1,7 @@
-"""The promises of the embedded catalog beyond those of every catalog: a local folder that may move, and syncs."""
+"""The promises of the embedded catalog beyond those of every catalog: a local folder that may move, and syncs.
+
+Modules: `cascade_embedded.reference`.
+"""
 
 import shutil
 from pathlib import Path

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 from cascade.engine.base import Engine
 from cascade.engine.snapshots import explain_missing, only_reading, states
+from cascade.engine.views import register_table
 from cascade.errors import QueryError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-    from pyiceberg.table import Table
 
     from cascade.catalog import BranchingCatalog
     from cascade.config import Settings
 
-__all__ = ["ENGINE", "register_table"]
+__all__ = ["ENGINE"]
 
 
 class _Embedded(Engine):
@@ -31,7 +31,7 @@ class _Embedded(Engine):
     default_warehouse = ""
 
     def open_catalog(self, settings: Settings) -> BranchingCatalog:
-        from cascade.catalog.embedded import EmbeddedCatalog
+        from cascade_embedded.catalog import EmbeddedCatalog
 
         return EmbeddedCatalog(settings)
 
@@ -63,34 +63,6 @@ class _Embedded(Engine):
 
 #: What the entry point names.
 ENGINE = _Embedded()
-
-
-def register_table(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    table: Table,
-    *,
-    database: str = "",
-    snapshot_id: int | None = None,
-) -> None:
-    """Show an Iceberg table as the view `namespace.table` of a DuckDB connection.
-
-    Args:
-        connection: The connection.
-        name: `namespace.table`.
-        table: The table.
-        database: Attached database to create the view in; the default one when empty.
-        snapshot_id: The snapshot to show; the newest by default.
-    """
-    from cascade.duck.session import reach
-    from cascade.duck.sql import identifier
-    from cascade.iceberg.read import view_sql
-
-    reach(connection, table.io)
-    prefix = f"{identifier(database)}." if database else ""
-    namespace, view = (identifier(part) for part in name.split("."))
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {prefix}{namespace}")
-    connection.execute(f"CREATE OR REPLACE VIEW {prefix}{namespace}.{view} AS {view_sql(table, snapshot_id)}")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,20 @@ from cascade.catalog import (
     TableChange,
     compare,
 )
-from cascade.catalog.database import (
+from cascade.catalog.merge import (
+    follows,
+    missing_error,
+    require_branch,
+    require_entry,
+    require_unchanged,
+    to_move,
+    undo,
+)
+from cascade.catalog.storage import sign_warehouse, warehouse_properties
+from cascade.config import Settings
+from cascade.errors import CatalogError
+from cascade.plugins import load
+from cascade_embedded.database import (
     BASES,
     BRANCHES,
     LOG,
@@ -32,20 +45,7 @@ from cascade.catalog.database import (
     DatabaseFactory,
     SqliteDatabase,
 )
-from cascade.catalog.merge import (
-    follows,
-    missing_error,
-    require_branch,
-    require_entry,
-    require_unchanged,
-    to_move,
-    undo,
-)
-from cascade.catalog.reference import SqlReference
-from cascade.catalog.storage import sign_warehouse, warehouse_properties
-from cascade.config import Settings
-from cascade.errors import CatalogError
-from cascade.plugins import load
+from cascade_embedded.reference import SqlReference
 
 __all__ = ["EmbeddedCatalog"]
 
