@@ -34,9 +34,9 @@ def test_what_the_tests_say_of_modules_is_true() -> None:
 
 def test_each_room_and_each_extension_has_a_folder_of_tests() -> None:
     rooms = {folder.name for folder in SOURCES[0].glob("cascade/*/") if folder.joinpath("__init__.py").exists()}
-    assert rooms == {folder.name for folder in HERE.glob("runtime/*/") if folder.name != "__pycache__"}
+    assert rooms == {file.parent.name for file in HERE.glob("runtime/*/test_*.py")}
     extensions = {source.parent.name for source in SOURCES[1:]}
-    assert extensions == {folder.name for folder in HERE.glob("extensions/*/") if folder.name != "__pycache__"}
+    assert extensions == {file.parent.name for file in HERE.glob("extensions/*/test_*.py")}
 
 
 def test_no_two_test_modules_have_one_name() -> None:
