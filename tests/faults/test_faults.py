@@ -177,8 +177,8 @@ GONE = {
 def test_a_run_whose_server_goes_for_good_waits_once_and_ends_with_its_summary(
     stack: Stack, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
-    monkeypatch.setattr(nessie_client._patience_with(settings["nessie.url"]), "seconds", 0.5)
-    monkeypatch.setattr(trino_server, "_PATIENCE", 0.5)
+    monkeypatch.setattr(nessie_client.patience_with(settings["nessie.url"]), "seconds", 0.5)
+    monkeypatch.setattr(trino_server, "RESTART_SECONDS", 0.5)
     mine = {name: value for name, value in settings.items() if name not in ("dagster_url", "marts_url")}
     report = _run_until_gone(tmp_path / "project", mine, partial(stack.kill, server), monkeypatch)
     stack.servers[server].start()
@@ -195,7 +195,7 @@ def test_a_run_whose_object_store_goes_for_good_waits_once_and_ends_with_its_sum
     server.start()
     mine = {"s3_endpoint": f"http://127.0.0.1:{port}", **{f"s3_{name}": key for name, key in keys.items()}}
     make_bucket("mine", endpoint=mine["s3_endpoint"], **keys)
-    monkeypatch.setattr(storage, "_S3_ATTEMPTS", 3)
+    monkeypatch.setattr(storage, "S3_ATTEMPTS", 3)
     report = _run_until_gone(tmp_path / "project", mine | {"warehouse": "s3://mine/lake"}, server.kill, monkeypatch)
     assert {"s3://mine"} == storage._SILENT
     _assert_told(report, GONE["s3"])

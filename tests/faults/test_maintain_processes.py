@@ -58,7 +58,7 @@ def test_writers_lose_nothing_while_files_are_collected(open_lake: OpenLake) -> 
 def _collect_and_die(open_lake: OpenLake, after: int) -> None:
     lake = open_lake()
     kind = type(open_warehouse(lake))
-    remove, done = kind._remove, []
+    remove, done = kind.remove_file, []
 
     def removed(self: object, path: str) -> None:
         if len(done) >= after:
@@ -66,7 +66,7 @@ def _collect_and_die(open_lake: OpenLake, after: int) -> None:
         done.append(path)
         remove(self, path)  # type: ignore[arg-type]
 
-    kind._remove = removed  # type: ignore[method-assign, assignment]
+    kind.remove_file = removed  # type: ignore[method-assign, assignment]
     collect_files(lake, older_than=NOW, keep_history=NOW)
 
 

@@ -223,7 +223,7 @@ def test_a_transaction_that_repeats_its_reads_sees_one_publication(
     published: Marts, around: tuple[str, ...], touched: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that has read one mart before, and another after."""
-    monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(postgres, "READER_SECONDS", 1)
     published.owner(*around)
     with published.reader(psycopg.IsolationLevel.REPEATABLE_READ) as reader:
         reader.execute("SELECT 1")
@@ -238,7 +238,7 @@ def test_a_transaction_that_repeats_its_reads_sees_one_publication(
 def test_a_reader_that_does_not_let_go_does_not_stop_publishing(
     published: Marts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(postgres, "READER_SECONDS", 1)
     with published.reader() as reader:
         reader.execute("SELECT * FROM m")
         more(published)
@@ -250,7 +250,7 @@ def test_a_reader_that_does_not_let_go_does_not_stop_publishing(
 def test_who_holds_what_must_change_its_columns_or_go_is_named(
     published: Marts, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(postgres, "READER_SECONDS", 1)
     with published.reader() as reader:
         reader.execute("SELECT * FROM m")
         published.replace("m", rows) if rows else published.catalog.restore(0)
@@ -350,21 +350,22 @@ def test_a_wrong_password_is_told_with_setting_and_remedy(
 @pytest.mark.parametrize("how", ["restart", "terminate"])
 def test_a_server_that_restarts_is_waited_for(published: Marts, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     more(published)
-    put_in_place = postgres._put_in_place
-    times = []
+    pointers, times = published.catalog.pointers, []
 
-    def restart(connection: postgres.Connection, *arguments: Any) -> Any:
+    def restart(*arguments: Any) -> Any:
+        """The marts are read while a transaction is open."""
         if not times:
             times.append(1)
             if how == "restart":
                 published.server.server.restart()
             else:
-                published.superuser(f"SELECT pg_terminate_backend({connection.info.backend_pid})")
-        return put_in_place(connection, *arguments)
+                ours = "FROM pg_stat_activity WHERE usename = 'cascade_publisher'"
+                published.superuser(f"SELECT pg_terminate_backend(pid) {ours}")
+        return pointers(*arguments)
 
-    monkeypatch.setattr(postgres, "_put_in_place", restart)
+    monkeypatch.setattr(published.catalog, "pointers", restart)
     assert published.publish() == {"marts.m": 3, "marts.other": 3}
-    assert published.rows("SELECT count(*) FROM m") == [(3,)]
+    assert (times, published.rows("SELECT count(*) FROM m")) == ([1], [(3,)])
 
 
 def test_an_answer_that_is_lost_after_the_commit_publishes_once(

@@ -20,6 +20,7 @@ from cascade.errors import CascadeError, ServiceError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import write
 from cascade_servers.nessie import NessieCatalog
+from cascade_servers.nessie.client import patience_with
 from cascade_servers.settings import NessieSettings
 from support.lakes import as_settings, before_each_step
 from support.servers.lakes import fresh_lake
@@ -161,7 +162,7 @@ def test_a_commit_whose_answer_stays_lost_is_reported_and_its_files_are_kept(
 ) -> None:
     lake = open_by()
     lake.create("dev")
-    monkeypatch.setattr(lake._client._patience, "seconds", 0.5)
+    monkeypatch.setattr(patience_with(lake.settings.plugin("nessie", NessieSettings).url), "seconds", 0.5)
     way.lose = lambda method, path: method == "POST" or "history" in path
     with pytest.raises(ServiceError, match="Nessie does not answer") as caught:
         _put(lake)
@@ -175,7 +176,7 @@ def test_a_server_that_is_gone_for_good_is_waited_for_once(
 ) -> None:
     """By all that a process opens, as a run does in each of its steps; and again when the server has been back."""
     lake = open_by()
-    monkeypatch.setattr(lake._client._patience, "seconds", 0.5)
+    monkeypatch.setattr(patience_with(lake.settings.plugin("nessie", NessieSettings).url), "seconds", 0.5)
     for _ in range(2):
         way.lose = lambda method, path: True
         attempts = []

@@ -289,7 +289,7 @@ class Interrupted(BaseException):
 def interrupt(monkeypatch: pytest.MonkeyPatch, lake: BranchingCatalog, after: int) -> None:
     """Let the removal of files end after some."""
     done: list[str] = []
-    remove = type(open_warehouse(lake))._remove
+    remove = type(open_warehouse(lake)).remove_file
 
     def removed(self: Warehouse, path: str) -> None:
         if len(done) >= after:
@@ -297,7 +297,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, lake: BranchingCatalog, after: in
         done.append(path)
         remove(self, path)
 
-    monkeypatch.setattr(type(open_warehouse(lake)), "_remove", removed)
+    monkeypatch.setattr(type(open_warehouse(lake)), "remove_file", removed)
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 9])
@@ -338,14 +338,14 @@ def test_a_state_of_the_past_is_refused_or_whole_after_an_interruption(
 
 def stubborn(monkeypatch: pytest.MonkeyPatch, lake: BranchingCatalog, ending: str) -> None:
     """Let files with an ending refuse to be removed."""
-    remove = type(open_warehouse(lake))._remove
+    remove = type(open_warehouse(lake)).remove_file
 
     def removed(self: Warehouse, path: str) -> None:
         if path.endswith(ending):
             raise PermissionError(13, "Permission denied")
         remove(self, path)
 
-    monkeypatch.setattr(type(open_warehouse(lake)), "_remove", removed)
+    monkeypatch.setattr(type(open_warehouse(lake)), "remove_file", removed)
 
 
 def test_files_that_cannot_be_removed_are_all_reported(lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch) -> None:

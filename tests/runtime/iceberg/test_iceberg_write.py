@@ -17,7 +17,6 @@ from pyiceberg.transforms import IdentityTransform
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError, ContractError, SchemaMismatchError
-from cascade.iceberg import write as write_module
 from cascade.iceberg.rows import Where, between, one_of
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import commit, stage, write
@@ -267,23 +266,21 @@ def test_properties_travel_in_the_commit_and_are_asked_when_all_rows_are_seen(la
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_writer_that_lost_its_turn_plans_again(
-    lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch, exists: bool
-) -> None:
+def test_a_writer_that_lost_its_turn_plans_again(lake: BranchingCatalog, exists: bool) -> None:
     """The locks' server may restart between plan and commit: the rows of who was faster make room, as ever."""
     if exists:
         put(lake, "dev", T, ab((1, "first")), "merge", key=["a"])
-    plan, overtaken = write_module._again, []
+    overtaken = []
 
-    def planned(*arguments: Any) -> Any:
-        found = plan(*arguments)
+    def planning(_properties: object) -> dict[str, str]:
+        """It is called when the state of the table is known that the plan is for."""
         if not overtaken:
             overtaken.append(True)
             put(lake, "dev", T, ab((1, "faster"), (2, "faster"), (3, "faster")), "merge", key=["a"])
-        return found
+        return {}
 
-    monkeypatch.setattr(write_module, "_again", planned)
-    result = put(lake, "dev", T, ab((2, "slower"), (4, "slower")), "merge", key=["a"])
+    result = put(lake, "dev", T, ab((2, "slower"), (4, "slower")), "merge", key=["a"], properties=planning)
+    assert overtaken
     assert read(lake, "dev", T) == ab((1, "faster"), (2, "slower"), (3, "faster"), (4, "slower"))
     assert (result.rows, result.replaced, result.total) == (2, 1, 4)
 

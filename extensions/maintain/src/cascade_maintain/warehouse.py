@@ -94,7 +94,12 @@ class Warehouse(abc.ABC):
         """Remove empty folders, where the storage has any."""
 
     @abc.abstractmethod
-    def _remove(self, path: str) -> None: ...
+    def remove_file(self, path: str) -> None:
+        """Remove one file.
+
+        Raises:
+            OSError: It cannot be removed, or is not there.
+        """
 
     @abc.abstractmethod
     def _notes(self) -> list[str]:
@@ -155,7 +160,7 @@ class Warehouse(abc.ABC):
 
     def _attempt(self, file: StoredFile) -> str:
         try:
-            self._remove(file.path)
+            self.remove_file(file.path)
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -207,7 +212,7 @@ class _Folder(Warehouse):
                 for folder, _, names in os.walk(top):
                     yield folder, names
 
-    def _remove(self, path: str) -> None:
+    def remove_file(self, path: str) -> None:
         folder, _, name = path.rpartition("/")
         # A link that has replaced a folder since must not lead out of the warehouse.
         if os.path.realpath(f"{self._root}/{folder}") == f"{self._root}/{folder}":
@@ -246,7 +251,7 @@ class _Bucket(Warehouse):
     def tidy(self) -> None:
         """Do nothing: S3 has no folders."""
 
-    def _remove(self, path: str) -> None:
+    def remove_file(self, path: str) -> None:
         self._fs.delete_file(f"{self._root}/{path}")
 
     def _notes(self) -> list[str]:

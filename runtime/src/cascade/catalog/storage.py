@@ -63,7 +63,7 @@ _CAUSES = (
 )
 # Buckets that did not answer when they were last asked: nobody waits for them again until they do.
 _SILENT: set[str] = set()
-_S3_ATTEMPTS = 6
+S3_ATTEMPTS = 6
 
 
 @contextmanager
@@ -173,5 +173,5 @@ class WarehouseIO(PyArrowFileIO):
             region=properties.get("s3.region"),
             force_virtual_addressing=properties.get("s3.force-virtual-addressing") == "true",
             tls_ca_file_path=properties.get(_CA_FILE),
-            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in _SILENT else _S3_ATTEMPTS),
+            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in _SILENT else S3_ATTEMPTS),
         )

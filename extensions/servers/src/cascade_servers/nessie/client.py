@@ -17,7 +17,7 @@ from cascade_servers.names import COMMIT_PROPERTY
 from cascade_servers.patience import Patience
 from cascade_servers.settings import NessieSettings
 
-__all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere"]
+__all__ = ["NO_ANCESTOR", "Conflict", "NessieClient", "NotThere", "patience_with"]
 
 #: The state before the first commit of every branch (Nessie's own constant).
 NO_ANCESTOR = "2e1cfa82b035c26cbbbdae632cea070514eb8b773f616aaeaf668e2f0be8f10d"
@@ -74,7 +74,7 @@ class NessieClient:
         # Given with each request: the environment's REQUESTS_CA_BUNDLE would win over the session's.
         self._verify = str(settings.ca_path) if settings.ca_path else True
         self._token_until = 0.0
-        self._patience = _patience_with(self._url)
+        self._patience = patience_with(self._url)
         version = self.get("config").get("maxSupportedApiVersion", 0)
         if version < 2:
             raise ServiceError(
@@ -335,7 +335,7 @@ class NessieClient:
 
 
 @functools.cache
-def _patience_with(_url: str) -> Patience:
+def patience_with(_url: str) -> Patience:
     """Return the one patience of this process with a server."""
     return Patience(_PATIENCE, _FIRST_PATIENCE)
 

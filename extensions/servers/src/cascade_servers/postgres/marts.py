@@ -45,7 +45,8 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 # Shorter than PostgreSQL's deadlock_timeout of a second: when we and a reader wait for each other, we give way.
 _LOCK_TIMEOUT = "400ms"
 _LOST = (psycopg.OperationalError, sa.exc.OperationalError)
-_PATIENCE_SECONDS = 10.0
+#: How long a reader may keep a mart that is to be replaced.
+READER_SECONDS = 10.0
 _TIMEOUTS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
 _TURN = f"SELECT pg_advisory_xact_lock(hashtext('{PUBLISH_LOCK}'))"
 # What is said when a column or a table cannot go or change, because of what people put around it.
@@ -226,7 +227,7 @@ def _locked(connection: Connection, names: Collection[str]) -> bool:
     if not names:
         return True
     tables = sql.SQL(", ").join(_place(name) for name in sorted(names))
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + READER_SECONDS
     while True:
         with contextlib.suppress(errors.LockNotAvailable, errors.DeadlockDetected), connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))

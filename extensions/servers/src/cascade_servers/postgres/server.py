@@ -18,6 +18,7 @@ __all__ = [
     "explain_postgres",
     "is_restarting",
     "open_postgres",
+    "patience_with",
     "repeat_while_restarting",
     "wait_for_postgres",
     "with_driver",
@@ -89,7 +90,7 @@ def wait_for_postgres(engine: sa.Engine, url: SecretStr, setting: str) -> sa.Eng
     """
     import sqlalchemy as sa
 
-    patience = _patience_with(engine.url.host, engine.url.port)
+    patience = patience_with(engine.url.host, engine.url.port)
 
     def connect(dialect: sa.Dialect, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         while True:
@@ -132,7 +133,7 @@ def repeat_while_restarting(work: Callable[[], T], url: SecretStr, setting: str)
 
 
 @functools.cache
-def _patience_with(_host: str | None, _port: int | None) -> Patience:
+def patience_with(_host: str | None, _port: int | None) -> Patience:
     """Return the one patience of this process with a server."""
     return Patience(_PATIENCE, _FIRST_PATIENCE)
 

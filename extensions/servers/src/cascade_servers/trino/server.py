@@ -29,7 +29,8 @@ __all__ = ["Answer", "Refused", "Server", "server_of"]
 OLDEST = 476
 
 _TIMEOUT = 60.0  # seconds for one answer; a long query answers often
-_PATIENCE, _FIRST_PATIENCE = 90.0, 3.0
+#: How long a restart may take, and a server that has never answered, in seconds.
+RESTART_SECONDS, FIRST_SECONDS = 90.0, 3.0
 _TRY_AGAIN = (429, 502, 503, 504)
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 # What a server says while it starts or stops, or has nobody yet to work.
@@ -118,7 +119,7 @@ class Server:
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._ready = False
-        self._patience = Patience(_PATIENCE, _FIRST_PATIENCE)
+        self._patience = Patience(RESTART_SECONDS, FIRST_SECONDS)
         if password and place.scheme != "https":
             raise ServiceError(
                 "Trino takes a password over https only.",
