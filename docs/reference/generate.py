@@ -12,6 +12,7 @@ from typing import Any
 import asked
 import click
 import points
+import written
 
 PAGES = Path(__file__).resolve().parent
 NEXT = "\n## Where to go next\n\n- [All pages](../README.md)\n"
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
         "quality.md": _quality(),
         "sql.md": _sql(),
         "operations.md": "".join(asked.page()) + NEXT,
+        "names.md": "".join(written.page()) + NEXT,
         "extension-points.md": "".join(points.page()) + NEXT,
     }
 
