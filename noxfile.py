@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import nox
@@ -58,7 +58,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def minimal(session: nox.Session) -> None:
     """Test the runtime with nothing but the command line: a project of Python alone, and what it stands on."""
-    run = _environment(session, name="minimal", packages=["cascade-cli", "cascade-embedded"])
+    run = _environment(session, name="minimal", packages="minimal")
     run("pytest", *WITHOUT_EXTENSIONS, *_TWO_AT_A_TIME, *session.posargs)
 
 
@@ -209,7 +209,7 @@ def _test(session: nox.Session, *suites: str) -> None:
 
 
 def _environment(
-    session: nox.Session, *more: str, name: str = "shared", packages: Sequence[str] = (), python: str = sys.executable
+    session: nox.Session, *more: str, name: str = "shared", packages: str = "packages", python: str = sys.executable
 ) -> Callable[..., None]:
     """Make or refresh an environment as `uv.lock` has it, and return a function that runs a command in it.
 
@@ -217,16 +217,14 @@ def _environment(
         session: That asks.
         more: Groups of dependencies beside `dev`.
         name: Of the environment, in `.nox`.
-        packages: Those of ours that are installed; all of them by default.
+        packages: The group of those of ours that are installed; all of them by default.
         python: A version, or where Python is.
     """
     place = HERE / ".nox" / name
-    ours = [option for package in packages for option in ("--package", package)] or ["--all-packages"]
-    groups = [option for group in ("dev", *more) for option in ("--only-group", group)]
+    groups = [option for group in (packages, "dev", *more) for option in ("--only-group", group)]
     # Inexact: what another session needs stays.
     sync = (_uv(), "sync", "--quiet", "--locked", "--inexact", "--python", python)
-    for wanted in (ours, groups):
-        session.run(*sync, *wanted, external=True, env={"UV_PROJECT_ENVIRONMENT": str(place), "VIRTUAL_ENV": None})
+    session.run(*sync, *groups, external=True, env={"UV_PROJECT_ENVIRONMENT": str(place), "VIRTUAL_ENV": None})
     path = os.pathsep.join([str(place / "bin"), str(Path(_uv()).parent), os.environ.get("PATH", "")])
 
     def run(command: str, *arguments: str) -> None:
