@@ -7,6 +7,7 @@ import pytest
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.engine import query
+from cascade_servers.settings import TrinoSettings
 from cascade_servers.trino.catalogs import ensure_catalog
 from cascade_servers.trino.server import Refused, Server, server_of
 from support.lakes import numbers, promoted, put, settings_in
@@ -52,7 +53,7 @@ def lake(settings: Settings) -> BranchingCatalog:
 @pytest.fixture(scope="module")
 def bi(settings: Settings) -> Server:
     """Somebody who makes reports."""
-    return Server(settings.trino_url, "bi", None, None)
+    return Server(settings.plugin("trino", TrinoSettings).url, "bi", None, None)
 
 
 def test_everybody_reads_main(bi: Server) -> None:
@@ -65,7 +66,7 @@ def test_everybody_reads_main(bi: Server) -> None:
 def test_nobody_writes_main(settings: Settings, lake: BranchingCatalog, user: str, write: str) -> None:
     before = lake.pointers(MAIN)
     with pytest.raises(Refused) as caught:
-        Server(settings.trino_url, user, None, None).read(WRITES[write])
+        Server(settings.plugin("trino", TrinoSettings).url, user, None, None).read(WRITES[write])
     assert caught.value.name == "PERMISSION_DENIED"
     assert lake.pointers(MAIN) == before
 
@@ -87,7 +88,7 @@ def test_others_than_the_project_neither_see_nor_write_branches(
 def test_a_catalog_that_would_send_the_secret_away_is_not_made(settings: Settings, user: str, name: str) -> None:
     """Only the project's user makes catalogs, and only those of branches."""
     with pytest.raises(Refused) as caught:
-        Server(settings.trino_url, user, None, None).read(_LEAK.format(name=name, uri=_THIEF))
+        Server(settings.plugin("trino", TrinoSettings).url, user, None, None).read(_LEAK.format(name=name, uri=_THIEF))
     assert caught.value.name == "PERMISSION_DENIED"
 
 
