@@ -11,9 +11,9 @@ from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
+from cascade.engine import engine_of
 from cascade.errors import CatalogError
 from cascade.names import BRANCH_TAG
-from cascade_embedded.engine import ENGINE
 from cascade_maintain.branches import Cleaning, clean_branches, unfinished_since
 from cascade_maintain.job import build_maintenance
 from support.lakes import ids, numbers, promoted, put
@@ -152,8 +152,9 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
     """An engine that does not answer keeps nobody from dropping branches."""
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     janitor.catalog.create(branch)
+    engine = engine_of(janitor.catalog.settings)
     with monkeypatch.context() as patch:
-        patch.setattr(ENGINE, "drop_leftovers", lambda _: ["catalog run_1"])
+        patch.setattr(engine, "drop_leftovers", lambda _: ["catalog run_1"])
         assert janitor.clean(dry_run=True).leftovers == ()
         assert janitor.clean(days=1).leftovers == ("catalog run_1",)
 
@@ -165,7 +166,7 @@ def test_what_the_engine_keeps_goes_too_and_its_failure_is_reported(
         cleaning = janitor.clean()
         assert "Trino does not answer" in cleaning.left[branch]
         assert cleaning.problems == (f"{branch}: Trino does not answer.",)
-    monkeypatch.setattr(ENGINE, "drop_leftovers", refuse)
+    monkeypatch.setattr(engine, "drop_leftovers", refuse)
     cleaning = janitor.clean()
     assert (list(cleaning.removed), cleaning.problems) == ([branch], ("Trino does not answer.",))
 
