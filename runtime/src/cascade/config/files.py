@@ -1,7 +1,6 @@
-"""The files of a project: its root folder, and those that settings are written in.
+"""The files of a project: its root folder, and those that settings are written in. pydantic-settings reads them.
 
-Not read by pydantic-settings: its import takes 0.08 CPU-s of every command, and its sources raise the bare errors of
-the parsers, without the file.
+What is ours is what it does not do: it lets the errors of the parsers through, without the file.
 """
 
 from __future__ import annotations
@@ -9,10 +8,17 @@ from __future__ import annotations
 import io
 import os
 import runpy
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import yaml
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    TomlConfigSettingsSource,
+    YamlConfigSettingsSource,
+)
 
 from cascade.errors import ConfigurationError, ProjectNotFoundError
 from cascade.names import PROJECT_DIR_VARIABLE
@@ -55,13 +61,22 @@ def find_project_dir(start: Path | None = None) -> Path:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file; nothing without the file."""
-    found: dict[str, Any] = _read(path, tomllib.loads) or {}
+    found: dict[str, Any] = _read(path, lambda: TomlConfigSettingsSource(BaseSettings, path).toml_data)
     return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the dictionary in a YAML file; nothing without the file."""
-    return _dictionary(_read(path, _parse_yaml) or {}, path.name, path, "branch: dev")
+
+    def parse() -> object:
+        try:
+            return YamlConfigSettingsSource(BaseSettings, path).yaml_data
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UnicodeError):
+                raise
+            return None  # a list, or a lone word
+
+    return _dictionary(_read(path, parse), path.name, path, "branch: dev")
 
 
 def read_python(path: Path) -> dict[str, Any]:
@@ -80,37 +95,26 @@ def read_python(path: Path) -> dict[str, Any]:
 
 def read_dotenv(path: Path) -> dict[str, str | None]:
     """Return the variables of an `.env` file, with `${NAME}` replaced; nothing without the file."""
-    text = _read(path, str)
-    if not text:
-        return {}
-    from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    for line in parse_stream(io.StringIO(text)):
+    # Lines that are no assignment are passed over by every reader of such files.
+    for line in _read(path, lambda: list(parse_stream(io.StringIO(path.read_text("utf-8"))))) or ():
         if line.error:
             raise ConfigurationError(
                 f"Line {line.original.line} of {path.name} is not NAME=value.",  # not shown: it may hold a password
                 where=str(path),
                 fix="correct it, or turn it into a comment: begin it with #.",
             )
-    return dotenv_values(stream=io.StringIO(text))
+    source = DotEnvSettingsSource(BaseSettings, env_file=path, case_sensitive=True)
+    return dict(source.env_vars)
 
 
-def _parse_yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+def _read(path: Path, read: Callable[[], Any]) -> Any:
     if not path.is_file():
-        return None
+        return {}
     try:
-        return parse(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return read()
+    except (OSError, ValueError, yaml.YAMLError) as error:
         fix = "save it as UTF-8 text." if isinstance(error, UnicodeError) else "correct the file at that line."
         raise ConfigurationError(f"{path.name} cannot be read: {error}", where=str(path), fix=fix) from error
 

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -21,6 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cascade.errors import ConfigurationError
 from cascade.plugins import installed, load
@@ -60,7 +60,7 @@ class SettingsModel(Protocol):
         """Check values by name and keep them."""
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """The settings of one project, read once and never changed.
 
     Each comes from the first of: the environment (`CASCADE_<NAME>`), `.env`, `cascade.yaml`, `cascade_config.py`
@@ -74,7 +74,9 @@ class Settings(BaseModel):
     `.env` win over the environment.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # values may hold passwords
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
+    )  # values may hold passwords
 
     project_dir: Path = Field(description="The project's root folder; found, not set.")
     engine: str = Field(
@@ -180,6 +182,18 @@ class Settings(BaseModel):
         if problems := problems + self._engine.setting_problems(self):
             raise ValueError("; ".join(problems))
         return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from `load_settings` alone, which reads all sources and knows where each value came from."""
+        return (init_settings,)
 
     def plugin(self, name: str, model: type[_Model]) -> _Model:
         """Return the settings of a plugin.
