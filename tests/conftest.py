@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 # A run starts a thousand processes. Where the machine says that none may keep its bytecode, each of them compiles all
-# its imports anew, which takes longer than all else that most of them do.
+# its imports again, which takes longer than all else that most of them do.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

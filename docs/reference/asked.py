@@ -67,10 +67,10 @@ def operation(path: str) -> Callable[..., object]:
 def records() -> list[type]:
     """Return every record, in the order of the page."""
     from cascade.catalog import Branch
-    from cascade.config import SettingRow
     from cascade.plugins import PluginRecord
     from cascade_maintain import branches, garbage, verify, warehouse
     from cascade_operations import records as ours
+    from cascade_operations.configuration import SettingRow
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_servers.services import EnvFile

@@ -39,7 +39,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def _commands() -> Iterator[tuple[str, click.Command]]:
-    from cascade_cli import _cli
+    from cascade_cli.app import _cli
 
     context = click.Context(_cli)
     for name in _cli.list_commands(context):
@@ -49,7 +49,7 @@ def _commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def _cli() -> str:
-    from cascade_cli import _cli
+    from cascade_cli.app import _cli
 
     parts = ["# Command line\n", inspect.getdoc(_cli.callback) or "", ""]
     for path, leaf in _commands():

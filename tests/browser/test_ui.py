@@ -1,6 +1,6 @@
 """What a person sees of a project in Dagster's UI, in a real browser.
 
-With UPDATE_DOCS_IMAGES=1 in the environment the picture in the docs is made anew:
+With UPDATE_DOCS_IMAGES=1 in the environment the picture in the docs is made again:
 `UPDATE_DOCS_IMAGES=1 nox -s browser`.
 """
 

@@ -75,7 +75,7 @@ def test_a_failed_run_is_cleaned_up_and_main_reads_as_before(project: Project) -
 
 
 def test_history_that_was_not_kept_is_refused_in_words(project: Project) -> None:
-    """A table of `main` that is dropped and made anew forgets its first rows."""
+    """A table of `main` that is dropped and created again forgets its first rows."""
     lake = open_catalog(load_settings(project.root))
     first = lake.log()[0]
     lake.create("without")

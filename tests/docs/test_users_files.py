@@ -16,7 +16,6 @@ PATHS = {
     "cascade.testing:TemporaryLakehouse": "tests/test_weather.py",
     "cascade:Lakehouse": None,
     "cascade:load_settings": None,
-    "cascade.plugins:load": None,
 }
 
 

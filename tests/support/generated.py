@@ -96,7 +96,7 @@ def share_bytecode(environment: Path) -> None:
             continue
         target.mkdir(exist_ok=True)
         for name in names:
-            with contextlib.suppress(OSError):  # it is there already, or lies on another disk: Python compiles anew
+            with contextlib.suppress(OSError):  # it is there already, or lies on another disk: Python compiles again
                 os.link(Path(folder, name), target / name)
 
 

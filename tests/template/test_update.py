@@ -175,7 +175,7 @@ def test_a_project_made_before_the_first_release_reaches_it(release: Path, run: 
 
 
 def test_generating_again_leaves_seeds_alone(releases: Path, run: Run, tmp_path: Path) -> None:
-    """`copier recopy` renders everything anew, but not what belongs to the user."""
+    """`copier recopy` renders everything again, but not what belongs to the user."""
     project = tmp_path / "my-project"
     run(*_copy(releases, project, "v0.1.0"), cwd=tmp_path)
     commit_all(run, project, "start")

@@ -189,7 +189,7 @@ CASES = {
     ),
     "spells_a_field_anew": Case(
         model("select 1 as id, {'a': 1} as s", "select 2 as id, {'A': 1} as s"),
-        second=r"has s\.a, which the model has no more",
+        second=r"has s\.a, which the model no longer has",
         rows=[(1, {"a": 1})],
         engines=("duckdb",),
     ),

@@ -1,4 +1,7 @@
-"""The promises of `cascade run` over a dbt project: only what can have changed is computed."""
+"""The promises of `cascade run` over a dbt project: only what can have changed is computed.
+
+Modules: `cascade_operations.leave_out`.
+"""
 
 import warnings
 from pathlib import Path
@@ -8,7 +11,6 @@ import pytest
 
 from cascade.config import Settings
 from cascade_operations import run_pipeline
-from cascade_operations.leave_out import explain_always
 from cascade_operations.records import RunReport
 from support.projects import Command, make_project
 
@@ -59,14 +61,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("shop"))
         return Shop(Path.cwd())
-
-
-def test_what_every_run_computes_is_told_by_reason() -> None:
-    always = {"silver/a": "it has a hook", "silver/b": "its meta says so", "silver/c": "it has a hook"}
-    assert list(explain_always(always)) == [
-        "2 models (silver/a, silver/c), since it has a hook",
-        "1 model (silver/b), since its meta says so",
-    ]
 
 
 def models(report: RunReport) -> set[str]:

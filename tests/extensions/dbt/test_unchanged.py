@@ -1,7 +1,7 @@
 """The promises of `cascade_dbt.unchanged`: which models a run leaves out, and that none is left out in doubt.
 
 One dbt project is run once and promoted; each test changes one thing of its manifest, of its files or of `main`, and
-asks anew. On servers the models were made by Trino.
+asks again. On servers the models were made by Trino.
 """
 
 import copy

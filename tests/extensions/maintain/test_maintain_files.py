@@ -202,7 +202,7 @@ def test_statistics_that_a_snapshot_names_stay(lake: BranchingCatalog) -> None:
 
 
 def replaced(lake: BranchingCatalog) -> None:
-    """Let `main` forget its first rows: the table is dropped and made anew."""
+    """Let `main` forget its first rows: the table is dropped and created again."""
     promoted(lake, "raw.a", numbers(1, 2))
     lake.create("again")
     lake.open("again").drop_table("raw.a")

@@ -16,9 +16,10 @@ import pytest
 from pydantic import ValidationError
 
 from cascade.catalog import open_catalog
-from cascade.config import Settings, find_project_dir, list_settings, load_settings
+from cascade.config import Settings, find_project_dir, load_settings
 from cascade.engine import engine_of
 from cascade.errors import ConfigurationError
+from cascade_operations.configuration import list_settings
 from cascade_servers.settings import TrinoSettings
 
 
@@ -425,7 +426,8 @@ def test_a_folder_is_no_warehouse_of_servers(project: Path) -> None:
 
 _HEAVY = """
 import sys
-from cascade.config import list_settings, load_settings
+from cascade.config import load_settings
+from cascade_operations.configuration import list_settings
 list_settings(load_settings())
 print(sorted({"dagster", "duckdb", "pyiceberg", "requests", "sqlalchemy", "trino"} & sys.modules.keys()))
 """

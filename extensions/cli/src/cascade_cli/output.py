@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from cascade.errors import CascadeError, count
@@ -34,6 +34,7 @@ from cascade_operations.events import (
 __all__ = [
     "EVENT_TEXTS",
     "INTERRUPTED",
+    "always_texts",
     "answer",
     "answer_table",
     "complain",
@@ -43,6 +44,7 @@ __all__ = [
     "print_table",
     "progress",
     "say",
+    "unchanged_text",
     "unusable_place",
 ]
 
@@ -139,6 +141,31 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         say(line(row))
 
 
+def unchanged_text(since: Mapping[str, dt.datetime]) -> str:
+    """Say how many models were left out, and why.
+
+    Args:
+        since: The models, and when each was made (UTC).
+    """
+    made = f"{max(since.values()):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{_models(since)}, for nothing that they are made from has changed since {made}"
+
+
+def always_texts(always: Mapping[str, str]) -> Iterator[str]:
+    """Say which models every run computes, a sentence for each reason.
+
+    Args:
+        always: The models, and the reason of each.
+    """
+    for why in sorted(set(always.values())):
+        yield f"{_models(name for name, reason in always.items() if reason == why)}, since {why}"
+
+
+def _models(models: Iterable[str]) -> str:
+    names = sorted(models)
+    return f"{count(len(names), 'model')} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
 def _verdict(event: CheckEvaluated) -> str:
     return "passed" if event.passed else "failed" if event.blocking else "warned"
 
@@ -149,7 +176,7 @@ EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
     NotLoaded: lambda event: f"not loaded: {event.problem}",
     Waiting: lambda event: f"waiting for {event.what}",
     AssetUpToDate: lambda event: f"up to date {event.asset}",
-    LeftOut: lambda event: f"left out {event.what}",
+    LeftOut: lambda event: f"left out {unchanged_text(event.since)}",
     StepStarted: lambda event: f"started {event.step}",
     StepFailed: lambda event: f"failed {event.step}",
     StepRetrying: lambda event: f"retrying {event.step}: {event.reason}",

@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from cascade.config import load_settings
-from cascade_cli.output import INTERRUPTED, complain, json_option, print_json, progress, say
+from cascade_cli.output import (
+    INTERRUPTED,
+    always_texts,
+    complain,
+    json_option,
+    print_json,
+    progress,
+    say,
+    unchanged_text,
+)
 from cascade_cli.style import click
 
 if TYPE_CHECKING:
@@ -111,13 +120,10 @@ def _print_report(report: RunReport) -> None:
         say(f"{asset}: partitions {span}")
     for asset in report.up_to_date:
         say(f"{asset}: nothing to ingest, every partition is loaded.")
-    if report.left_out or report.always:
-        from cascade_operations.leave_out import explain, explain_always
-
-        if report.left_out:
-            say(f"Left out: {explain(report.left_out)}")
-        for text in explain_always(report.always):
-            say(f"Computed in every run: {text}")
+    if report.left_out:
+        say(f"Left out: {unchanged_text(report.left_out)}")
+    for text in always_texts(report.always):
+        say(f"Computed in every run: {text}")
     if report.assets:
         say("\nRows per step")
         width = max(len(done.asset) for done in report.assets)

@@ -127,7 +127,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
 
 
 def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None:
-    """Let the next run know what need not be computed; what keeps us from it costs that run time, and no more."""
+    """Let the next run know what need not be computed; if that fails, it only costs the next run time."""
     try:
         work()
     except CommitFailedException as error:

@@ -1,7 +1,7 @@
-"""dagster-dbt as it is without dbt: whoever loads the definitions would import all of dbt, for a second.
+"""dagster-dbt as it is without dbt: loading the definitions would import all of dbt, which takes a second.
 
-dagster-dbt makes assets of a manifest without dbt, and starts it as a process of its own. Whoever uses dagster-dbt
-besides finds the version of dbt that is installed, and what needs dbt itself imports it then.
+dagster-dbt makes assets of a manifest without dbt, and starts it as a process of its own. Other code that uses
+dagster-dbt finds the version of dbt that is installed, and what needs dbt itself imports it then.
 """
 
 import contextlib

@@ -50,7 +50,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         self._spill = settings.data_path / "tmp"
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Show every table of the branch, all as they stand at one moment."""
+        """Show every table of the branch, all in their states of one moment."""
         self._connection = conn
         use_utc(conn)
         self._spill.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
                     mode="replace" if replaced else config["mode"],
                     key=config["key"],
                     deduplicate=False,
-                    # The first batch of a refresh makes the whole table anew.
+                    # The first batch of a refresh rebuilds the whole table.
                     replace=(lambda _: replaced) if replaced and policy else None,
                     exact=not policy,
                     drop=policy == "sync_all_columns",
@@ -131,7 +131,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
             changed += [f"{n} from {old.get(n, 'nothing')} to {kind}" for n, kind in new.items() if old.get(n) != kind]
         if gone:
             raise TransformError(
-                f"Its table has {', '.join(gone)}, which the model has no more; new rows would have no value there.",
+                f"Its table has {', '.join(gone)}, which the model no longer has; new rows would have no value there.",
                 where=f"model {name}",
                 fix="give it back to the model under its old name, or " + _anew(name),
             )
@@ -144,7 +144,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
 
 
 def _anew(name: str) -> str:
-    return f"make its table anew: cascade run --full-refresh --select {name.replace('.', '/')}"
+    return f"rebuild its table: cascade run --full-refresh --select {name.replace('.', '/')}"
 
 
 def _parts(field: NestedField) -> dict[str, str]:

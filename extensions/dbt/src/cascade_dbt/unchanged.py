@@ -1,7 +1,7 @@
 """Which tables of models need not be computed: what they are made from is recorded beside their newest snapshot.
 
 The record is a property of the table that names the snapshot it speaks of, so that it is promoted and restored with the
-table, and means nothing once somebody else has written. It is a digest of what dbt was given: the model's SQL and that
+table, and means nothing once another writer has written. It is a digest of what dbt was given: the model's SQL and that
 of the ephemeral models and macros that it may use, its configuration, variables, versions, and the states of the tables
 that it reads. A model that may depend on more is always computed. Imports neither Dagster nor dbt.
 """
@@ -122,7 +122,7 @@ def record(
 ) -> None:
     """Record beside tables that dbt has just made what they were made from.
 
-    A table is passed over when another process may have written it, or what it reads, meanwhile.
+    A table is passed over when another process may have written it, or what it reads, while dbt worked.
 
     Args:
         recipes: By table.

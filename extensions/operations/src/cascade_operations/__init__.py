@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cascade.config import list_settings
     from cascade_operations.branches import create_branch, delete_branch, diff, list_branches, log
+    from cascade_operations.configuration import list_settings
     from cascade_operations.promotion import promote, restore
     from cascade_operations.records import to_document
     from cascade_operations.run import materialize, run_pipeline
@@ -35,8 +35,8 @@ __all__ = [
 
 # Module to what it holds. `cascade --help` needs none of it, and reading tables does not need Dagster.
 _HOMES = {
-    "cascade.config": ("list_settings",),
     "cascade_operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
+    "cascade_operations.configuration": ("list_settings",),
     "cascade_operations.promotion": ("promote", "restore"),
     "cascade_operations.records": ("to_document",),
     "cascade_operations.run": ("materialize", "run_pipeline"),

@@ -1,8 +1,9 @@
-"""What operations tell while they work, so that whoever waits sees it: one type for each thing that happens."""
+"""What operations tell while they work, for a caller who waits: one type for each thing that happens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 __all__ = [
@@ -53,9 +54,9 @@ class AssetUpToDate:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Models are not computed, since nothing has changed for them: how many, since when, which."""
+    """Assets are not computed, since nothing has changed for them; `since` says when each was made, in UTC."""
 
-    what: str
+    since: Mapping[str, dt.datetime]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Move `main`: promote a branch, or restore an entry of the log. The lease of `main` is held meanwhile."""
+"""Move `main`: promote a branch, or restore an entry of the log. The lease of `main` is held until it is done."""
 
 from __future__ import annotations
 

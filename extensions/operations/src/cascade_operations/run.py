@@ -26,7 +26,7 @@ from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
-from cascade_operations.leave_out import explain, find_unchanged
+from cascade_operations.leave_out import find_unchanged
 from cascade_operations.records import Move, RunReport
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade_operations.watch import Watcher
@@ -140,7 +140,7 @@ def _refresh(asked: bool) -> dict[str, str]:
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark runs of killed commands as failed: whoever holds the lease of `main` knows that none of them is alive.
+    """Mark runs of killed commands as failed: the caller holds the lease of `main`, so none of them is alive.
 
     Args:
         instance: The project's Dagster storage.
@@ -226,8 +226,7 @@ class _Launch:
             runs = [(runs[0][0] | rest, runs[0][1])]
         elif rest:
             runs.append((rest, None))
-        if runs:
-            self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: watcher.tell(Waiting(what)))
+        self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: watcher.tell(Waiting(what)))
         for keys, group in runs:
             if watcher.success:
                 if group is not None:
@@ -242,7 +241,7 @@ class _Launch:
         watcher.left_out = {key.to_user_string(): since for key, since in found.since.items()}
         watcher.always = {key.to_user_string(): why for key, why in found.always.items()}
         if watcher.left_out:
-            watcher.tell(LeftOut(explain(watcher.left_out)))
+            watcher.tell(LeftOut(watcher.left_out))
         return found.since.keys()
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> None:
@@ -272,7 +271,7 @@ class _Launch:
             raise KeyboardInterrupt
         watcher.success = result.success
         skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in watcher.assets})
-        # Dagster calls a run whose steps were skipped a success; whoever asked for them would not.
+        # Dagster calls a run whose steps were skipped a success; a caller who asked for them does not.
         if result.success and skipped:
             watcher.success = False
             watcher.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")

@@ -19,7 +19,7 @@ __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
 
 def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.AssetKey]:
-    """Return the assets that names stand for.
+    """Return the assets that names mean.
 
     A name is `namespace/table` or `namespace.table`; `table` alone means the ingestion asset of that name if
     there is one, else it must be unique. `+` before it adds what it depends on, behind it what depends on it.

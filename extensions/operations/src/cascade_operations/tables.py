@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import UsageError
+from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
 from cascade_operations.records import QuarantinedRow, QuarantineTable, TableState
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_quarantine", "list_tables", "query", "read_quarantine"]
 
-_QUARANTINE = "quarantine."
+_QUARANTINE = f"{QUARANTINE}."
 
 
 def list_tables(settings: Settings, *, branch: str = MAIN) -> tuple[TableState, ...]:
@@ -95,7 +96,7 @@ def read_quarantine(
             f"No rows of {table!r} are in quarantine on {branch}; the tables with such rows are: {names}.",
             fix="name one of them, or another branch with --branch.",
         )
-    sql = f"SELECT * FROM {name} ORDER BY _cascade_ingested_at DESC LIMIT {limit:d}"
+    sql = f"SELECT * FROM {name} ORDER BY {INGESTED_AT_COLUMN} DESC LIMIT {limit:d}"
     found = query(settings, sql, branch=branch)
     return tuple(
         QuarantinedRow(
@@ -104,7 +105,7 @@ def read_quarantine(
             reasons=tuple(row["reasons"] or ()),
             key=row.get("key"),
             run=row.get("run"),
-            at=row["_cascade_ingested_at"],
+            at=row[INGESTED_AT_COLUMN],
         )
         for row in found.to_pylist()
     )

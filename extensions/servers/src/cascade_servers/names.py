@@ -19,7 +19,7 @@ TARGET_PROPERTY = "cascade.target"
 
 # PostgreSQL
 
-#: What writers hold an advisory lock on, one at a time: whoever creates Dagster's tables, and whoever publishes.
+#: What writers hold an advisory lock on, one at a time: those who create Dagster's tables, and those who publish.
 DAGSTER_LOCK = "cascade.dagster"
 PUBLISH_LOCK = "cascade.publish"
 

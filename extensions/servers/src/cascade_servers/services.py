@@ -14,7 +14,7 @@ from cascade.errors import ConfigurationError
 
 __all__ = ["EnvFile", "complete_env"]
 
-# Where the template keeps the keys, and what stands there for a random value.
+# Where the template keeps the keys, and what is there in place of a random value.
 _EXAMPLE = Path("services") / "env.example"
 _GENERATED = "<generated>"
 # Hexadecimal: safe in URLs, properties, SQL and shells.

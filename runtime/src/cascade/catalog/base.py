@@ -188,7 +188,7 @@ class BranchingCatalog(abc.ABC):
 
         Args:
             target: The branch.
-            holder: Who asks, in words that help whoever is refused.
+            holder: Who asks; the error for the next one names it.
 
         Raises:
             LeaseHeldError: Another process holds it; the message names it.

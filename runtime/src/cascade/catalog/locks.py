@@ -17,7 +17,7 @@ from cascade.errors import LeaseHeldError
 
 __all__ = ["WAIT_SECONDS", "FileLocks", "Locks", "describe_holder", "lease_held"]
 
-#: So long a writer waits for its turn.
+#: Seconds that a writer waits for its turn.
 WAIT_SECONDS = 600
 
 
@@ -70,7 +70,7 @@ def describe_holder(holder: str) -> str:
 
 
 def lease_held(target: str, who: str, where: str) -> LeaseHeldError:
-    """Return the error for whoever is refused a lease; `who` holds it, `where` it is kept."""
+    """Return the error for a caller that is refused a lease; `who` holds it, `where` it is kept."""
     return LeaseHeldError(
         f"Another pipeline run is working towards `{target}`: {who or 'another process'}.",
         where=where,

@@ -132,8 +132,8 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
     def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:
         name = check_table_name(f"{namespace}.{table_name}")
         alike = [".".join(n) for n in self.list_namespaces() if ".".join(n).lower() == namespace.lower()]
-        standing = {".".join(other) for space in alike for other in self.list_tables(space)}
-        if same := [other for other in standing if other.lower() == name.lower() and other != name]:
+        existing = {".".join(other) for space in alike for other in self.list_tables(space)}
+        if same := [other for other in existing if other.lower() == name.lower() and other != name]:
             raise CatalogError(
                 f"A table `{same[0]}` exists; SQL, which knows no capital letters, cannot tell `{name}` from it.",
                 where=f"`{self.name}`",

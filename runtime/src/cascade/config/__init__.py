@@ -3,11 +3,9 @@
 from cascade.config.files import find_project_dir
 from cascade.config.settings import REFERENCE_NAME, REFERENCE_NAME_RULE, EngineRules, Settings, SettingsModel
 from cascade.config.sources import (
-    SettingRow,
     build_settings,
     current_settings,
     export_dotenv,
-    list_settings,
     load_settings,
     use_settings,
 )
@@ -16,14 +14,12 @@ __all__ = [
     "REFERENCE_NAME",
     "REFERENCE_NAME_RULE",
     "EngineRules",
-    "SettingRow",
     "Settings",
     "SettingsModel",
     "build_settings",
     "current_settings",
     "export_dotenv",
     "find_project_dir",
-    "list_settings",
     "load_settings",
     "use_settings",
 ]

@@ -215,6 +215,11 @@ class Settings(BaseSettings):
                 fix=f"set them: CASCADE_{name.upper()}__<NAME> in .env, or in [tool.cascade.{name}] of pyproject.toml.",
             ) from None
 
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each setting that was set came from: `environment` or a file; a plugin's is `plugin.name`."""
+        return self._sources
+
     @cached_property
     def warehouse_location(self) -> str:
         """Root of the tables' files: an absolute folder, or `s3://bucket/prefix`; no slash at its end."""

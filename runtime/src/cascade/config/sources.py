@@ -8,24 +8,20 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cascade.config.files import find_project_dir, read_dotenv, read_python, read_toml, read_yaml
 from cascade.config.settings import Settings, SettingsModel, problems_in
 from cascade.errors import ConfigurationError, ProjectNotFoundError
-from cascade.names import PROJECT_DIR_VARIABLE
-from cascade.plugins import find, installed, load_all
+from cascade.plugins import find, installed
 
 __all__ = [
-    "SettingRow",
     "build_settings",
     "current_settings",
     "export_dotenv",
-    "list_settings",
     "load_settings",
     "use_settings",
 ]
@@ -120,55 +116,6 @@ def current_settings() -> Settings:
         return load_settings()
     except ProjectNotFoundError:
         return Settings(project_dir=Path.cwd())
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting of a project, to be shown.
-
-    Attributes:
-        name: The setting; a plugin's is `plugin.name`.
-        value: As text, without what is secret.
-        source: Where it came from: `environment`, a file, `default`, or `not set` when it has no default.
-        description: What it means.
-    """
-
-    name: str
-    value: str
-    source: str
-    description: str
-
-
-def list_settings(settings: Settings) -> list[SettingRow]:
-    """Return every setting: Cascade's own, then those of each installed plugin, whether set or not.
-
-    Args:
-        settings: The project's settings.
-    """
-    project = PROJECT_DIR_VARIABLE if os.environ.get(PROJECT_DIR_VARIABLE) else "found"
-    sources = {**dict.fromkeys(_SETTINGS, "default"), "project_dir": project, **settings._sources}
-    core = {name: field for name, field in Settings.model_fields.items() if name in sources}
-    rows = [
-        SettingRow(n, _shown(getattr(settings, n)), sources[n], field.description or "") for n, field in core.items()
-    ]
-    for plugin in load_all(_GROUP, SettingsModel):
-        if plugin.cause:
-            rows.append(SettingRow(f"{plugin.name}.*", "unknown", f"package {plugin.package}", str(plugin)))
-            continue
-        for name, field in plugin.object.model_fields.items():
-            default = "" if field.is_required() else field.get_default(call_default_factory=True)
-            value = getattr(settings.plugins.get(plugin.name), name, default)
-            source = sources.get(f"{plugin.name}.{name}", "not set" if field.is_required() else "default")
-            rows.append(SettingRow(f"{plugin.name}.{name}", _shown(value), source, field.description or ""))
-    return rows
-
-
-def _shown(value: object) -> str:
-    """Return a setting as text; of an address only the passwords are secret."""
-    secret = value.get_secret_value() if isinstance(value, SecretStr) else ""
-    if "://" in secret:
-        return re.sub(r"(?i)(\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:@/]*):.*@", r"\1:***@", secret))
-    return str(value)
 
 
 def export_dotenv(root: Path) -> None:

@@ -134,7 +134,7 @@ def _moment(ref: str, at: int | dt.datetime | None) -> dt.datetime | None:
 
 
 def explain_missing(catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None = None) -> str:
-    """Say which tables there are, for whoever named another."""
+    """Say which tables there are, for an error about one that does not exist."""
     moment = _moment(ref, at)
     found = ", ".join(sorted(catalog.pointers(ref, at=moment)))
     if moment is not None:

@@ -68,7 +68,7 @@ def require_whole(io: FileIO, files: Iterable[DataFile], table: str) -> None:
         raise SchemaMismatchError(
             "Files of the table are damaged; nothing was written.",
             where="; ".join(f"{path}: {problem}" for path, problem in found.items()),
-            fix=f"bring the files back from a backup, or load all of {table} anew; `cascade maintain verify` looks at "
+            fix=f"bring the files back from a backup, or load all of {table} again; `cascade maintain verify` looks at "
             "every file.",
         )
 

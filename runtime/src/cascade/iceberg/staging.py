@@ -67,7 +67,7 @@ class Staged:
         """Locations of the files."""
         return [file.file_path for file in self.files]
 
-    def anew(self) -> Staged:
+    def without_files(self) -> Staged:
         """Return the same without files."""
         return Staged(self.table, self.metadata, self.io, steps=self.steps)
 

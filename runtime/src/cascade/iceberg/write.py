@@ -184,7 +184,7 @@ class Staging:
 
     def plan(self) -> _Plan:
         """Plan the table's next snapshot on the state that it has now; its lock is held."""
-        kept = self.files.anew()
+        kept = self.files.without_files()
         self.undo.callback(discard, kept)
         transaction, metadata = _again(self._begin, self.files, self.branch)
         values = self._properties
@@ -237,7 +237,7 @@ def _commit(reference: Any, plans: Sequence[_Plan], stagings: Sequence[Staging])
     """Commit. From here on, staged files are deleted only if the commit was certainly refused."""
     undo = [staging.undo.pop_all() for staging in stagings]
     try:
-        # Not by the transactions themselves: PyIceberg would repeat a refused one without planning it anew.
+        # Not by the transactions themselves: PyIceberg would repeat a refused one without planning it again.
         committed: list[Table] = reference.commit_tables(
             [
                 (t._table, (AssertCreate(),) if isinstance(t, CreateTableTransaction) else t._requirements, t._updates)
@@ -304,7 +304,7 @@ class _Incoming:
         outdated = f"EXISTS ({newer})"
         if not candidates or not self.connection.sql(f"SELECT 1 FROM {new} AS new WHERE {outdated} LIMIT 1").fetchall():
             return self
-        current = self.staged.anew()
+        current = self.staged.without_files()
         undo.callback(discard, current)
         columns = ", ".join(identifier(f.name) for f in schema.fields)
         _stage_query(self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}"), current)
@@ -452,7 +452,7 @@ def _deduplicate(
     winners = connection.sql(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
-    single = staged.anew()
+    single = staged.without_files()
     _stage_query(winners, single)
     discard(staged)
     return single

@@ -88,12 +88,12 @@ def label_of(definition: _Definition | None, keys: Sequence[str]) -> str:
 
 
 def names_several(definition: _Definition, label: str) -> bool:
-    """Say whether a label stands for several partitions, of which its rows belong to one."""
+    """Say whether a label means several partitions, of which its rows belong to one."""
     return len(_ends(definition, label)) > 1
 
 
 def covers(definition: _Definition, keys: Sequence[str], label: str) -> bool:
-    """Say whether all partitions that a label stands for are among the keys."""
+    """Say whether all partitions that a label means are among the keys."""
     ends = _ends(definition, label)
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition) or len(ends) == 1:
         return set(ends) <= set(keys)

@@ -98,7 +98,7 @@
   {%- set gone = have.keys() | reject('in', names | map('lower') | list) | list -%}
   {%- if gone and policy != 'sync_all_columns' -%}
     {% do cascade_refuse(
-      'its table has ' ~ gone | join(', ') ~ ', which the model has no more; new rows would have no value there',
+      'its table has ' ~ gone | join(', ') ~ ', which the model no longer has; new rows would have no value there',
       'give the column back to the model under its old name, or let on_schema_change be sync_all_columns, which drops it and its values, or '
       ~ cascade_anew()) %}
   {%- elif extra and policy == 'fail' -%}
@@ -169,7 +169,7 @@
 {% endmacro %}
 
 {% macro cascade_anew() -%}
-  make its table anew: cascade run --full-refresh --select {{ this.schema }}/{{ this.identifier }}
+  rebuild its table: cascade run --full-refresh --select {{ this.schema }}/{{ this.identifier }}
 {%- endmacro %}
 
 {% materialization table, adapter='duckdb' %}
@@ -199,9 +199,9 @@
     {% do cascade_refuse('its option ' ~ option ~ ' is not supported', 'take it away, and write what it does into the SELECT') %}
   {% endfor %}
   {%- do cascade_on_schema_change() -%}
-  {%- set anew = load_cached_relation(this) is none or should_full_refresh() -%}
+  {%- set rebuild = load_cached_relation(this) is none or should_full_refresh() -%}
   {%- set key = key if known[strategy] == 'merge' else [] -%}
-  {{ return(cascade_store(compiled_code, 'replace' if anew else known[strategy], key, strategy == 'merge')) }}
+  {{ return(cascade_store(compiled_code, 'replace' if rebuild else known[strategy], key, strategy == 'merge')) }}
 {% endmacro %}
 
 {# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, and becomes a number, a

@@ -73,7 +73,7 @@ def check_project(manifest: Path, root: Path, macros: Path, *, engine: str, colu
         statements = _with_where(project, node, statements)
         for finding in _findings(statements, node["name"], engine, columns):
             if finding.engine in engines:
-                # What stands in no template is in the file that dbt names for the node.
+                # What is in no template is in the file that dbt names for the node.
                 placed = dataclasses.replace(finding, file=finding.file or node["original_file_path"])
                 found.setdefault((placed.file, placed.line, placed.finding), placed)
         if node["resource_type"] in ("model", "snapshot"):
@@ -90,7 +90,7 @@ def check_statement(
     Args:
         sql: SQL without Jinja.
         name: What it belongs to.
-        file: Where it stands.
+        file: Where it is.
         engine: The one that is set.
         columns: What is known of its tables.
     """

@@ -38,7 +38,7 @@ _DUCKDB_SYNTAX = frozenset({"ifnull", "nvl", "columns"})
 
 @dataclass(frozen=True)
 class Token:
-    """A word of SQL and where it stands."""
+    """A word of SQL and where it is."""
 
     text: str
     start: int

@@ -132,10 +132,10 @@ class NessieClient:
         )
 
     def assign(self, reference: Json, target: Json) -> None:
-        """Let a branch stand where another reference stands.
+        """Move a branch to the state of another reference.
 
         Raises:
-            Conflict: The branch moved meanwhile.
+            Conflict: The branch moved in between.
         """
         path = ("trees", f"{reference['name']}@{reference['hash']}")
         self._apply(
@@ -144,10 +144,10 @@ class NessieClient:
         )
 
     def delete(self, reference: Json) -> None:
-        """Drop a reference that stands where it is said to stand.
+        """Drop a reference that is in the state that is named.
 
         Raises:
-            Conflict: It moved meanwhile.
+            Conflict: It moved in between.
             BranchNotFoundError: It is gone already.
         """
         path = ("trees", f"{reference['name']}@{reference['hash']}")

@@ -45,10 +45,10 @@ class Records:
     def _commit(self, changes: dict[str, dict[str, str]] | dict[str, None], message: str) -> None:
         for _ in range(_ATTEMPTS):
             hash_ = self._hash()
-            standing = self._contents(f"@{hash_}")
+            current = self._contents(f"@{hash_}")
             operations: list[Json] = []
             for name, values in changes.items():
-                content = standing.get(name)
+                content = current.get(name)
                 # Not the name's dots: they would part it.
                 key = {"elements": [name]}
                 if values is not None:

@@ -188,15 +188,15 @@ class NessieReference(ReferenceCatalog):
             new = [commit.name for commit in staged if commit.before is None]
             self._commit(plan, f"Write {', '.join(commit.name for commit in staged)}", taken=new)
 
-    def _has_landed(self, name: str, standing: Json, content: Json) -> bool:
-        """Say whether a table stands at a state or has left it behind: only the answer of a request was lost."""
-        place, wanted = standing["metadataLocation"], content["metadataLocation"]
+    def _has_landed(self, name: str, current: Json, content: Json) -> bool:
+        """Say whether a table is in a state or has moved on from it: only the answer of a request was lost."""
+        place, wanted = current["metadataLocation"], content["metadataLocation"]
         return place == wanted or wanted in (e.metadata_file for e in self.at(name, place).metadata.metadata_log)
 
     def _commit(self, plan: Callable[[], Plan], message: str, *, taken: Collection[str] = ()) -> None:
         """Commit what a function plans on the state that it read.
 
-        It plans again where another writer made the namespace in between, or where a promotion let the branch stand
+        It plans again where another writer made the namespace in between, or where a promotion moved the branch
         elsewhere: the state that was read is then none of this branch, which Nessie calls a reference not found.
         """
         for _ in range(_ATTEMPTS):

@@ -65,7 +65,7 @@ class PostgresLocks(Locks):
     def _session(self, name: str, take: Callable[[sa.Connection], None]) -> contextlib.ExitStack:
         """Take a lock in a connection of its own, which shows in PostgreSQL what it is for; closing it frees the lock.
 
-        That is repeated when the server restarts meanwhile; the pool waits until it is back.
+        That is repeated when the server restarts in between; the pool waits until it is back.
         """
 
         def attempt() -> contextlib.ExitStack:

@@ -1,13 +1,13 @@
-"""Publish marts to PostgreSQL, in one transaction: shadow tables are filled, then take the place of the standing ones.
+"""Publish marts to PostgreSQL, in one transaction: shadow tables are filled, then take the place of the current ones.
 
 Why a swap: a million rows with two indexes take 8 s that way, write 160 MB of log and leave no dead rows; `DELETE` and
 `INSERT` take 20 s and 500 MB and double the table. Why frozen rows (`COPY … FREEZE`): without them a reader at
-repeatable read, whose snapshot is older, would find the new table empty. Whoever has read a standing table holds a lock
-on it, so the swap waits; whoever has not sees only new ones.
+repeatable read, whose snapshot is older, would find the new table empty. A reader of a current table holds a lock
+on it, so the swap waits; other readers see only new ones.
 
 What makes a table more than its rows, columns, keys, checks, indexes, grants and comments (views on it, foreign keys,
 triggers, policies, replication, another owner) cannot be given to a new table, least by a role with few rights. If
-there is any of it, or a reader does not let go, the standing tables stay and their rows are exchanged, by `DELETE` and
+there is any of it, or a reader does not let go, the current tables stay and their rows are exchanged, by `DELETE` and
 `INSERT`, which wait for nobody and are right for every reader. One way for all tables of a publication: mixed, a reader
 with an older snapshot would see half.
 """
@@ -69,13 +69,13 @@ _CREATE_TABLE = f"""
 
 @dataclass
 class _Copy:
-    """A mart that is copied anew."""
+    """A mart that is copied again."""
 
     name: str
     mart: Mart
     columns: dict[str, str]
     shadow: str
-    standing: pg.Standing | None
+    current: pg.CurrentTable | None
     rows: int = 0
 
     @property
@@ -84,13 +84,13 @@ class _Copy:
 
     @property
     def filled(self) -> sql.Identifier:
-        """The table that was filled: the place itself, where nothing stands yet."""
-        return sql.Identifier(SCHEMA, self.shadow) if self.standing else self.place
+        """The table that was filled: the place itself, where no table is yet."""
+        return sql.Identifier(SCHEMA, self.shadow) if self.current else self.place
 
     @property
     def is_other_table(self) -> bool:
-        """Whether the columns are no longer those of the standing table."""
-        return self.standing is not None and self.standing.columns != self.columns
+        """Whether the columns are no longer those of the current table."""
+        return self.current is not None and self.current.columns != self.columns
 
 
 def publish_to_postgres(read: ReadMarts, url: SecretStr) -> dict[str, int]:
@@ -145,19 +145,19 @@ def _publish(connection: Connection, read: ReadMarts) -> tuple[dict[str, int], l
 
 
 def _copy(connection: Connection, number: int, name: str, mart: Mart) -> _Copy:
-    """Fill a shadow table; it stands in our own schema, where names of indexes are free."""
+    """Fill a shadow table; it is in our own schema, where names of indexes are free."""
     columns = column_types(name, mart.table.schema())
-    standing = pg.standing_table(connection, MARTS, _table(name))
-    copy = _Copy(name, mart, columns, f"shadow_{number}", standing)
+    current = pg.current_table(connection, MARTS, _table(name))
+    copy = _Copy(name, mart, columns, f"shadow_{number}", current)
     with _explained(name):
-        if standing is None:
+        if current is None:
             types = sql.SQL(", ").join(
                 sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind)) for column, kind in columns.items()
             )
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(copy.place, types))
         else:
             pg.make_like(connection, copy.filled, copy.place)
-            pg.align(connection, copy.filled, standing.columns, columns)
+            pg.align(connection, copy.filled, current.columns, columns)
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, FREEZE)").format(copy.filled, names)
         with connection.cursor() as cursor:
@@ -170,14 +170,14 @@ def _copy(connection: Connection, number: int, name: str, mart: Mart) -> _Copy:
 
 def _put_in_place(connection: Connection, copies: Sequence[_Copy], gone: Sequence[str]) -> list[_Copy]:
     """Let all shadows take their place at once; return what was exchanged row by row instead."""
-    replaced = [(copy, copy.standing) for copy in copies if copy.standing]
-    in_place = any(standing.is_more_than_a_table for _, standing in replaced)
+    replaced = [(copy, copy.current) for copy in copies if copy.current]
+    in_place = any(current.is_more_than_a_table for _, current in replaced)
     if not in_place:
-        for copy, standing in replaced:
+        for copy, current in replaced:
             with _explained(copy.name):
-                pg.add_keys_and_indexes(connection, copy.filled, standing, copy.columns)
+                pg.add_keys_and_indexes(connection, copy.filled, current, copy.columns)
                 connection.execute(sql.SQL("ANALYZE {}").format(copy.filled))
-    dropped = [name for name in gone if pg.standing_table(connection, MARTS, _table(name))]
+    dropped = [name for name in gone if pg.current_table(connection, MARTS, _table(name))]
     # What no exchange of rows can do.
     other = dropped + [copy.name for copy, _ in replaced if copy.is_other_table]
     must_lock = other if in_place else dropped + [copy.name for copy, _ in replaced]
@@ -186,28 +186,28 @@ def _put_in_place(connection: Connection, copies: Sequence[_Copy], gone: Sequenc
             raise _held(connection, must_lock)
         in_place = True
     connection.execute("SET LOCAL lock_timeout = '30s'")
-    for copy, standing in replaced:
+    for copy, current in replaced:
         with _explained(copy.name):
-            (_exchange if in_place else _swap)(connection, copy, standing)
+            (_exchange if in_place else _swap)(connection, copy, current)
     for name in dropped:
         with _explained(name):
             connection.execute(sql.SQL("DROP TABLE {}").format(_place(name)))
     return [copy for copy, _ in replaced] if in_place else []
 
 
-def _swap(connection: Connection, copy: _Copy, standing: pg.Standing) -> None:
-    pg.copy_grants(connection, copy.filled, standing)
+def _swap(connection: Connection, copy: _Copy, current: pg.CurrentTable) -> None:
+    pg.copy_grants(connection, copy.filled, current)
     connection.execute(sql.SQL("DROP TABLE {}").format(copy.place))
     connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(copy.filled, sql.Identifier(MARTS)))
     name = sql.Identifier(_table(copy.name))
     connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(MARTS, copy.shadow), name))
 
 
-def _exchange(connection: Connection, copy: _Copy, standing: pg.Standing) -> None:
+def _exchange(connection: Connection, copy: _Copy, current: pg.CurrentTable) -> None:
     connection.execute("SET CONSTRAINTS ALL DEFERRED")
     connection.execute(sql.SQL("DELETE FROM {}").format(copy.place))
     # After the rows are gone: a new type has nothing to convert.
-    pg.align(connection, copy.place, standing.columns, copy.columns)
+    pg.align(connection, copy.place, current.columns, copy.columns)
     names = sql.SQL(", ").join(map(sql.Identifier, copy.columns))
     insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}")
     connection.execute(insert.format(copy.place, names, names, copy.filled))
@@ -235,7 +235,7 @@ def _locked(connection: Connection, names: Collection[str]) -> bool:
             return True
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)  # whoever waited behind us has its turn
+        time.sleep(0.2)  # a process that waited behind us has its turn
 
 
 def _held(connection: Connection, names: Collection[str]) -> ServiceError:
@@ -248,10 +248,10 @@ def _held(connection: Connection, names: Collection[str]) -> ServiceError:
 
 
 def _versions(connection: Connection) -> dict[str, Version]:
-    """Return what is published, without tables that somebody has dropped meanwhile."""
+    """Return what is published, without tables that were dropped since."""
     found = connection.execute(f"SELECT table_name, snapshot_id, schema_id FROM {_TABLE}").fetchall()
     return {
-        name: Version(*version) if pg.standing_table(connection, MARTS, _table(name)) else Version(-1, -1)
+        name: Version(*version) if pg.current_table(connection, MARTS, _table(name)) else Version(-1, -1)
         for name, *version in found
     }
 
@@ -275,7 +275,7 @@ def _place(name: str) -> sql.Identifier:
 
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Say what stands between a mart and its rows."""
+    """Say what keeps a mart's rows from being published."""
     try:
         yield
     except errors.IntegrityError as error:

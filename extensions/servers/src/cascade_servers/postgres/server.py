@@ -65,7 +65,7 @@ def with_driver(url: SecretStr, driver: str = "psycopg") -> sa.URL:
 
 
 def open_postgres(url: SecretStr) -> sa.Engine:
-    """Return a connection pool; a connection that the server has closed meanwhile is replaced.
+    """Return a connection pool; a connection that the server has closed is replaced.
 
     Args:
         url: `postgresql://user:password@host:port/database`.

@@ -10,21 +10,21 @@ import psycopg
 from psycopg import sql
 
 __all__ = [
-    "Standing",
+    "CurrentTable",
     "add_keys_and_indexes",
     "align",
     "copy_grants",
+    "current_table",
     "has_schema",
     "lock_holders",
     "make_like",
-    "standing_table",
 ]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class Standing:
+class CurrentTable:
     """A table that exists.
 
     Attributes:
@@ -133,13 +133,13 @@ def has_schema(connection: Connection, schema: str) -> bool:
     return connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is not None
 
 
-def standing_table(connection: Connection, schema: str, table: str) -> Standing | None:
+def current_table(connection: Connection, schema: str, table: str) -> CurrentTable | None:
     """Return what is known of a table; `None` when there is none."""
     found = connection.execute(_STANDING, [schema, table]).fetchone()
     if found is None:
         return None
     oid, more = found
-    return Standing(oid, dict(connection.execute(_COLUMNS, [oid]).fetchall()), more)
+    return CurrentTable(oid, dict(connection.execute(_COLUMNS, [oid]).fetchall()), more)
 
 
 def make_like(connection: Connection, table: sql.Identifier, model: sql.Identifier) -> None:
@@ -162,9 +162,9 @@ def align(connection: Connection, table: sql.Identifier, old: Mapping[str, str],
 
 
 def add_keys_and_indexes(
-    connection: Connection, table: sql.Identifier, model: Standing, columns: Collection[str]
+    connection: Connection, table: sql.Identifier, model: CurrentTable, columns: Collection[str]
 ) -> None:
-    """Give a table the keys and indexes of another, under the same names: it stands in another schema."""
+    """Give a table the keys and indexes of another, under the same names: it is in another schema."""
     about = {"oid": model.oid, "dropped": [name for name in model.columns if name not in columns]}
     for name, definition in connection.execute(_CONSTRAINTS, about).fetchall():
         constraint = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
@@ -174,7 +174,7 @@ def add_keys_and_indexes(
         connection.execute(index.format(sql.SQL(unique), sql.Identifier(name), table, sql.SQL(definition)))
 
 
-def copy_grants(connection: Connection, table: sql.Identifier, model: Standing) -> None:
+def copy_grants(connection: Connection, table: sql.Identifier, model: CurrentTable) -> None:
     """Give a table the grants and the comment of another, and none besides."""
     (oid,) = _one(connection, "SELECT %s::regclass::oid", [table.as_string(connection)])
     for _, _, grantee, _ in connection.execute(_GRANTS, {"oid": oid}).fetchall():

@@ -68,7 +68,7 @@ def ensure_catalog(settings: Settings, ref: str) -> str:
 
 
 def drop_catalog(settings: Settings, ref: str) -> None:
-    """Drop the catalog of a branch or tag that is no more. `drop_leftover_catalogs` finds what could not be dropped.
+    """Drop the catalog of a branch or tag that was deleted. `drop_leftover_catalogs` finds what could not be dropped.
 
     Args:
         settings: The project's settings.
@@ -83,7 +83,7 @@ def drop_catalog(settings: Settings, ref: str) -> None:
 
 
 def drop_leftover_catalogs(catalog: BranchingCatalog) -> list[str]:
-    """Drop the catalogs of branches and tags that are no more, and return their names.
+    """Drop the catalogs of branches and tags that were deleted, and return their names.
 
     Args:
         catalog: The catalog.
@@ -92,13 +92,13 @@ def drop_leftover_catalogs(catalog: BranchingCatalog) -> list[str]:
         ServiceError: The server cannot be used.
     """
     server = server_of(catalog.settings)
-    # Catalogs first: a branch that is made meanwhile is then seen.
+    # Catalogs first: a branch that is created in between is then seen.
     found = [row[0] for row in server.read("SELECT catalog_name FROM system.metadata.catalogs").rows]
     needed = {catalog_name(branch.name) for branch in catalog.branches()}
     dropped = []
     for name in sorted(set(found) - needed):
         if name.startswith(TRINO_CATALOG_PREFIX):
-            with suppress(Refused):  # somebody else was first, or may and we may not
+            with suppress(Refused):  # another process was first, or may and we may not
                 _drop(catalog.settings, name)
                 dropped.append(name)
     return dropped

@@ -111,7 +111,7 @@ def _catalog_with(
 
 
 def _holds(catalog: BranchingCatalog, name: str, state: State, now: Mapping[str, str]) -> bool:
-    """Say whether a table as it stands now still has the snapshot that is to be read."""
+    """Say whether a table in its current state still has the snapshot that is to be read."""
     if name not in now:
         return False
     wanted = state.table.metadata.current_snapshot_id

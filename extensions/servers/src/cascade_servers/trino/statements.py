@@ -136,7 +136,7 @@ def _kind(statement: exp.Expr) -> str:
 
 
 def _reading(name: str, state: State, table: _Named) -> str:
-    """Return what stands for a table: its name with a snapshot, or where the columns moved on, what they are now."""
+    """Return what is read for a table: its name with a snapshot, or its current columns where they changed since."""
     metadata = state.table.metadata
     snapshot_id = state.snapshot_id or metadata.current_snapshot_id
     snapshot = metadata.snapshot_by_id(snapshot_id) if snapshot_id is not None else None
