@@ -136,9 +136,11 @@ def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None
 
 def _said_by_dbt(text: str) -> str:
     """Return what dbt said of its models, without Dagster's words on the command and the trail of macros."""
-    _, found, said = text.partition("Errors parsed from dbt logs:")
-    lines = [line for line in (said if found else text).splitlines() if line.strip() and not line.startswith("  > ")]
-    return "\n".join(lines)
+    said = text.partition("Errors parsed from dbt logs:")[2] or text
+    # dbt tells each failure as it comes, and all again at its end with the model's name and file.
+    _, summary, failures = said.partition("Failure in ")
+    lines = (summary + failures if summary else said).splitlines()
+    return "\n".join(line for line in lines if line.strip() and not line.startswith("  > "))
 
 
 def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
