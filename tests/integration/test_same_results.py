@@ -17,6 +17,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
+from support.dbt import dbt_project
 from support.generated import Project, generate, stranger
 from support.lakes import as_settings, put
 from support.servers.lakes import fresh_lake
@@ -81,15 +82,13 @@ def test_the_example_gives_the_same_in_every_layer(stack: Stack, tmp_path: Path)
     assert_same(*found)
 
 
-PROJECT = """\
-name: kinds
-version: "1.0.0"
-profile: cascade
-macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+PROJECT = dbt_project(
+    """\
 models: { kinds: { +schema: silver } }
 seeds: { kinds: { +schema: raw, typed: { +column_types: { code: varchar, price: "decimal(10,2)", at: timestamp } } } }
-"""
+""",
+    name="kinds",
+)
 SOURCES = "sources: [{ name: raw, tables: [{ name: events }] }]\n"
 _EVENTS = "select id, name, amount, seen from {{ source('raw', 'events') }}"
 MODELS = {

@@ -15,16 +15,12 @@ import pytest
 from cascade.lakehouse import Lakehouse
 from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
 from cascade_dbt.targets import target_of
+from support.dbt import dbt_project
 from support.lakes import Rows, put, read, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
-PROJECT = """\
-name: shop
-version: "1.0.0"
-profile: cascade
-macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+PROJECT = dbt_project("""\
 models: { shop: { +schema: silver } }
 seeds:
   shop:
@@ -32,7 +28,7 @@ seeds:
     declared: { +column_types: { code: varchar, at: timestamp } }
     spelled: { +column_types: { CODE: varchar } }
     unknown: { +column_types: { cod: varchar } }
-"""
+""")
 # Batches end with the present.
 BEGIN = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=1)
 

@@ -12,6 +12,7 @@ import pytest
 from cascade.config import Settings
 from cascade_operations import run_pipeline
 from cascade_operations.records import RunReport
+from support.dbt import dbt_project
 from support.projects import Command, make_project
 
 WORKFLOW = '''\
@@ -24,14 +25,9 @@ from cascade.ingestion import cascade_ingestion, static
 def events(partition_date: str):
     return [{"id": partition_date, "part": partition_date}]
 '''
-PROJECT = """\
-name: shop
-version: "1.0.0"
-profile: cascade
-macro-paths: ["{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+PROJECT = dbt_project("""\
 models: { shop: { +materialized: table, +schema: silver, second: { +schema: marts } } }
-"""
+""")
 FILES = {
     "workflows/shop.py": WORKFLOW,
     "transforms/dbt/dbt_project.yml": PROJECT,

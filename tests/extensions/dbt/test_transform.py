@@ -27,20 +27,16 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_METADATA, BRANCH_TAG, FULL_REFRESH_TAG, SNAPSHOT_METADATA
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import dbt_environment, parse_project, start_parsing
+from support.dbt import dbt_project
 from support.generated import odd_folder
 from support.lakes import Rows, put, read, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
-PROJECT = """\
-name: shop
-version: "1.0.0"
-profile: cascade
-macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+PROJECT = dbt_project("""\
 models: { shop: { +schema: silver } }
 seeds: { shop: { +schema: raw } }
-"""
+""")
 SOURCES = """\
 sources:
   - name: raw

@@ -23,21 +23,17 @@ from cascade.names import BRANCH_TAG, MADE_FROM_PROPERTY
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
 from cascade_dbt.unchanged import judge, read_recipes, record
+from support.dbt import dbt_project
 from support.lakes import put, settings_in
 
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
 FILES = {
-    "dbt_project.yml": """\
-name: shop
-version: "1.0.0"
-profile: cascade
-macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+    "dbt_project.yml": dbt_project("""\
 vars: { greeting: hello }
 models: { shop: { +schema: silver, +materialized: table } }
 seeds: { shop: { +schema: raw } }
-""",
+"""),
     "models/schema.yml": """\
 sources: [{ name: raw, tables: [{ name: events }] }]
 models: [{ name: first, description: What happened., columns: [{ name: id, description: Its number. }] }]

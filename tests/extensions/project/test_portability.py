@@ -14,17 +14,13 @@ import pytest
 from cascade.config import Settings
 from cascade_dbt.project import MACROS, parse_project
 from cascade_project.portability import Finding, Report, check_project, check_statement
+from support.dbt import dbt_project
 from support.portable.running import DuckDB, render
 from support.portable.table import ENTRIES, REMEDIES, check_entry
 
-PROJECT = """\
-name: shop
-version: "1.0.0"
-profile: cascade
-macro-paths: ["macros", "{{ env_var('CASCADE_DBT_MACROS', 'macros') }}"]
-flags: { send_anonymous_usage_stats: false }
+PROJECT = dbt_project("""\
 models: { shop: { +schema: silver, laptop: { +meta: { cascade: { engines: [embedded] } } } } }
-"""
+""")
 SCHEMA = """\
 sources: [{ name: raw, tables: [{ name: orders }] }]
 models:
