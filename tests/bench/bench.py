@@ -152,12 +152,12 @@ def branches() -> Iterator[dict[str, Any]]:
         lake.create("seed")
         rows = [("seed", "raw", f"t{i}", f"/x/{i}.json", "TABLE") for i in range(1000)]
         names = ("catalog_name", "table_namespace", "table_name", "metadata_location", "iceberg_type")
-        with lake._database.engine.begin() as connection:
+        with lake.database.engine.begin() as connection:
             statement = sa.text(f"insert into iceberg_tables ({', '.join(names)}) values (:{', :'.join(names)})")
             connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
         yield here("promote 1,000 created tables", lambda: lake.merge("seed"))
         yield here("make a branch of 1,000 tables", lambda: lake.create("work"))
-        with lake._database.engine.begin() as connection:
+        with lake.database.engine.begin() as connection:
             changed = (
                 "update iceberg_tables set metadata_location = metadata_location || 'x' where catalog_name = 'work'"
             )

@@ -67,7 +67,7 @@ def _tables(stack: Stack) -> Iterator[dict[str, Any]]:
 
 def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, Any]]) -> None:
     """Let 1,000 tables stand at a state of their own; their files need not exist to be promoted."""
-    standing = lake._contents(lake._client.reference(branch)["hash"])
+    standing = lake._contents(lake.client.reference(branch)["hash"])
     operations = [
         put(
             name := f"raw.t{i}",
@@ -81,7 +81,7 @@ def _move(lake: NessieCatalog, branch: str, state: str, first: list[dict[str, An
         )
         for i in range(TABLES)
     ]
-    lake._client.commit(branch, lake._client.reference(branch)["hash"], [*first, *operations], "Move")
+    lake.client.commit(branch, lake.client.reference(branch)["hash"], [*first, *operations], "Move")
 
 
 def _branch_on_trino(stack: Stack) -> Iterator[dict[str, Any]]:

@@ -244,7 +244,7 @@ def test_a_database_that_cannot_be_used_is_told_with_the_setting(
 
 
 def test_a_server_that_is_too_old_is_told(on_postgres: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_storage, "_OLDEST", 99)
+    monkeypatch.setattr(postgres_storage, "OLDEST", 99)
     with pytest.raises(ServiceError, match="too old") as caught, open_instance(on_postgres):
         pass
     assert "`dagster_url`" in str(caught.value)

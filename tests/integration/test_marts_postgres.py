@@ -372,7 +372,7 @@ def test_an_answer_that_is_lost_after_the_commit_publishes_once(
     published: Marts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more(published)
-    publish, times = postgres._publish, []
+    publish, times = postgres.publish_once, []
 
     def lose(connection: postgres.Connection, *arguments: Any) -> Any:
         done = publish(connection, *arguments)
@@ -381,6 +381,6 @@ def test_an_answer_that_is_lost_after_the_commit_publishes_once(
             raise psycopg.OperationalError("server closed the connection unexpectedly")
         return done
 
-    monkeypatch.setattr(postgres, "_publish", lose)
+    monkeypatch.setattr(postgres, "publish_once", lose)
     assert published.publish() == {}
     assert published.rows("SELECT count(*) FROM m") == [(3,)]

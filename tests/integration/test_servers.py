@@ -270,7 +270,7 @@ def test_several_runs_at_once_fetch_once(tmp_path: Path) -> None:
 
     def run(_: int) -> None:
         together.wait()
-        downloads._once(tmp_path / "program", fetch)
+        downloads.fetch_once(tmp_path / "program", fetch)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(run, range(4)))

@@ -59,9 +59,9 @@ def before_each_step(lake: BranchingCatalog, tell: Callable[[], None]) -> None:
     """Call a function right before every statement, commit or request that a catalog sends to whatever keeps it."""
     if isinstance(lake, EmbeddedCatalog):
         for moment in ("before_cursor_execute", "commit"):
-            sa.event.listen(lake._database.engine, moment, lambda *_: tell())
+            sa.event.listen(lake.database.engine, moment, lambda *_: tell())
         return
-    session = lake._client._session  # type: ignore[attr-defined]  # Nessie's, of a package that may be missing
+    session = lake.client.session  # type: ignore[attr-defined]  # Nessie has it
     send = session.request
 
     def told(*arguments: Any, **options: Any) -> requests.Response:

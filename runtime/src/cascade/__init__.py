@@ -4,7 +4,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-# Pandera sets this to "1" unless it is there, and Arrow then stores 12:00-05:00 as 12:00 UTC. Empty means: heed zones.
+# Pandera sets this to "1" unless it is there, and Arrow then stores 12:00-05:00 as 12:00 UTC. Empty: keep zones.
 if os.environ.get("PYARROW_IGNORE_TIMEZONE") in (None, "1"):
     os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
 

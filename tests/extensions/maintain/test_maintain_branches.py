@@ -142,7 +142,7 @@ def test_the_age_is_that_of_the_last_write(janitor: Janitor, monkeypatch: pytest
     branch = f"run-{janitor.run(Status.FAILURE)[:8]}"
     put(janitor.catalog, branch, "raw.a", numbers(1, 1))
     late = dt.datetime.now(dt.UTC) + dt.timedelta(days=7)
-    monkeypatch.setattr("cascade_maintain.branches._writes", lambda lake, branch: [late])
+    monkeypatch.setattr("cascade_maintain.branches.write_times", lambda lake, branch: [late])
     assert "24 hours ago" in janitor.clean().left[branch]
 
 

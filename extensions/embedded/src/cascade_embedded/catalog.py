@@ -58,6 +58,9 @@ class EmbeddedCatalog(BranchingCatalog):
     Args:
         settings: `catalog_url`, else `data_path`, says where the database is; `warehouse_location` where files are.
 
+    Attributes:
+        database: Keeps the pointers, and the locks of writers.
+
     Raises:
         CatalogError: The folder was moved since the catalog was made, or PostgreSQL cannot be reached.
     """
@@ -66,27 +69,27 @@ class EmbeddedCatalog(BranchingCatalog):
         self.settings = settings
         self._properties = warehouse_properties(settings)
         self._place = self._properties["warehouse"]
-        self._database: Database
+        self.database: Database
         if settings.catalog_url is None:
             self._place = str(settings.data_path) if not settings.warehouse else self._place
-            self._database = SqliteDatabase(settings.data_path)
+            self.database = SqliteDatabase(settings.data_path)
         else:
             opener = load("cascade.databases", "postgresql", DatabaseFactory, setting="catalog_url")
-            self._database = opener(settings.catalog_url)
-        self._locks = self._database.locks
+            self.database = opener(settings.catalog_url)
+        self._locks = self.database.locks
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
         with self._locks.hold("schema"):
-            SqlCatalogBaseTable.metadata.create_all(self._database.engine)
-            SCHEMA.create_all(self._database.engine)
+            SqlCatalogBaseTable.metadata.create_all(self.database.engine)
+            SCHEMA.create_all(self.database.engine)
             self._write(self._found)
 
     def open(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
         return SqlReference(
-            self._database, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
+            self.database, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
         )
 
     def branches(self) -> list[Branch]:
@@ -176,7 +179,7 @@ class EmbeddedCatalog(BranchingCatalog):
 
     @property
     def _reader(self) -> SqlReference:
-        return SqlReference(self._database, self._properties, self.table_lock, MAIN, writable=False)
+        return SqlReference(self.database, self._properties, self.table_lock, MAIN, writable=False)
 
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""
@@ -351,10 +354,10 @@ class EmbeddedCatalog(BranchingCatalog):
                 self._copy(connection, target, row.name)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        return self._database.transaction(work, write=False)
+        return self.database.transaction(work, write=False)
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        return self._database.transaction(work, write=True)
+        return self.database.transaction(work, write=True)
 
 
 def _entry(row: sa.Row[Any]) -> LogEntry:

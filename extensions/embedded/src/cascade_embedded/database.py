@@ -40,7 +40,7 @@ BRANCHES = sa.Table(
     sa.Column("source", sa.String(100), nullable=False),
     sa.Column("created_at", sa.String(40), nullable=False),
 )
-# Where each table stood when the branch was made, or when it was last promoted.
+# The metadata location of each table when the branch was created, or last promoted.
 BASES = sa.Table(
     BASES_TABLE,
     SCHEMA,
@@ -69,7 +69,7 @@ TABLES = cast(sa.Table, IcebergTables.__table__)
 
 
 class Database(abc.ABC):
-    """What keeps the pointers of an embedded catalog, and lets its writers take turns."""
+    """What keeps the pointers of an embedded catalog, and lets one writer work at a time."""
 
     engine: sa.Engine
     locks: Locks

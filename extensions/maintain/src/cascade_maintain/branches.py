@@ -22,7 +22,7 @@ from cascade.names import BACKFILL_TAG, BRANCH_TAG, ROOT_RUN_TAG, RUN_BRANCH_PRE
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
 
-__all__ = ["Cleaning", "clean_branches", "unfinished_since"]
+__all__ = ["Cleaning", "clean_branches", "unfinished_since", "write_times"]
 
 # A run may be unknown: its history was deleted, or it ran on another machine. Then only the branch's age counts.
 _UNKNOWN_FACTOR = 4
@@ -176,7 +176,7 @@ def _judge(
         return f"run {alive[0].run_id} has not ended ({alive[0].status.value})", True
     if runs.backfill_goes_on(branch.name):
         return "its backfill has not ended", True
-    idle = now - max([branch.created_at, *_ends(records), *_writes(catalog, branch)])
+    idle = now - max([branch.created_at, *_ends(records), *write_times(catalog, branch)])
     return _judge_idle(branch.name, bool(records), idle, older_than)
 
 
@@ -199,7 +199,7 @@ def _ends(records: list[RunRecord]) -> Iterator[dt.datetime]:
             yield dt.datetime.fromtimestamp(record.end_time, dt.UTC)
 
 
-def _writes(catalog: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
+def write_times(catalog: BranchingCatalog, branch: Branch) -> Iterator[dt.datetime]:
     """Return when the tables that a branch changed were written."""
     with contextlib.suppress(BranchNotFoundError):
         for change in catalog.changes(branch.name):

@@ -61,8 +61,8 @@ _CAUSES = (
     (("certificate", "SSL"), "its certificate is not trusted", "ca_file"),
     (("NETWORK_CONNECTION", "curlCode", "Unable to connect", "resolve host"), _NO_ANSWER, "s3_endpoint"),
 )
-# Buckets that did not answer when they were last asked: nobody waits for them again until they do.
-_SILENT: set[str] = set()
+#: Buckets that did not answer last time: nothing waits for them again until they do.
+SILENT_BUCKETS: set[str] = set()
 S3_ATTEMPTS = 6
 
 
@@ -80,7 +80,7 @@ def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
     bucket = "/".join(location.split("/")[:3])
     try:
         yield
-        _SILENT.discard(bucket)
+        SILENT_BUCKETS.discard(bucket)
     except OSError as error:
         said = str(error)
         known = next((c for c in _CAUSES if any(word.lower() in said.lower() for word in c[0])), None)
@@ -89,7 +89,7 @@ def storage_errors(location: str, *, missing: bool = True) -> Iterator[None]:
             raise
         cause, setting = known[1:] if known else ("it fails", "s3_endpoint")
         if cause == _NO_ANSWER:
-            _SILENT.add(bucket)
+            SILENT_BUCKETS.add(bucket)
             location = bucket
         said = said.splitlines()[0].rpartition(" operation: ")[2].partition("; Details:")[0]
         names = " and ".join(f"`{name}`" for name in setting.split(", "))
@@ -173,5 +173,5 @@ class WarehouseIO(PyArrowFileIO):
             region=properties.get("s3.region"),
             force_virtual_addressing=properties.get("s3.force-virtual-addressing") == "true",
             tls_ca_file_path=properties.get(_CA_FILE),
-            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in _SILENT else S3_ATTEMPTS),
+            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in SILENT_BUCKETS else S3_ATTEMPTS),
         )

@@ -27,7 +27,7 @@ def query(
 ) -> pa.Table:
     """Run one SELECT on a reference and return its rows.
 
-    All tables are read as they stood at one moment, so half a promotion is never seen.
+    All tables are read at one moment, so half a promotion is never seen.
 
     Args:
         catalog: The catalog.

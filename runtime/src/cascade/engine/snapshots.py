@@ -1,4 +1,4 @@
-"""Which state of which table a statement reads: all as they stood at one moment. The same for every engine."""
+"""Which state of which table a statement reads: all at one moment. The same for every engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class State:
     """A table as a statement reads it.
 
     Attributes:
-        table: The table, as its reference stood when the statement began, or at the time that was asked for.
+        table: The table at the moment when the statement began, or at the time that was asked for.
         snapshot_id: The snapshot to read; `None`: the newest, with the columns that the table has now.
     """
 

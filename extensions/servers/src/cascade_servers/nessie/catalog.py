@@ -54,6 +54,9 @@ class NessieCatalog(BranchingCatalog):
     Args:
         settings: Where server and warehouse are; `catalog_url` keeps the locks when writers run on several machines.
 
+    Attributes:
+        client: The session with the server.
+
     Raises:
         ServiceError: A server cannot be used.
     """
@@ -61,8 +64,8 @@ class NessieCatalog(BranchingCatalog):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._properties = warehouse_properties(settings)
-        self._client = NessieClient(settings)
-        self._records = Records(self._client)
+        self.client = NessieClient(settings)
+        self._records = Records(self.client)
         self._locks: Locks
         if settings.catalog_url is None:
             self._locks = FileLocks(settings.data_path / "locks")
@@ -83,7 +86,7 @@ class NessieCatalog(BranchingCatalog):
     def exists(self, name: str) -> bool:
         """Say whether there is a reference of this name."""
         try:
-            self._client.reference(check_reference_name(name))
+            self.client.reference(check_reference_name(name))
         except BranchNotFoundError:
             return False
         return name != self._records.branch
@@ -163,7 +166,7 @@ class NessieCatalog(BranchingCatalog):
         changes = compare(*(_locations(contents) for contents in (current, wanted)))
         self._open(MAIN, writable=False).require_kept(entry, changes)
         try:
-            self._client.commit(
+            self.client.commit(
                 target,
                 reference["hash"],
                 operations,
@@ -197,7 +200,7 @@ class NessieCatalog(BranchingCatalog):
         }
         name, onto = source["name"], target["name"]
         try:
-            self._client.merge(onto, target["hash"], body, f"Promote {name}", kind="promote", source=name, target=onto)
+            self.client.merge(onto, target["hash"], body, f"Promote {name}", kind="promote", source=name, target=onto)
         except Conflict as conflict:
             tables = sorted(key for key in conflict.keys if key in keys and "." in key)
             raise conflict_error(name, onto, tables or [str(conflict)]) from None
@@ -206,16 +209,16 @@ class NessieCatalog(BranchingCatalog):
             raise changed_error(name, onto) from None  # else another promotion fast-forwarded it
 
     def _open(self, ref: str, *, writable: bool) -> NessieReference:
-        return NessieReference(self._client, self._properties, self.table_lock, ref, writable=writable)
+        return NessieReference(self.client, self._properties, self.table_lock, ref, writable=writable)
 
     def _references(self) -> list[Json]:
-        return [r for r in self._client.pages("trees", items="references") if r["name"] != self._records.branch]
+        return [r for r in self.client.pages("trees", items="references") if r["name"] != self._records.branch]
 
     def _find(self, name: str) -> Json:
         try:
             if name == self._records.branch:
                 raise BranchNotFoundError
-            return self._client.reference(check_reference_name(name))
+            return self.client.reference(check_reference_name(name))
         except BranchNotFoundError:
             raise missing_error(name, (r["name"] for r in self._references())) from None
 
@@ -227,7 +230,7 @@ class NessieCatalog(BranchingCatalog):
     def _delete(self, name: str) -> None:
         while True:
             try:
-                self._client.delete(self._find(name))
+                self.client.delete(self._find(name))
             except Conflict:
                 continue  # it was written in between
             break
@@ -235,16 +238,16 @@ class NessieCatalog(BranchingCatalog):
 
     def _create(self, name: str, source: str, kind: str) -> bool:
         if self._find(source)["hash"] == NO_ANCESTOR:
-            sign_warehouse(self._properties, _moment(self._client.get("config")["repositoryCreationTimestamp"]))
+            sign_warehouse(self._properties, _moment(self.client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
             nothing = {"type": "UNCHANGED", "key": {"elements": [FIRST_KEY]}}
             with suppress(Conflict):  # another process was first
-                self._client.commit(source, NO_ANCESTOR, [nothing], "Begin")
+                self.client.commit(source, NO_ANCESTOR, [nothing], "Begin")
         while True:
             reference = self._find(source)
             self._require_place(self._pointers(reference["hash"]))
             try:
-                self._client.create(name, kind.upper(), reference)
+                self.client.create(name, kind.upper(), reference)
             except BranchNotFoundError:
                 continue  # the source was fast-forwarded in between
             except Conflict as conflict:
@@ -278,7 +281,7 @@ class NessieCatalog(BranchingCatalog):
         created = record.get("created_at")
         if created is None:  # `main`, or a branch of another tool: the age of its newest commit
             meta = self._detail(name).get("commitMetaOfHEAD") if name != MAIN else None
-            created = meta["commitTime"] if meta else self._client.get("config")["repositoryCreationTimestamp"]
+            created = meta["commitTime"] if meta else self.client.get("config")["repositoryCreationTimestamp"]
         changed = len(self._changes(reference, record)) if name != MAIN and reference["type"] == "BRANCH" else 0
         return Branch(
             name=name,
@@ -289,7 +292,7 @@ class NessieCatalog(BranchingCatalog):
         )
 
     def _detail(self, name: str) -> Json:
-        found: Json = self._client.get("trees", name, fetch="ALL")["reference"].get("metadata") or {}
+        found: Json = self.client.get("trees", name, fetch="ALL")["reference"].get("metadata") or {}
         return found
 
     def _base(self, reference: Json, record: dict[str, str]) -> str:
@@ -306,14 +309,14 @@ class NessieCatalog(BranchingCatalog):
         """Return the contents that differ between two states; both are given by hash, since a branch may move."""
         if before == after:
             return {}
-        found = self._client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs")
+        found = self.client.pages("trees", f"@{before}", "diff", f"@{after}", items="diffs")
         return {key_name(d["key"]): (d.get("from"), d.get("to")) for d in found}
 
     def _contents(self, state: str) -> dict[str, Json]:
         """Return all contents of a state by `namespace.table`; namespaces by their name."""
         if state == NO_ANCESTOR:
             return {}
-        entries = self._client.pages("trees", f"@{state}", "entries", items="entries", content="true")
+        entries = self.client.pages("trees", f"@{state}", "entries", items="entries", content="true")
         return {key_name(entry["name"]): entry["content"] for entry in entries}
 
     def _pointers(self, state: str) -> dict[str, str]:
@@ -322,7 +325,7 @@ class NessieCatalog(BranchingCatalog):
     def _history(self, reference: Json) -> Iterator[Json]:
         """Return the commits of a branch, newest first."""
         state = f"@{reference['hash']}"  # whatever branch it belongs to by now
-        for entry in self._client.pages("trees", state, "history", items="logEntries"):
+        for entry in self.client.pages("trees", state, "history", items="logEntries"):
             yield entry["commitMeta"]
 
     def _moves(self, reference: Json, limit: int | None) -> Iterator[tuple[int, Json]]:
@@ -359,7 +362,7 @@ class NessieCatalog(BranchingCatalog):
             if not follows(name, _KINDS[reference["type"]], source, target) or self._changes(reference, record):
                 continue
             with suppress(Conflict, BranchNotFoundError):  # written or deleted at this moment: it stays
-                self._client.assign(reference, onto)
+                self.client.assign(reference, onto)
                 followed[name] = {"base": onto["hash"]}
         self._records.put(followed)
 

@@ -62,6 +62,9 @@ class NessieClient:
     Args:
         settings: The project's settings.
 
+    Attributes:
+        session: Sends the requests.
+
     Raises:
         ServiceError: The server cannot be used.
     """
@@ -69,8 +72,8 @@ class NessieClient:
     def __init__(self, settings: Settings) -> None:
         self._own = settings.plugin("nessie", NessieSettings)
         self._url = self._own.url
-        self._session = requests.Session()
-        self._session.headers["Nessie-Client-Spec"] = "2"  # conflicts then come with their keys
+        self.session = requests.Session()
+        self.session.headers["Nessie-Client-Spec"] = "2"  # conflicts then come with their keys
         # Given with each request: the environment's REQUESTS_CA_BUNDLE would win over the session's.
         self._verify = str(settings.ca_path) if settings.ca_path else True
         self._token_until = 0.0
@@ -241,11 +244,11 @@ class NessieClient:
         try:
             self._log_in()
             options: Json = {"params": params, "json": body, "timeout": _TIMEOUT, "verify": self._verify}
-            answer = self._session.request(method, address, **options)
+            answer = self.session.request(method, address, **options)
             if answer.status_code == _UNAUTHORIZED and self._own.client_secret:
                 self._token_until = 0.0  # it may have expired early: once more with a fresh one
                 self._log_in()
-                answer = self._session.request(method, address, **options)
+                answer = self.session.request(method, address, **options)
         except requests.exceptions.SSLError as error:
             raise ServiceError(
                 f"The certificate of Nessie is not trusted: {_short(error)}",
@@ -302,7 +305,7 @@ class NessieClient:
         """Give the session its token; one of OAuth2 client credentials is fetched, and renewed before it expires."""
         settings = self._own
         if settings.token:
-            self._session.headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+            self.session.headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
         if not settings.client_secret or time.monotonic() < self._token_until:
             return
         # RFC 6749, section 4.4; the client authenticates by HTTP Basic, section 2.3.1.
@@ -325,7 +328,7 @@ class NessieClient:
                 where=f"{settings.token_url}, setting `nessie.token_url`",
                 fix="correct CASCADE_NESSIE__TOKEN_URL, __CLIENT_ID and __CLIENT_SECRET.",
             )
-        self._session.headers["Authorization"] = f"Bearer {document['access_token']}"
+        self.session.headers["Authorization"] = f"Bearer {document['access_token']}"
         # Without `expires_in` it is used until it is refused.
         self._token_until = time.monotonic() + max(float(document.get("expires_in", 300)) - 30, 5)
 

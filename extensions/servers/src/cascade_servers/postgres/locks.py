@@ -1,4 +1,4 @@
-"""Locks in PostgreSQL, by which writers on several machines take turns."""
+"""Locks in PostgreSQL, which let one of several machines write at a time."""
 
 from __future__ import annotations
 

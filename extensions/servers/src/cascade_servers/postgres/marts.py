@@ -36,7 +36,7 @@ from cascade_servers.postgres.server import explain_postgres, is_restarting, ope
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-__all__ = ["publish_to_postgres"]
+__all__ = ["publish_once", "publish_to_postgres"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -107,7 +107,7 @@ def publish_to_postgres(read: ReadMarts, url: SecretStr) -> dict[str, int]:
             try:
                 with contextlib.closing(engine.raw_connection()) as pooled:
                     connection = cast(Connection, pooled.driver_connection)
-                    rows, exchanged = _publish(connection, read)
+                    rows, exchanged = publish_once(connection, read)
                     _clean(connection, exchanged)
                     return rows
             except (psycopg.Error, sa.exc.DBAPIError) as error:
@@ -121,8 +121,8 @@ def publish_to_postgres(read: ReadMarts, url: SecretStr) -> dict[str, int]:
         engine.dispose()
 
 
-def _publish(connection: Connection, read: ReadMarts) -> tuple[dict[str, int], list[_Copy]]:
-    """Return the rows of what was written, and what was exchanged in place."""
+def publish_once(connection: Connection, read: ReadMarts) -> tuple[dict[str, int], list[_Copy]]:
+    """Publish in one transaction; return the rows of each mart that was written, and the copies that took a place."""
     with connection.transaction():
         # What the server or the role is set to is meant for people.
         connection.execute("SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY (%s)", [_TIMEOUTS])

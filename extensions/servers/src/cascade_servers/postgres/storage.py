@@ -14,9 +14,9 @@ from cascade_servers.postgres.server import explain_postgres, open_postgres, wai
 
 __all__ = ["PostgresStorage"]
 
-# What psycopg 3 speaks to, and what we publish to.
-_OLDEST = 12
-# Makers of the tables take turns.
+#: The oldest PostgreSQL that psycopg 3 speaks to.
+OLDEST = 12
+# One process at a time creates the tables.
 _TURN = f"SELECT pg_advisory_xact_lock(hashtext('{DAGSTER_LOCK}'))"
 
 
@@ -62,9 +62,9 @@ class PostgresStorage(dagster_postgres.DagsterPostgresStorage):
 
 def _require_version(connection: sa.Connection, address: sa.URL) -> None:
     version, *_ = (int(part) for part in connection.dialect.server_version_info or (0,))
-    if version < _OLDEST:
+    if version < OLDEST:
         raise ServiceError(
             f"PostgreSQL {version} is too old.",
             where=f"{address.host}:{address.port or 5432}, database {address.database}, setting `dagster_url`",
-            fix=f"use PostgreSQL {_OLDEST} or newer.",
+            fix=f"use PostgreSQL {OLDEST} or newer.",
         )
