@@ -3,6 +3,7 @@
 Modules: `cascade.ingestion.cast`, `cascade.ingestion.values`.
 """
 
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -11,10 +12,11 @@ import math
 import sys
 import uuid
 import warnings
+from collections import ChainMap, deque
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ import pendulum
 import polars as pl
 import pyarrow as pa
 import pytest
+from pydantic import BaseModel
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.ingestion.dlt_source import hinted_columns
@@ -66,8 +69,34 @@ def _pages() -> Iterator[list[dict[str, Any]]]:
     yield ROWS[2:]
 
 
+@dataclasses.dataclass
+class Person:
+    """A row as a dataclass."""
+
+    id: int
+    name: str
+
+
+class Named(NamedTuple):
+    """A row as a named tuple, as SQLAlchemy and `itertuples` give it."""
+
+    id: int
+    name: str
+
+
+class Model(BaseModel):
+    """A row as a model of pydantic."""
+
+    id: int
+    name: str
+
+
 TABLE = pa.Table.from_pylist(ROWS)
 SHAPES: dict[str, Any] = {
+    "dataclasses": lambda: [Person(**row) for row in ROWS],
+    "named_tuples": lambda: [Named(**row) for row in ROWS],
+    "pydantic": lambda: [Model(**row) for row in ROWS],
+    "mappings": lambda: [ChainMap(row) for row in ROWS],
     "list": lambda: ROWS,
     "generator": _generator,
     "pages": _pages,
@@ -174,7 +203,18 @@ class Colour(enum.Enum):
     RED = datetime.date(2013, 7, 1)
 
 
+class Int64(int):
+    """As a driver of MongoDB gives it."""
+
+
 GOOD: dict[str, tuple[object, pa.DataType, object]] = {
+    "int_of_a_driver": (Int64(5), pa.int64(), 5),
+    "dataclass_in_text": (Person(1, "a"), pa.string(), '{"id": 1, "name": "a"}'),
+    "dataclass_in_struct": (Person(1, "a"), pa.struct(SCHEMA), {"id": 1, "name": "a"}),
+    "models_in_json": ({"who": [Model(id=1, name="a")]}, pa.string(), '{"who": [{"id": 1, "name": "a"}]}'),
+    "mapping_in_json": ([ChainMap({"a": 1})], pa.string(), '[{"a": 1}]'),
+    "sequences_in_text": ([deque([1]), range(2)], pa.string(), "[[1], [0, 1]]"),
+    "bytes_in_json": ([b"a"], pa.string(), '["a"]'),
     "int_in_float": (3, pa.float64(), 3.0),
     "large_exact_int_in_float": (2**60, pa.float64(), float(2**60)),
     "integral_float_in_int": (1.0, pa.int64(), 1),
@@ -295,7 +335,15 @@ BAD: dict[str, tuple[object, pa.DataType, str]] = {
     "nan_in_decimal": (math.nan, pa.decimal128(5, 2), "nan is not a decimal(5, 2)"),
     "no_unicode": ("a\ud800", pa.string(), "is not a string (it is not valid Unicode)"),
     "bytes_in_text": (b"\xff", pa.string(), "is not a string"),
-    "object": (object(), pa.string(), "is not a string"),
+    "object": (object(), pa.string(), "is not a string (it has no text of its own)"),
+    "object_in_json": ([object()], pa.string(), "is not a string"),
+    "bytes_in_json": ([b"\xff"], pa.string(), "is not a string"),
+    "two_names_of_one_text": ({1: "a", "1": "b"}, pa.string(), "is not a string"),
+    "before_the_first_year": (
+        datetime.datetime(1, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        TZ,
+        "",
+    ),
     "text_in_list": ("ab", pa.list_(pa.string()), "'ab' is not a list<string>"),
     "inner": ([1, "x"], pa.list_(pa.int64()), "'x' is not a long"),
     "list_in_struct": ([1], pa.struct([("x", pa.int64())]), "[1] is not a struct<x: long>"),
@@ -394,8 +442,11 @@ def test_arrow_columns_are_cast_exactly(values: pa.Array, target: pa.DataType, e
         (pa.array([2**53 + 1]), pa.float64()),
         (pa.array(["007"]), pa.int64()),
         (pa.array(["007"]), pa.float64()),
+        (pa.array([2**62], TZ), TZ),
+        (pa.array([10**12], pa.timestamp("s")), NAIVE),
+        (pa.array([10**7], pa.int32()).cast(pa.date32()), pa.date32()),
     ],
-    ids=str,
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else str(value),
 )
 def test_an_arrow_value_is_rejected_rather_than_changed(values: pa.Array, target: pa.DataType) -> None:
     (batch,) = _batches(pa.table({"x": values}), pa.schema([("x", target)]))
@@ -454,13 +505,14 @@ UNREADABLE: dict[str, Any] = {
     "inner_extension": lambda: pa.table({"v": pa.nulls(1, pa.list_(pa.opaque(pa.string(), "point", "db")))}),
     "period": lambda: pa.Table.from_pandas(pd.DataFrame({"v": pd.period_range("2024-01", periods=1, freq="M")})),
     "polars_object": lambda: pl.DataFrame({"v": [object()]}, schema={"v": pl.Object}),
+    "polars_int128": lambda: pl.DataFrame({"v": [1]}, schema={"v": pl.Int128}),
 }
 
 
 @pytest.mark.parametrize("schema", [None, pa.schema([("v", pa.string())])], ids=["inferred", "declared"])
 @pytest.mark.parametrize("fetched", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_column_whose_values_cannot_be_read_is_refused_by_its_type(fetched: Any, schema: pa.Schema | None) -> None:
-    with pytest.raises(SchemaMismatchError, match=r"`v`.*(opaque|period|Object)") as caught:
+    with pytest.raises(SchemaMismatchError, match=r"`v`.*(opaque|period|Object|Int128)") as caught:
         _batches(fetched(), schema)
     assert "before" in caught.value.fix
 
@@ -515,6 +567,7 @@ def test_a_rejected_row_is_json_whatever_it_holds() -> None:
         ("Größe", "größe"),
         ("already_snake", "already_snake"),
         ("a1B2", "a1_b2"),
+        ("Cafe\u0301", "café"),
     ],
 )
 def test_a_name_in_snake_case(name: str, expected: str) -> None:
@@ -538,8 +591,9 @@ def test_an_exact_name_wins() -> None:
         [{"userId": 1}, {"UserId": 2}],
         [pa.table({"userId": [1]}), pa.table({"user_id": [2]})],
         pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["user_id", "user_id"]),
+        pd.DataFrame({"user_id": [1]}, index=pd.Index([2], name="user_id")),
     ],
-    ids=["one_row", "two_rows", "two_tables", "twice"],
+    ids=["one_row", "two_rows", "two_tables", "twice", "index"],
 )
 @pytest.mark.parametrize("schema", [pa.schema([("user_id", pa.int64())]), None], ids=["declared", "inferred"])
 def test_two_names_that_fall_on_one_column_are_refused(fetched: object, schema: pa.Schema | None) -> None:
@@ -661,6 +715,9 @@ INFERRED: dict[str, tuple[list[object], pa.DataType]] = {
     "set": ([{1}], pa.string()),
     "uuid": ([uuid.UUID(int=1)], pa.string()),
     "huge": ([2**70], pa.string()),
+    "before_the_first_year": ([datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.max)], pa.string()),
+    "ints_of_a_driver": ([Int64(1), 2], pa.int64()),
+    "dataclass": ([Person(1, "a")], pa.string()),
     "byte_arrays": ([bytearray(b"a"), b"b", memoryview(b"c")], pa.binary()),
     "timedelta": ([datetime.timedelta(1)], pa.string()),
     "enums_of_text": ([State.A, "b"], pa.string()),

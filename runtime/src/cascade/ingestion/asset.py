@@ -68,8 +68,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     The function takes `partition_date: str`, and is called once for each partition of the run, or
     `partition_dates: list[str]`, and is called once with all of them, or neither when the asset has no
     partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context.
-    It returns a dlt source or resource, dicts (a list or generator of them, or of lists of them), Arrow
-    tables or batches, pandas or polars frames, or `None` for nothing.
+    It returns a dlt source or resource, dicts (a list or generator of them, or of lists of them), dataclasses, named
+    tuples or pydantic models in their place, Arrow tables or batches, pandas or polars frames, or `None` for nothing.
 
     Args:
         table_name: Table name without namespace; the function's name by default.

@@ -16,7 +16,7 @@ from cascade.iceberg.schema import grows, storage_type
 from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "strange", "widened"]
+__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "python_values", "strange", "widened"]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
@@ -65,11 +65,48 @@ def cast_column(values: Values, target: pa.DataType) -> tuple[pa.ChunkedArray, d
     """
     try:
         natural = _arrow(values) if isinstance(values, list) else _plain(values)
-        if natural is not None and (cast := _cast_arrow(natural, target)) is not None:
+        if natural is not None and (cast := _cast_arrow(natural, target)) is not None and _in_years(cast):
             return cast, {}
     except CANNOT_CAST:
         pass
-    return _cast_each(values if isinstance(values, list) else values.to_pylist(), target)
+    return _cast_each(values if isinstance(values, list) else python_values(values), target)
+
+
+class _FarTime:
+    """A date or a time of a year that Python does not have, and most databases neither."""
+
+    def __init__(self, value: Any) -> None:
+        self._described = f"{getattr(value, 'value', '?')} {value.type}"
+
+    def __repr__(self) -> str:
+        return f"{self._described}, not in the years 1 to 9999,"
+
+
+# The days and the microseconds from 1970 to the first and the last moment of these years.
+_YEARS = {"date": (-719_162, 2_932_896), "timestamp": (-62_135_596_800_000_000, 253_402_300_799_999_999)}
+
+
+def _in_years(values: pa.ChunkedArray) -> bool:
+    if (years := _YEARS.get(kind_of(values.type))) is None:
+        return True
+    low, high = (limit.value for limit in pc.min_max(values).values())
+    return low is None or (years[0] <= low and high <= years[1])
+
+
+def python_values(values: pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column in Python."""
+    try:
+        found: list[Any] = values.to_pylist()
+    except (OverflowError, ValueError):
+        found = [_python(value) for value in values]
+    return found
+
+
+def _python(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except (OverflowError, ValueError):
+        return _FarTime(value)
 
 
 def infer_type(values: Values) -> pa.DataType | None:
@@ -104,8 +141,8 @@ def _natural_type(values: Values) -> pa.DataType:
     if not isinstance(values, list):
         kind = pa.null() if values.null_count == len(values) else values.type
         return _EXTENSIONS[kind.extension_name] if isinstance(kind, pa.BaseExtensionType) else kind
-    present = [in_utc(plain) for value in values if (plain := python_value(value)) is not None]
     try:
+        present = [in_utc(plain) for value in values if (plain := python_value(value)) is not None]
         natural = _arrow(present)
     except CANNOT_CAST:
         return pa.string()
@@ -187,14 +224,18 @@ def _items(values: Values, kind: str) -> Values:
             return chunked(pc.list_flatten(values))
         return pa.chunked_array([chunk.items for chunk in values.chunks], values.type.item_type)
     if kind == "map":
-        return list(chain.from_iterable(value.values() for value in values if isinstance(value, Mapping)))
+        return list(chain.from_iterable(value.values() for value in _mappings(values)))
     return list(chain.from_iterable(value for value in values if isinstance(value, list | tuple)))
+
+
+def _mappings(values: list[Any]) -> list[Mapping[Any, Any]]:
+    return [plain for value in values if isinstance(plain := python_value(value), Mapping)]
 
 
 def _members(values: Values) -> Iterator[tuple[str, Values]]:
     """The fields of structs: their names, and the values of each."""
     if isinstance(values, list):
-        rows = [value for value in values if isinstance(value, Mapping)]
+        rows = _mappings(values)
         for name in dict.fromkeys(chain.from_iterable(rows)):
             yield str(name), [row.get(name) for row in rows]
     else:

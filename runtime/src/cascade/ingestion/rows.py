@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.iceberg.schema import grows, iceberg_type
-from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, strange, widened
+from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, python_values, strange, widened
 from cascade.ingestion.dlt_source import hinted_columns, only_resource, resource_rows
 from cascade.ingestion.options import Policy
-from cascade.ingestion.text import json_text, listed, shown, snake_case
+from cascade.ingestion.text import json_text, listed, record, shown, snake_case
 from cascade.ingestion.values import kind_of
 from cascade.names import COLUMN_PREFIX
 
@@ -87,7 +87,10 @@ class _Page(NamedTuple):
     columns: list[tuple[str, Values]]
 
     def row(self, position: int) -> dict[str, Any]:
-        return {n: v[position] if isinstance(v, list) else v[position].as_py() for n, v in self.columns}
+        return {
+            n: v[position] if isinstance(v, list) else python_values(v[position : position + 1])[0]
+            for n, v in self.columns
+        }
 
 
 def _page_of_dicts(rows: list[dict[str, Any]]) -> _Page:
@@ -138,8 +141,9 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
     """Yield dicts as they are, and Arrow tables and pandas frames of at most `limit` rows."""
     if fetched is None:
         return
-    if isinstance(fetched, Mapping):
-        yield dict(fetched)
+    row = fetched if isinstance(fetched, Mapping) else record(fetched)
+    if row is not None:
+        yield dict(row)
         return
     if isinstance(fetched, pa.RecordBatch):
         fetched = pa.Table.from_batches([fetched])
@@ -148,7 +152,7 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
         return
     if "pandas" in sys.modules and isinstance(fetched, sys.modules["pandas"].DataFrame):
         if any(name is not None for name in fetched.index.names):
-            fetched = fetched.reset_index()
+            fetched = fetched.reset_index(allow_duplicates=True)
         yield from (fetched.iloc[start : start + source.limit] for start in range(0, len(fetched), source.limit))
         return
     for module, name, unpack in _UNPACK:
@@ -161,8 +165,8 @@ def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
         raise IngestionError(
             f"The fetch function gave a `{kind}`, which cannot be read as rows.",
             where=f"value {shown(fetched)}",
-            fix="give dicts, Arrow tables, pandas or polars frames, a dlt resource or source, an iterable of "
-            "these, or None for nothing.",
+            fix="give dicts, dataclasses, Arrow tables, pandas or polars frames, a dlt resource or source, an iterable "
+            "of these, or None for nothing.",
         )
     for item in fetched:
         if type(item) is dict:
@@ -185,8 +189,9 @@ def _pandas_values(series: Any) -> Values:
 
 def _polars_pages(frame: Any, source: _Source) -> Iterator[pa.Table]:
     for name, kind in frame.schema.items():
-        if str(kind) == "Object":  # polars would hand over the addresses of the objects
-            raise _unreadable_error(name, "polars Object")
+        # polars would hand over the addresses of objects; Arrow has no such integers.
+        if str(kind) in ("Object", "Int128", "UInt128"):
+            raise _unreadable_error(name, f"polars {kind}")
     return (part.to_arrow() for part in frame.iter_slices(source.limit))
 
 

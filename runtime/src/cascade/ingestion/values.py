@@ -7,13 +7,13 @@ import decimal
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from cascade.iceberg.schema import iceberg_type
-from cascade.ingestion.text import json_text, python_value, shown, snake_case
+from cascade.ingestion.text import has_text, json_text, python_value, shown, snake_case
 
 __all__ = ["CANNOT_CAST", "BadValueError", "convert", "in_utc", "kind_of"]
 
@@ -135,17 +135,17 @@ def _to_bool(value: Any, target: pa.DataType) -> bool:
 def _to_text(value: Any, target: pa.DataType) -> str:
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, bool | dict | list | tuple | set | frozenset | Mapping):
-        return json_text(value)
+    if isinstance(value, bool) or (isinstance(value, Mapping | Sequence | Set) and not isinstance(value, str)):
+        return json_text(value, exact=True)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # pandas makes 1.0 of 1 where another row has no value
     if isinstance(value, float | decimal.Decimal | int):
         return format(value, "f") if isinstance(value, decimal.Decimal) else repr(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
+    if not has_text(value):
+        raise BadValueError(value, target, "it has no text of its own")
     text = str(value)
-    if text.startswith("<") and not isinstance(value, str):  # an object without a text of its own
-        raise BadValueError(value, target)
     try:
         text.encode()
     except UnicodeEncodeError:
