@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cascade.lakehouse import Lakehouse
-from cascade_dbt.project import dbt_environment, dbt_executable, render_profile
+from cascade_dbt.project import DBT, dbt_environment, render_profile
 from cascade_dbt.targets import target_of
 from support.dbt import dbt_project
 from support.lakes import Rows, put, read, settings_in
@@ -330,7 +330,7 @@ def build(lakehouse: Lakehouse) -> dict[str, str]:
     places = {"profiles-dir": render_profile(settings), "target-path": target, "log-path": target}
     with dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, ["silver", "raw"])):
         subprocess.run(
-            [dbt_executable(), "--quiet", "build", *(f"--{name}={value}" for name, value in places.items())],
+            [*DBT, "--quiet", "build", *(f"--{name}={value}" for name, value in places.items())],
             cwd=settings.dbt_path,
             stdout=subprocess.DEVNULL,
             check=False,

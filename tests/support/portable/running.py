@@ -53,7 +53,7 @@ def render(folder: Path, dialect: str, statements: Mapping[str, str], trino_url:
     for name, statement in statements.items():
         (models / f"{name}.sql").write_text(statement)
     done = subprocess.run(
-        [parse.dbt_executable(), "--quiet", "--no-populate-cache", "compile", "--target", dialect],
+        [*parse.DBT, "--quiet", "--no-populate-cache", "compile", "--target", dialect],
         cwd=folder,
         env={**os.environ, "DBT_PROFILES_DIR": str(folder), "DO_NOT_TRACK": "1", TRINO_CATALOG_VARIABLE: "system"},
         stdout=subprocess.PIPE,

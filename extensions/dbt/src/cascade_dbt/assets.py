@@ -26,7 +26,7 @@ from cascade_dbt.dagster_dbt import (
     dbt_assets,
     without_dbt,
 )
-from cascade_dbt.project import dbt_environment, dbt_executable, fingerprint, render_profile
+from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
 from cascade_dbt.targets import target_of
 from cascade_dbt.unchanged import read_recipes, record
 
@@ -87,7 +87,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     dbt = _Dbt(
         project_dir=str(settings.dbt_path),
         profiles_dir=str(render_profile(settings)),
-        dbt_executable=dbt_executable(),
+        dbt_executable=DBT[0],
+        global_config_flags=list(DBT[1:]),
     )
 
     def run_dbt(context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse]) -> Iterator[Any]:

@@ -21,9 +21,9 @@ from cascade.names import DBT_MACROS_VARIABLE, PROJECT_DIR_VARIABLE, RUN_BRANCH_
 from cascade_dbt.targets import target_of
 
 __all__ = [
+    "DBT",
     "MACROS",
     "dbt_environment",
-    "dbt_executable",
     "fingerprint",
     "macros_folder",
     "parse_project",
@@ -31,6 +31,8 @@ __all__ = [
     "start_parsing",
 ]
 
+#: The command that runs dbt: of this environment, and without the current folder on the path of imports.
+DBT = (sys.executable, "-P", "-m", "cascade_dbt.process")
 #: The macros of this package, for every engine.
 MACROS = Path(__file__).parent / "macros"
 
@@ -149,8 +151,7 @@ def _dbt_parse(settings: Settings, target: Path) -> subprocess.Popen[str]:
     }
     with dbt_environment(settings, settings.branch):
         return subprocess.Popen(
-            [dbt_executable(), "--quiet", "--no-use-colors", "parse"]
-            + [f"--{name}={value}" for name, value in places.items()],
+            [*DBT, "--quiet", "--no-use-colors", "parse", *(f"--{name}={value}" for name, value in places.items())],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -203,9 +204,3 @@ def render_profile(settings: Settings) -> Path:
     if not profile.is_file() or profile.read_text("utf-8") != text:
         profile.write_text(text, "utf-8")
     return folder
-
-
-def dbt_executable() -> str:
-    """Return dbt of this environment: its folder need not be on the PATH, and the symlink must not be followed."""
-    beside = Path(sys.executable).parent / "dbt"
-    return str(beside) if beside.is_file() else "dbt"
