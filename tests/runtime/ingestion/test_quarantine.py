@@ -46,7 +46,14 @@ class Countries(Sizes):
 
 def sizes(rows: list[dict[str, Any]], **options: Any) -> Any:
     @cascade_ingestion(
-        table_name="t", partitions="none", validation_schema=Sizes, on_invalid="quarantine", max_retries=0, **options
+        **{
+            "table_name": "t",
+            "partitions": "none",
+            "validation_schema": Sizes,
+            "on_invalid": "quarantine",
+            "max_retries": 0,
+            **options,
+        }
     )
     def fetch() -> Any:
         return list(rows)
@@ -363,3 +370,53 @@ def test_hours_are_not_told_apart_by_a_date(lake: Lake) -> None:
         return [{"at": dt.date(2013, 7, 1)}]
 
     assert "of hourly partitions must be a timestamp" in lake.fail(fetch, f"{DAY}-00:00")
+
+
+# --- values that must be there once -------------------------------------------------------------------------
+
+
+class Once(pap.DataFrameModel):
+    """Rows whose number is there once."""
+
+    id: int
+    n: pd.Int64Dtype = pap.Field(unique=True, nullable=True)
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_all_rows_that_share_a_unique_value_are_set_aside_once(lake: Lake, sliced: bool) -> None:
+    """Nothing says which of them is right; over several batches, and each under its own partition."""
+    source = {DAY: [(1, 7), (2, None)], NEXT: [(3, 7), (4, None), (5, 5)]}
+    slices = daily(start=DAY, end=NEXT) if sliced else "none"
+
+    def fetch(partition_date: str) -> Any:
+        return [row(*pair) for pair in source[partition_date]]
+
+    def everything() -> Any:
+        yield from ([row(*pair) for pair in pairs] for pairs in source.values())
+
+    options: dict[str, Any] = {"table_name": "t", "validation_schema": Once, "on_invalid": "quarantine"}
+    if not sliced:
+        options |= {"unique_key": "id"}
+    asset = cascade_ingestion(partitions=slices, **options)(fetch if sliced else everything)
+    for _ in range(2):
+        found = lake.succeed(asset, *([DAY, NEXT] if sliced else []))
+        assert [found[f"{what}_rows"] for what in ("extracted", "loaded", "quarantined")] == [5, 1, 4]
+        assert lake.rows("raw.t") == [{"id": 5, "n": 5}]
+        set_aside = lake.rows("quarantine.raw__t", order="row")
+        assert [r["reasons"] for r in set_aside] == [["`n` must be unique"]] * 4
+        assert [r["partition"] for r in set_aside] == ([DAY, DAY, NEXT, NEXT] if sliced else [""] * 4)
+
+
+def test_more_rows_than_the_limit_share_a_unique_value(lake: Lake) -> None:
+    rows = [row(i, 1) for i in range(3)]
+    said = lake.fail(sizes(rows, validation_schema=Once, quarantine_limit=2))
+    assert ("3 of 3 rows break the contract Once" in said, lake.lakehouse.tables()) == (True, [])
+
+
+def test_rows_outside_the_partitions_of_the_run_are_set_aside(lake: Lake) -> None:
+    source = {DAY: [row(1, 1, DAY), row(2, 2, NEXT), {"id": 3, "n": 3, "at": None}]}
+    found = lake.succeed(days(source, ranges=False), DAY)
+    assert [found[f"{what}_rows"] for what in ("extracted", "loaded", "quarantined")] == [3, 1, 2]
+    assert [r["reasons"] for r in lake.rows("quarantine.raw__t")] == [
+        ["column `at`: lies outside the partitions of this run"]
+    ] * 2

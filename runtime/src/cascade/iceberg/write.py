@@ -28,7 +28,7 @@ from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.storage import storage_errors
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier, literals
-from cascade.errors import BranchNotFoundError, CatalogError, ContractError, SchemaMismatchError
+from cascade.errors import BranchNotFoundError, CatalogError, SchemaMismatchError
 from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
 from cascade.iceberg.read import FILE, ROW, files_sql, row_count
@@ -91,7 +91,6 @@ def stage(
     key: Sequence[str] = (),
     deduplicate: bool = True,
     order_by: str | None = None,
-    unique: Sequence[Sequence[str]] = (),
     replace: Replace | None = None,
     spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
     exact: bool = False,
@@ -115,7 +114,6 @@ def stage(
         key: Columns that name a row. Of several incoming rows with one key the last wins.
         deduplicate: False writes all incoming rows of a key.
         order_by: Column whose greatest value wins instead.
-        unique: Columns, or groups of them, whose values no two incoming rows may share.
         replace: Given the table as it is when the commit is made, returns the rows that are replaced.
         spec: Partitioning of a new table.
         exact: Whether the table loses columns that the schema lacks, and takes over changed types without their values.
@@ -127,7 +125,6 @@ def stage(
 
     Raises:
         SchemaMismatchError: Rows and table do not fit.
-        ContractError: Values that must be unique are not.
     """
     with storage_errors(catalog.settings.warehouse_location), contextlib.ExitStack() as undo:
         begin = partial(_begin, catalog, branch, table, spec=spec, exact=exact, drop=drop)
@@ -137,7 +134,6 @@ def stage(
         with connect(spill_to, fetched.io) as connection:
             staged = _deduplicate(connection, fetched, single, order_by)
             undo.callback(discard, staged)
-            _require_unique(connection, staged, unique)
             yield Staging(
                 catalog=catalog,
                 branch=branch,
@@ -181,6 +177,15 @@ class Staging:
     def query(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Run a SELECT on the staged rows, which it names `{rows}`."""
         return self._incoming.connection.sql(sql.replace("{rows}", files_sql(self.files.schema, self.files.files)))
+
+    def keep(self, condition: str) -> None:
+        """Leave out the staged rows for which a condition with a window function is not true."""
+        columns = ", ".join(identifier(f.name) for f in self.files.schema.fields)
+        kept = self.files.without_files()
+        self.undo.callback(discard, kept)
+        _stage_query(self.query(f"SELECT {columns} FROM {{rows}} QUALIFY {condition}"), kept)
+        discard(self.files)
+        self.files, self._incoming = kept, dataclasses.replace(self._incoming, staged=kept)
 
     def plan(self) -> _Plan:
         """Plan the table's next snapshot on the state that it has now; its lock is held."""
@@ -463,22 +468,3 @@ def _rank(schema: Schema, column: str, of: str = "") -> str:
     name = f"{of}{identifier(column)}"
     floating = isinstance(schema.find_type(column), FloatType | DoubleType)
     return f"CASE WHEN NOT isnan({name}) THEN {name} END" if floating else name
-
-
-def _require_unique(connection: duckdb.DuckDBPyConnection, staged: Staged, unique: Sequence[Sequence[str]]) -> None:
-    problems = []
-    for columns in unique if staged.rows else ():
-        names = ", ".join(identifier(c) for c in columns)
-        twice = connection.sql(
-            f"SELECT {names}, count(*) FROM {files_sql(staged.schema, staged.files, columns=columns)}"
-            f" GROUP BY {names} HAVING count(*) > 1 LIMIT 3"
-        ).fetchall()
-        if twice:
-            shown = ", ".join(f"{row[:-1] if len(row) > 2 else row[0]} ({row[-1]} times)" for row in twice)
-            problems.append(f"{', '.join(f'`{c}`' for c in columns)} must be unique: {shown}")
-    if problems:
-        raise ContractError(
-            "; ".join(problems) + "; nothing was written.",
-            where=f"table {staged.table}",
-            fix="correct the source, or name the column in unique_key: then the last row wins.",
-        )

@@ -11,7 +11,7 @@ import dagster as dg
 
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
-from cascade.errors import ContractError, DefinitionError
+from cascade.errors import ContractError, DefinitionError, SchemaMismatchError
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
@@ -73,7 +73,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
 
     Args:
         table_name: Table name without namespace; the function's name by default.
-        unique_key: Column or columns that name a row. Of rows with one key the last one stays.
+        unique_key: Column or columns that name a row. Of rows with one key the last one stays. Here and below, a
+            column may be named as the source does (`orderId`) or as the table does (`order_id`).
         group: Group of the asset in Dagster.
         validation_schema: Pandera model, of the pandas or the polars API: the contract that every row
             must fulfil. The table's columns derive from it.
@@ -83,7 +84,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         partitions: What one run fills: `daily()`, `hourly()`, `weekly()`, `monthly()`, `static([...])`,
             `none()`, or a word such as `"hourly"`.
         partition_column: Column that says which partition a row belongs to. Rows outside the run's
-            partitions are an error.
+            partitions are an error, or set aside.
         namespace: Namespace of the table.
         write: `merge` replaces rows by key; `replace_partition` replaces the run's partitions, so that rows
             which the source deleted are removed too; `append` adds rows, and a partition that runs again
@@ -91,8 +92,9 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         schema_policy: Columns that the source has and the table has not: `strict` refuses, `additive` adds,
             `drop_extra` leaves them out. By default what the model's `strict` says, `additive` where it is
             silent.
-        on_invalid: Rows that break the contract: `fail` writes nothing, `quarantine` sets them aside in a
-            table of the namespace `quarantine` (`quarantine.raw__orders` for `raw.orders`), with the reasons.
+        on_invalid: Rows that cannot be cast, break the contract, lack their key or lie outside the run's partitions:
+            `fail` writes nothing, `quarantine` sets them aside in a table of the namespace `quarantine`
+            (`quarantine.raw__orders` for `raw.orders`), with the reasons.
         quarantine_limit: Rows that one run may set aside; with more it fails and writes nothing.
         order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
             also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
@@ -205,7 +207,7 @@ def _run(
                 run_id=context.run.root_run_id or context.run.run_id,
             )
     except Exception as error:
-        if options.checked and isinstance(error, ContractError):
+        if options.checked and isinstance(error, ContractError | SchemaMismatchError):
             # Logged, not yielded: what a step yields before it fails is lost.
             context.log_event(
                 dg.AssetCheckEvaluation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 
+from cascade.duck.sql import identifier
 from cascade.errors import ContractError, IngestionError, count
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.dlt_source import check_resource
@@ -23,6 +24,7 @@ from cascade.ingestion.text import json_text, shortened
 from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
 
 if TYPE_CHECKING:
+    from cascade.iceberg.write import Staging
     from cascade.ingestion.load import LoadResult
 
 __all__ = ["OURS", "Incoming"]
@@ -99,10 +101,7 @@ class Incoming:
         if self.plan.contract is not None and self.plan.options.validate:
             reasons = self.plan.contract.check(rows)
         for column in self.plan.unique_key:
-            for position in pc.indices_nonzero(pc.is_null(rows[column])).to_pylist():
-                found = reasons.setdefault(position, [])
-                if not any(f"`{column}`" in reason for reason in found):
-                    found.append(f"column `{column}`: is part of the key and must not be null")
+            _add(reasons, column, pc.is_null(rows[column]), "is part of the key and must not be null")
         self.checked = True
         self._require_inside(rows, keys, reasons)
         if not reasons:
@@ -112,12 +111,19 @@ class Incoming:
         self._set_aside(broken, map(json_text, broken.to_pylist()), [reasons[i] for i in bad], label)
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 
-    def _set_aside(self, rows: pa.Table, texts: Iterable[str], reasons: Sequence[list[str]], label: str) -> None:
+    def _set_aside(
+        self,
+        rows: pa.Table,
+        texts: Iterable[str],
+        reasons: Sequence[list[str]],
+        label: str,
+        labels: Sequence[str] = (),
+    ) -> None:
         """Count rejected rows, and keep some: as values (null where a column cannot hold one), as JSON, and why."""
         kept = min(len(reasons), self._room())
         self.result.quarantined += len(reasons)
         column, definition, key = self.plan.options.partition_column, self.plan.definition, self.plan.unique_key
-        partitions = [label] * kept
+        partitions = list(labels) or [label] * kept
         if definition is not None and column in rows.column_names and label not in self.keys:
             found = partition_of(definition, self.keys, rows[column].slice(0, kept)).to_pylist()
             partitions = [label if i is None else self.keys[i] for i in found]
@@ -127,6 +133,10 @@ class Incoming:
             found_key = [row.get(name) for name in key]
             known = found_key and None not in found_key
             self.rejected.append(Aside(text, why, partition, json_text(found_key) if known else None))
+
+    @property
+    def _may_set_aside(self) -> bool:
+        return self.plan.options.on_invalid == "quarantine"
 
     def _room(self) -> int:
         """How many more rejected rows are kept: one beyond the limit is enough to know."""
@@ -141,13 +151,16 @@ class Incoming:
                 fix="name another column in unique_key, or return the value as text.",
             )
 
-    def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: Mapping[int, list[str]]) -> None:
-        """Refuse rows outside the run's partitions."""
+    def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: dict[int, list[str]]) -> None:
+        """Refuse rows outside the run's partitions, or add them to those that are set aside."""
         column, definition = self.plan.options.partition_column, self.plan.definition
         if column is None or definition is None:
             return
         values = rows[column]
         outside = pc.is_null(partition_of(definition, self.keys, values))
+        if self._may_set_aside:
+            _add(reasons, column, outside, "lies outside the partitions of this run")
+            return
         if reasons:  # a null partition value is outside too, unless its row is refused for another reason
             refused = pa.array([position in reasons for position in range(rows.num_rows)])
             outside = pc.and_not(outside, pc.and_(refused, values.is_null().combine_chunks()))
@@ -158,6 +171,47 @@ class Incoming:
                 where=f"table {self.plan.table}, column {column}, for example {', '.join(map(str, shown))}",
                 fix=f"return only rows of the partitions asked for ({keys[0]} .. {keys[-1]}).",
             )
+
+    def require_unique(self, staged: Staging) -> None:
+        """Refuse rows that share a value which the contract wants once, or set all of them aside.
+
+        Raises:
+            ContractError: There are such rows, and they may not be set aside, or too many were.
+        """
+        contract, label = self.plan.contract, label_of(self.plan.definition, self.keys)
+        problems, twice, whys = list[str](), list[str](), list[str]()
+        for columns in contract.unique if contract and staged.files.rows else ():
+            names = ", ".join(map(identifier, columns))
+            found = staged.query(
+                f"SELECT {names}, count(*) FROM {{rows}} GROUP BY {names} HAVING count(*) > 1 LIMIT 3"
+            ).fetchall()
+            if found:
+                shown = ", ".join(f"{row[:-1] if len(row) > 2 else row[0]} ({row[-1]} times)" for row in found)
+                whys.append(f"{', '.join(f'`{c}`' for c in columns)} must be unique")
+                problems.append(f"{whys[-1]}: {shown}")
+                twice.append(f"count(*) OVER (PARTITION BY {names}) > 1")
+        if problems and not self._may_set_aside:
+            raise ContractError(
+                "; ".join(problems) + "; nothing was written.",
+                where=f"table {self.plan.table}",
+                fix="correct the source, or name the column in unique_key: then the last row wins; or set such rows "
+                'aside: on_invalid="quarantine".',
+            )
+        if not problems:
+            return
+        either, before = " OR ".join(twice), staged.files.rows
+        broken = staged.query(
+            f"SELECT *, [{', '.join(twice)}] AS _cascade_twice FROM {{rows}} QUALIFY {either} LIMIT {self._room()}"
+        ).to_arrow_table()
+        staged.keep(f"NOT ({either})")
+        reasons = [
+            [why for why, is_so in zip(whys, row, strict=True) if is_so] for row in broken["_cascade_twice"].to_pylist()
+        ]
+        labels = broken[PARTITION_COLUMN].to_pylist() if self.plan.tagged else []
+        broken = broken.drop_columns(["_cascade_twice", *OURS[: 1 + self.plan.tagged]])
+        self._set_aside(broken, map(json_text, broken.to_pylist()), reasons, label, labels)
+        self.result.quarantined += before - staged.files.rows - len(reasons)
+        self._require_few_rejected()
 
     def _require_few_rejected(self) -> None:
         """Decide, when all rows were seen, whether the rejected ones may be set aside."""
@@ -174,3 +228,11 @@ class Incoming:
             fix=f"correct the source or {other}"
             + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
         )
+
+
+def _add(reasons: dict[int, list[str]], column: str, where: pa.Array | pa.ChunkedArray, why: str) -> None:
+    """Add a reason to rows; one whose column is named already needs no second one."""
+    for position in pc.indices_nonzero(where).to_pylist():
+        found = reasons.setdefault(position, [])
+        if not any(f"`{column}`" in reason for reason in found):
+            found.append(f"column `{column}`: {why}")

@@ -100,6 +100,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     with _stage_rows(lakehouse, branch, rows, recorded, run_id) as staged, contextlib.ExitStack() as also:
         require_cursor_fits(plan, state)
         if plan.contract and plan.options.validate:
+            rows.require_unique(staged)
             plan.contract.check_together(
                 lambda: staged.query("SELECT * FROM {rows}").to_arrow_table(), nothing_came=not rows.checked
             )
@@ -164,7 +165,6 @@ def _stage_rows(
         mode="merge" if plan.write == "merge" else "append" if appends else "replace",
         key=plan.unique_key,
         order_by=plan.options.order_by,
-        unique=plan.contract.unique if plan.contract and plan.options.validate else (),
         replace=replaced if plan.definition else None,
         spec=assign_fresh_partition_spec_ids(spec, plan.schema or schema, schema),
         properties=recorded,

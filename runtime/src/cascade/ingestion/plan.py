@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,7 @@ from cascade.errors import CascadeError, DefinitionError
 from cascade.iceberg.schema import alike
 from cascade.ingestion.contract import Contract
 from cascade.ingestion.options import Options, Policy, Write
-from cascade.ingestion.text import listed
+from cascade.ingestion.text import listed, snake_case
 
 __all__ = ["LoadPlan", "build_plan"]
 
@@ -43,7 +43,7 @@ class LoadPlan:
         needed = {*self.unique_key, *filter(None, [self.options.partition_column, self.options.order_by])}
         if missing := needed.difference(columns):
             raise error(
-                f"{of} no column {listed(sorted(missing))}.",
+                f"{of} no column {listed(sorted(missing))}, or no value in it.",
                 where=f"table {self.table}, columns {', '.join(columns)}",
                 fix="add it, or name another column in unique_key, partition_column or order_by.",
             )
@@ -78,9 +78,19 @@ def build_plan(
         else:
             yield fetch(**given)
 
-    key = options.unique_key
-    unique_key = (key,) if isinstance(key, str) else tuple(key or ())
     contract = None if options.validation_schema is None else Contract(options.validation_schema)
+    schema = options.iceberg_schema or (contract.schema if contract else None)
+    columns = [f.name for f in schema.fields] if schema else []
+    by_snake = {snake_case(name): name for name in columns}
+
+    def column(name: str) -> str:
+        """Options may name a column as the source does: `orderId`."""
+        return name if name in columns else by_snake.get(snake_case(name), snake_case(name) or name)
+
+    key = options.unique_key
+    unique_key = tuple(map(column, (key,) if isinstance(key, str) else key or ()))
+    of, by = options.partition_column, options.order_by
+    options = replace(options, partition_column=of and column(of), order_by=by and column(by))
     plan = LoadPlan(
         options=options,
         table=options.table,
@@ -89,11 +99,10 @@ def build_plan(
         fetch=calls,
         definition=definition,
         contract=contract,
-        schema=options.iceberg_schema or (contract.schema if contract else None),
+        schema=schema,
         policy=options.schema_policy or (contract.policy if contract else "additive"),
         per_key="partition_date" in per_run,
     )
-    columns = [f.name for f in plan.schema.fields] if plan.schema else []
     if same := alike(columns):
         raise DefinitionError(
             f"SQL ignores the case of names and cannot tell these columns apart: {same}.",
