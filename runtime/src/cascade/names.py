@@ -105,6 +105,9 @@ DLT_STATE_PROPERTY = "cascade.dlt-state"
 MADE_FROM_PROPERTY = "cascade.made-from"
 #: Snapshot property: the id of the run that wrote the snapshot.
 RUN_PROPERTY = "cascade.run-id"
+#: Snapshot property: the snapshot whose rows this one holds in other files. Written by `cascade maintain compact`; read
+#: wherever a table counts as changed only when its rows are.
+ROWS_OF_PROPERTY = "cascade.rows-of"
 #: Snapshot property: the branch that the run wrote to.
 BRANCH_PROPERTY = "cascade.branch"
 #: How the columns that Cascade adds begin. Columns of sources that begin so are left out.

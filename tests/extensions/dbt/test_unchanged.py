@@ -23,6 +23,7 @@ from cascade.names import BRANCH_TAG, MADE_FROM_PROPERTY
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import parse_project
 from cascade_dbt.unchanged import judge, read_recipes, record
+from cascade_maintain.compact import compact_tables
 from support.dbt import dbt_project
 from support.lakes import put, settings_in
 
@@ -86,7 +87,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         path.write_text(text)
     lakehouse = Lakehouse(settings, "run-1")
     lakehouse.ensure_branch()
-    put(lakehouse.catalog, "run-1", "raw.events", [{"id": 1}])
+    for number in (1, 3):
+        put(lakehouse.catalog, "run-1", "raw.events", [{"id": number}])
     manifest = parse_project(settings)
     assert manifest is not None
     models = build_dbt_assets(settings, manifest)
@@ -206,6 +208,13 @@ def test_what_was_promoted_meanwhile_is_noticed(
 def test_a_restore_to_the_time_before_has_all_computed(changed: Shop) -> None:
     changed.catalog.restore(0)
     assert changed.computed(loaded={"raw.events"}) == ALL
+
+
+def test_after_compaction_nothing_is_computed(changed: Shop) -> None:
+    """Neither what reads a compacted table, nor a compacted model."""
+    found = compact_tables(changed.catalog).compacted
+    assert "raw.events" in [table.table for table in found]
+    assert changed.computed() == set()
 
 
 def test_a_table_whose_record_speaks_of_another_snapshot_is_computed(changed: Shop) -> None:

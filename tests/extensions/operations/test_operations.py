@@ -74,6 +74,7 @@ ASKED: dict[str, tuple[object, str]] = {
     "quarantine list --branch dev": (operations, "list_quarantine"),
     "quarantine show raw.b --branch dev": (operations, "read_quarantine"),
     "maintain branches": (cascade_maintain.maintenance, "drop_branches"),
+    "maintain compact": (cascade_maintain.maintenance, "compact"),
     "maintain files": (cascade_maintain.maintenance, "remove_files"),
     "maintain verify": (cascade_maintain.maintenance, "verify"),
     "validate": (cascade_project.validate, "inspect_project"),

@@ -12,6 +12,12 @@ from cascade.catalog import LogEntry, TableChange, compare
 from cascade.catalog.merge import follows, require_branch, require_entry, require_unchanged, to_move, undo
 from cascade.errors import CatalogError, PromotionConflictError
 
+
+def never(table: str, one: str, other: str) -> bool:
+    """No two states hold the same rows."""
+    return False
+
+
 STATES = (None, "a", "b", "c")
 
 
@@ -21,18 +27,32 @@ def test_a_merge_moves_what_only_the_source_changed(base: str | None, ours: str 
     state = {name: {"raw.t": at} if at else {} for name, at in (("base", base), ("ours", ours), ("theirs", theirs))}
     changes = compare(state["base"], state["ours"])
     if ours in (base, theirs):
-        assert to_move("dev", "main", changes, state["theirs"]) == []
+        assert to_move("dev", "main", changes, state["theirs"], never) == []
     elif theirs == base:
-        assert to_move("dev", "main", changes, state["theirs"]) == [TableChange("raw.t", base, ours)]
+        assert to_move("dev", "main", changes, state["theirs"], never) == [TableChange("raw.t", base, ours)]
     else:
         with pytest.raises(PromotionConflictError, match=r"dev -> main, tables raw\.t"):
-            to_move("dev", "main", changes, state["theirs"])
+            to_move("dev", "main", changes, state["theirs"], never)
 
 
 def test_a_conflict_names_every_table_and_moves_none() -> None:
     changes = [TableChange("raw.a", "1", "2"), TableChange("raw.b", None, "2"), TableChange("raw.c", "1", None)]
     with pytest.raises(PromotionConflictError, match=r"tables raw\.b, raw\.c"):
-        to_move("dev", "main", changes, {"raw.a": "1", "raw.b": "9", "raw.c": "9"})
+        to_move("dev", "main", changes, {"raw.a": "1", "raw.b": "9", "raw.c": "9"}, never)
+
+
+def test_what_changed_no_row_on_the_target_is_no_conflict() -> None:
+    """The move begins where the target is, or undoing it would lead elsewhere."""
+    changes = [TableChange("raw.a", "1", "2"), TableChange("raw.b", "1", None), TableChange("raw.c", None, "2")]
+
+    def same(table: str, one: str, other: str) -> bool:
+        return (one, other) == ("1", "1-compacted")
+
+    current = {"raw.a": "1-compacted", "raw.b": "1-compacted"}
+    moved = [TableChange("raw.a", "1-compacted", "2"), TableChange("raw.b", "1-compacted", None), changes[2]]
+    assert to_move("dev", "main", changes, current, same) == moved
+    with pytest.raises(PromotionConflictError, match=r"tables raw\.c"):
+        to_move("dev", "main", changes, {**current, "raw.c": "1-compacted"}, same)
 
 
 def test_only_the_checked_changes_are_merged() -> None:

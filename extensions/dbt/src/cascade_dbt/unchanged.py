@@ -25,7 +25,7 @@ import yaml
 from pyiceberg.table import Table
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 
-from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog import MAIN, BranchingCatalog, rows_of
 from cascade.config import Settings
 from cascade.names import MADE_FROM_PROPERTY
 from cascade_dbt.project import macros_folder
@@ -159,7 +159,7 @@ def _is_known(
 ) -> bool:
     """Say whether it is known in which state dbt has read a table."""
     if read in made:
-        return states.of(read, now).partition("/")[0] == str(made[read])
+        return read in now and states.snapshot_of(read, now) == made[read]
     return states.of(read, before) == states.of(read, now)
 
 
@@ -168,15 +168,21 @@ class _States:
 
     def __init__(self, catalog: BranchingCatalog) -> None:
         self._catalog = catalog
-        self._found: dict[str, str] = {}
+        self._found: dict[str, Table] = {}
 
     def of(self, table: str, pointers: Mapping[str, str]) -> str:
+        found = self._table(table, pointers)
+        return _state(found) if found else "none"
+
+    def snapshot_of(self, table: str, pointers: Mapping[str, str]) -> int | None:
+        found = self._table(table, pointers)
+        return _snapshot_id(found) if found else None
+
+    def _table(self, table: str, pointers: Mapping[str, str]) -> Table | None:
         location = pointers.get(table)
-        if location is None:
-            return "none"
-        if location not in self._found:
-            self._found[location] = _state(self._catalog.load(table, location))
-        return self._found[location]
+        if location is not None and location not in self._found:
+            self._found[location] = self._catalog.load(table, location)
+        return self._found[location] if location is not None else None
 
 
 def _snapshot_id(table: Table) -> int | None:
@@ -185,8 +191,8 @@ def _snapshot_id(table: Table) -> int | None:
 
 
 def _state(table: Table) -> str:
-    """Name what a reader sees: a column that is added or dropped makes no snapshot."""
-    return f"{_snapshot_id(table)}/{table.schema().schema_id}"
+    """Name what a reader sees: a column that comes or goes makes no snapshot, compaction makes one for nothing."""
+    return f"{rows_of(table)}/{table.schema().schema_id}"
 
 
 def _record(table: Table, digest: str) -> str:

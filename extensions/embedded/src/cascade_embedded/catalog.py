@@ -160,7 +160,7 @@ class EmbeddedCatalog(BranchingCatalog):
             require_branch(target, self._kind(connection, target))
             changes = self._changes(connection, source)
             require_unchanged(source, target, changes, checked)
-            moved = to_move(source, target, changes, self._pointers(connection, target))
+            moved = to_move(source, target, changes, self._pointers(connection, target), self.same_rows)
             entry = self._move(connection, target, moved, kind="promote", source=source) if moved else None
             self._set_base(connection, source)
             self._follow(connection, target)

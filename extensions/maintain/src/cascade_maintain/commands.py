@@ -1,4 +1,4 @@
-"""`cascade maintain …`: drop old branches of runs, and files that nothing needs."""
+"""`cascade maintain …`: rewrite small files, drop old branches of runs, and files that nothing needs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,36 @@ def maintain() -> None:
 
     Two steps: delete the branches of runs that ended long ago, then remove the files that nothing needs any more.
     """
+
+
+@maintain.command()
+@click.argument("tables", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Rewrite nothing; show what would be rewritten.")
+@json_option
+def compact(tables: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Rewrite small files of tables to few large ones, sorted by key.
+
+    TABLES are named namespace.table; all tables of `main` by default. No row changes, and open branches can still be
+    promoted. The old files stay until `cascade maintain files`.
+    """
+    from cascade_maintain import maintenance
+
+    with progress("cascade maintain compact") as tell:
+        done = maintenance.compact(load_settings(), tables, dry_run=dry_run, tell=tell)
+    if as_json:
+        print_json(done)
+    else:
+        if done.compacted:
+            columns = ["table", "files", "MB", "new files", "new MB"]
+            rows = [(c.table, c.files, c.bytes / 1e6, c.new_files, c.new_bytes / 1e6) for c in done.compacted]
+            print_table(columns[:4] if dry_run else columns, [row[:4] for row in rows] if dry_run else rows)
+        verb = "Would compact" if dry_run else "Compacted"
+        say(f"{verb} {len(done.compacted):,} of {count(done.looked_at, 'table')}.")
+        for name in done.left:
+            say(f"{name} stays as it is: runs kept writing it; the next time will do.")
+        for name, problem in done.problems.items():
+            click.echo(f"problem: {name}: {problem}", err=True)
+    sys.exit(1 if done.problems else 0)
 
 
 @maintain.command()

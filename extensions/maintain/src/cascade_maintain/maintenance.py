@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, open_catalog
@@ -16,10 +16,30 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from cascade_maintain.branches import Cleaning
+    from cascade_maintain.compact import Compaction
     from cascade_maintain.garbage import Collection
     from cascade_maintain.verify import Verification
 
-__all__ = ["drop_branches", "remove_files", "verify"]
+__all__ = ["compact", "drop_branches", "remove_files", "verify"]
+
+
+def compact(
+    settings: Settings, tables: Sequence[str] = (), *, dry_run: bool = False, tell: Listener = ignore
+) -> Compaction:
+    """Rewrite small files of tables of `main` to few large ones, sorted by key; no row changes.
+
+    Args:
+        settings: The project's settings.
+        tables: `namespace.table`; all by default.
+        dry_run: Whether to rewrite nothing, and say what would be rewritten.
+        tell: Told of progress.
+
+    Raises:
+        CatalogError: `main` has no such table.
+    """
+    from cascade_maintain.compact import compact_tables
+
+    return compact_tables(open_catalog(settings), tables, dry_run=dry_run, tell=tell)
 
 
 def drop_branches(

@@ -12,6 +12,7 @@ from cascade.catalog.base import (
     check_table_name,
     compare,
     open_catalog,
+    rows_of,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "check_table_name",
     "compare",
     "open_catalog",
+    "rows_of",
 ]

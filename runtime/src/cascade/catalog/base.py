@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cascade.catalog import merge
-from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare
+from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare, rows_of, same_rows
 from cascade.catalog.locks import Locks
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
@@ -34,6 +34,7 @@ __all__ = [
     "check_table_name",
     "compare",
     "open_catalog",
+    "rows_of",
 ]
 
 # What every implementation takes: Nessie wants a letter first, and no dot at the end or beside another.
@@ -118,6 +119,10 @@ class BranchingCatalog(abc.ABC):
     @abc.abstractmethod
     def load(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names, for reading."""
+
+    def same_rows(self, table: str, one: str, other: str) -> bool:
+        """Say whether two states of a table, by location, differ in nothing but their files and their history."""
+        return same_rows(self.load(table, one), self.load(table, other))
 
     @abc.abstractmethod
     def diff(self, before: str, after: str) -> list[TableChange]:

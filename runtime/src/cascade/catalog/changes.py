@@ -5,9 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["Branch", "Locations", "LogEntry", "TableChange", "compare"]
+from cascade.names import ROWS_OF_PROPERTY
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+__all__ = ["Branch", "Locations", "LogEntry", "TableChange", "compare", "rows_of", "same_rows"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +97,21 @@ def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableCh
         for table in sorted(before.keys() | after.keys())
         if before.get(table) != after.get(table)
     ]
+
+
+def rows_of(table: Table) -> int | None:
+    """Return the snapshot that first held a table's rows as they are: compaction makes another one of them."""
+    head = table.current_snapshot()
+    if head is None or head.summary is None:
+        return head.snapshot_id if head else None
+    return int(head.summary.additional_properties.get(ROWS_OF_PROPERTY, head.snapshot_id))
+
+
+def same_rows(one: Table, other: Table) -> bool:
+    """Say whether two states of a table differ in nothing but its files and its history."""
+    a, b = (
+        (m.table_uuid, m.schema(), m.spec(), m.sort_order_by_id(m.default_sort_order_id), m.properties, rows_of(table))
+        for table in (one, other)
+        for m in (table.metadata,)
+    )
+    return a == b

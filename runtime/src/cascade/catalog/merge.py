@@ -5,7 +5,7 @@ Every catalog asks these questions and gives these messages; only how it reads a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cascade.catalog.changes import LogEntry, TableChange
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
@@ -26,7 +26,11 @@ __all__ = [
 
 
 def to_move(
-    source: str, target: str, changes: Iterable[TableChange], current: Mapping[str, str | None]
+    source: str,
+    target: str,
+    changes: Iterable[TableChange],
+    current: Mapping[str, str | None],
+    same: Callable[[str, str, str], bool],
 ) -> list[TableChange]:
     """Return which tables a merge moves: those that the target does not have in their new state already.
 
@@ -35,12 +39,24 @@ def to_move(
         target: The branch that moves.
         changes: What the source changed since it was created or last promoted.
         current: Metadata locations of the target; a table that it lacks is absent, or `None`.
+        same: Says of a table and two locations whether they hold the same rows; see `BranchingCatalog.same_rows`.
+
+    Returns:
+        The moves, each from the target's present state. What compaction did on the target since does not count.
 
     Raises:
         PromotionConflictError: The target changed such a table, too; all are named.
     """
-    moved = [change for change in changes if current.get(change.table) != change.after]
-    if conflicts := [change.table for change in moved if current.get(change.table) != change.before]:
+    moved, conflicts = [], []
+    for change in changes:
+        table, before, now = change.table, change.before, current.get(change.table)
+        if now == change.after:
+            continue
+        if now == before or (now and before and same(table, before, now)):
+            moved.append(TableChange(table, now, change.after))
+        else:
+            conflicts.append(table)
+    if conflicts:
         raise conflict_error(source, target, conflicts)
     return moved
 

@@ -82,9 +82,9 @@ def discard(staged: Staged) -> None:
 
 
 @contextlib.contextmanager
-def writing(staged: Staged, *, partitioned: bool = True) -> Iterator[FileWriter]:
-    """Write files; when that fails, none are left."""
-    writer = FileWriter(staged, partitioned)
+def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = _FILE_BYTES) -> Iterator[FileWriter]:
+    """Write files of so much Arrow data each; when that fails, none are left."""
+    writer = FileWriter(staged, partitioned, file_bytes)
     try:
         yield writer
         writer.close()
@@ -130,8 +130,9 @@ class _OpenFile:
 class FileWriter:
     """Rolls Parquet files for a table, one at a time for each of its partitions."""
 
-    def __init__(self, staged: Staged, partitioned: bool) -> None:
+    def __init__(self, staged: Staged, partitioned: bool, file_bytes: int) -> None:
         self._staged = staged
+        self._file_bytes = file_bytes
         self._partitioned = partitioned
         self._open: dict[Record, _OpenFile] = {}
         self.follow(staged.metadata)
@@ -168,7 +169,7 @@ class FileWriter:
         file.writer.write(rows)
         file.size += rows.nbytes
         staged.rows += rows.num_rows
-        if file.size >= _FILE_BYTES:
+        if file.size >= self._file_bytes:
             self._finish(partition)
 
     def close(self) -> None:

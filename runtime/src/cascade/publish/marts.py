@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from cascade.catalog import MAIN, BranchingCatalog
+from cascade.catalog import MAIN, BranchingCatalog, rows_of
 from cascade.config import Settings
 from cascade.duck.session import connect, reach, use_utc
 from cascade.duck.sql import identifier, qualified
@@ -49,8 +49,7 @@ class Mart:
     @property
     def version(self) -> Version:
         """The current state of the table."""
-        snapshot = self.table.current_snapshot()
-        return Version(snapshot.snapshot_id if snapshot else 0, self.table.schema().schema_id)
+        return Version(rows_of(self.table) or 0, self.table.schema().schema_id)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Read all rows, batch by batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -125,13 +125,18 @@ class NessieCatalog(BranchingCatalog):
         require_unchanged(source, target, changes, expected)
         theirs = self._differences(base, onto["hash"]) if changes else {}
         current = {c.table: c.before for c in changes} | {c.table: c.after for c in _moved_tables(theirs)}
-        moved = to_move(source, target, changes, current)
+        moved = to_move(source, target, changes, current, self.same_rows)
         entry = None
         if moved:
             self._require_place({c.table: c.after for c in moved if c.after})
             tables = {c.table for c in moved}
             namespaces = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
-            self._apply(applied, onto, tables | namespaces)
+            if all(change in changes for change in moved):
+                self._apply(applied, onto, tables | namespaces)
+            else:
+                # To Nessie a table that was compacted on the target is a conflict; so the merge is written out.
+                present = {key: theirs[key][1] if key in theirs else ours[key][0] for key in tables | namespaces}
+                self._write_out(applied, onto, {key: (now, ours[key][1]) for key, now in present.items()})
             entry = self._newest(target, source, moved)
         self._follow(target, {source: {"base": applied["hash"]}})
         return entry
@@ -207,6 +212,27 @@ class NessieCatalog(BranchingCatalog):
         except BranchNotFoundError:
             self._find(name)  # raises if it was deleted
             raise changed_error(name, onto) from None  # else another promotion fast-forwarded it
+
+    def _write_out(self, source: Json, target: Json, keys: Mapping[str, tuple[Json | None, Json | None]]) -> None:
+        """Commit some contents of one state to another; by key what the target has, and what it gets.
+
+        Raises:
+            PromotionConflictError: The target was written since these states were read.
+        """
+        name, onto = source["name"], target["name"]
+        operations: list[Json] = []
+        for key, (now, wanted) in sorted(keys.items()):
+            if wanted is None:
+                operations.append(delete(key))
+            else:  # a content keeps its id, and Nessie refuses one for what is new
+                own = {k: v for k, v in wanted.items() if k != "id"}
+                operations.append(put(key, {**own, "id": now["id"]} if now else own))
+        try:
+            self.client.commit(
+                onto, target["hash"], operations, f"Promote {name}", kind="promote", source=name, target=onto
+            )
+        except Conflict as conflict:
+            raise conflict_error(name, onto, conflict.keys or [str(conflict)]) from None
 
     def _open(self, ref: str, *, writable: bool) -> NessieReference:
         return NessieReference(self.client, self._properties, self.table_lock, ref, writable=writable)

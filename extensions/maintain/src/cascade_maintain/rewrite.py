@@ -1,0 +1,332 @@
+"""Exchange files of a table for few large ones that hold the same rows, sorted: choose, read, sort, write, commit."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan, pyarrow_to_schema, schema_to_pyarrow
+from pyiceberg.manifest import DataFile, FileFormat, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.schema import Schema, index_by_id
+from pyiceberg.table import FileScanTask, Table, Transaction
+from pyiceberg.table.snapshots import Operation, SnapshotSummaryCollector, Summary
+from pyiceberg.table.update.snapshot import _SnapshotProducer
+from pyiceberg.typedef import EMPTY_DICT
+
+from cascade.catalog import rows_of
+from cascade.duck.session import connect
+from cascade.duck.sql import identifier
+from cascade.errors import CascadeError, CatalogError
+from cascade.iceberg.damage import require_whole
+from cascade.iceberg.staging import Staged, writing
+from cascade.names import KEY_PROPERTY, PARTITIONS_PROPERTY, ROWS_OF_PROPERTY
+from cascade_maintain.warehouse import in_threads
+
+__all__ = ["SMALL_BYTES", "TARGET_BYTES", "Choice", "choose", "rewrite"]
+
+#: Least size of the files that rows are written to, where there are enough of them.
+TARGET_BYTES = 128 << 20
+#: Files below this size are small.
+SMALL_BYTES = TARGET_BYTES // 2
+
+# Rows that are in memory at once: so many, or fewer where they are large.
+_ROWS, _ROWS_BYTES = 100_000, 4 << 20
+# What DuckDB may use to sort; the rest is written to the spill folder.
+_SORT_MEMORY = "192MB"
+# A manifest of this size is left as it is when all its files stay.
+_MANIFEST_BYTES, _MANIFEST_ENTRIES = 1 << 20, 5_000
+# So many small manifests are none too many.
+_MANIFESTS = 20
+
+
+@dataclass(frozen=True)
+class _Totals:
+    files: int = 0
+    bytes: int = 0
+    rows: int = 0
+
+    @classmethod
+    def of(cls, files: Collection[DataFile]) -> Self:
+        return cls(len(files), sum(f.file_size_in_bytes for f in files), sum(f.record_count for f in files))
+
+    def __add__(self, other: _Totals) -> _Totals:
+        return _Totals(self.files + other.files, self.bytes + other.bytes, self.rows + other.rows)
+
+    def __sub__(self, other: _Totals) -> _Totals:
+        return _Totals(self.files - other.files, self.bytes - other.bytes, self.rows - other.rows)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which files of a table are rewritten.
+
+    Attributes:
+        table: The table, in the state that was looked at.
+        groups: The files; those of one partition are one group, each with the rows that are deleted in it.
+        kept: Manifests that stay as they are.
+        merged: The others: one, or a few, come in their place.
+        others: What stays of the files in these.
+        totals: All files of the table.
+    """
+
+    table: Table
+    groups: list[list[FileScanTask]] = field(default_factory=list)
+    kept: list[ManifestFile] = field(default_factory=list)
+    merged: list[ManifestFile] = field(default_factory=list)
+    others: list[ManifestEntry] = field(default_factory=list)
+    totals: _Totals = _Totals()
+
+    @property
+    def files(self) -> list[DataFile]:
+        """The files that are rewritten."""
+        return [task.file for group in self.groups for task in group]
+
+    @property
+    def number(self) -> int:
+        """How many files come in their place."""
+        return sum(map(_parts, self.groups))
+
+    @property
+    def needed(self) -> bool:
+        """Whether the table is better off afterwards."""
+        return bool(self.groups) or len(self.merged) > _MANIFESTS
+
+
+def choose(table: Table, *, eager: bool = True) -> Choice:
+    """Choose the files of a table whose rewriting makes them fewer, or takes deleted rows out of them.
+
+    Args:
+        table: The table.
+        eager: Whether all small files are rewritten; else none that is larger than all smaller ones together, so that
+            a row is rewritten a few times in its life and not with each load.
+
+    Raises:
+        CatalogError: Its deleted rows are marked in a way that cannot be read, or it is of a newer format.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return Choice(table)
+    if table.format_version > 2:
+        raise CatalogError("the numbers that this format gives to rows would change", where=".".join(table.name()))
+    manifests = snapshot.manifests(table.io)
+    data = [manifest for manifest in manifests if manifest.content == ManifestContent.DATA]
+    entries = list(in_threads(lambda manifest: manifest.fetch_manifest_entry(table.io), data))
+    deleted = _deleted(table) if len(data) < len(manifests) else {}
+    parts: dict[tuple[int, object], list[DataFile]] = defaultdict(list)
+    live = [entry.data_file for _, found in entries for entry in found]
+    chosen = Choice(table, totals=_Totals.of(live))
+    for file in live:
+        if file.file_path in deleted or file.file_size_in_bytes < SMALL_BYTES:
+            parts[file.spec_id, file.partition].append(file)
+    for files in parts.values():
+        group = [deleted.get(file.file_path) or FileScanTask(file) for file in (files if eager else _alike(files))]
+        if _parts(group) < len(group) or any(task.delete_files for task in group):
+            chosen.groups.append(group)
+    gone = {file.file_path for file in chosen.files}
+    for manifest, found in entries:
+        stay = [entry for entry in found if entry.data_file.file_path not in gone]
+        if len(stay) == len(found) and manifest.manifest_length >= _MANIFEST_BYTES:
+            chosen.kept.append(manifest)
+        else:
+            chosen.merged.append(manifest)
+            chosen.others.extend(stay)
+    return chosen
+
+
+def _alike(files: list[DataFile]) -> list[DataFile]:
+    """Leave out each file that is larger than all smaller ones together."""
+    files = sorted(files, key=lambda file: file.file_size_in_bytes)
+    while len(files) > 1 and files[-1].file_size_in_bytes > sum(file.file_size_in_bytes for file in files[:-1]):
+        files.pop()
+    return files
+
+
+def _parts(group: Sequence[FileScanTask]) -> int:
+    """Return into how many files the rows of a group go."""
+    return max(1, sum(task.file.file_size_in_bytes for task in group) // TARGET_BYTES)
+
+
+def _deleted(table: Table) -> dict[str, FileScanTask]:
+    """Return the files with rows that another engine has marked as deleted."""
+    try:
+        return {task.file.file_path: task for task in table.scan().plan_files() if task.delete_files}
+    except (ValueError, NotImplementedError) as error:
+        raise CatalogError(f"its deleted rows cannot be read: {error}", where=".".join(table.name())) from error
+
+
+def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: Path) -> None:
+    """Add the snapshot that holds new files in place of the chosen ones, and says that its rows are the same.
+
+    Memory does not grow with the rows.
+
+    Args:
+        transaction: A transaction on the table in the state that the files were chosen in.
+        choice: The files that go.
+        staged: Gets the files that come.
+        spill_to: Folder for what does not fit into memory.
+
+    Raises:
+        SchemaMismatchError: A file is damaged.
+        CatalogError: Not every row that was read was written.
+    """
+    _write(choice, staged, spill_to)
+    with _Replace(transaction, choice) as update:
+        for file in choice.files:
+            update.delete_data_file(file)
+        for file in staged.files:
+            update.append_data_file(file)
+
+
+def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
+    order = ", ".join(identifier(name) for name in _sort_columns(choice.table))
+    source = _Source(choice.table)
+    for group in choice.groups:
+        rows, size = (sum(getattr(t.file, of) for t in group) for of in ("record_count", "file_size_in_bytes"))
+        part = -(-rows // _parts(group))
+        at_once = min(_ROWS, part, max(1, rows * _ROWS_BYTES // size))
+        with connect(spill_to) as connection, writing(staged, file_bytes=size * 100) as writer:
+            connection.execute(f"SET memory_limit='{_SORT_MEMORY}'")
+            incoming = connection.from_arrow(
+                pa.RecordBatchReader.from_batches(source.arrow_schema, source.batches(group, at_once))
+            )
+            left = part
+            try:
+                for batch in (incoming.order(order) if order else incoming).to_arrow_reader(at_once):
+                    writer.write(pa.Table.from_batches([batch]))
+                    left -= batch.num_rows
+                    if left <= 0:
+                        writer.close()  # further rows go to a new file
+                        left = part
+            except duckdb.Error as error:
+                raise source.problem or CatalogError(f"its rows cannot be sorted: {error}") from error
+    if staged.rows != source.rows:
+        raise CatalogError(f"{source.rows:,} rows were read and {staged.rows:,} written", where=staged.table)
+
+
+class _Source:
+    """Reads files in the columns that the table has now, and their checksums with them; counts the rows."""
+
+    def __init__(self, table: Table) -> None:
+        self.rows = 0
+        self.problem: CascadeError | None = None
+        self.arrow_schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
+        self._table = table
+        self._fields = _fields(table.schema())
+        self._known: list[tuple[pa.Schema, bool]] = []
+
+    def batches(self, group: Sequence[FileScanTask], at_once: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of some files.
+
+        Args:
+            group: The files.
+            at_once: How many rows of a file are in memory.
+        """
+        for task in group:
+            for batch in self._of(task, at_once):
+                self.rows += batch.num_rows
+                if batch.schema.equals(self.arrow_schema):
+                    yield batch
+                else:
+                    yield from pa.Table.from_batches([batch]).cast(self.arrow_schema).to_batches()
+
+    def _of(self, task: FileScanTask, at_once: int) -> Iterator[pa.RecordBatch]:
+        file, io = task.file, self._table.io
+        source = io.new_input(file.file_path)
+        if file.file_format == FileFormat.PARQUET and not task.delete_files:
+            try:
+                with source.open() as stream, pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
+                    if parquet.metadata.num_rows == file.record_count and self._is_present(parquet.schema_arrow):
+                        yield from parquet.iter_batches(at_once)
+                        return
+            except (OSError, ValueError, pa.ArrowException):
+                self._require_whole(file)
+                raise
+        self._require_whole(file)
+        scan = ArrowScan(self._table.metadata, io, self._table.schema(), AlwaysTrue())
+        yield from scan.to_record_batches([task])
+
+    def _require_whole(self, file: DataFile) -> None:
+        try:
+            require_whole(self._table.io, [file], ".".join(self._table.name()))
+        except CascadeError as error:
+            self.problem = error  # DuckDB, which asks for the rows, makes another error of it
+            raise
+
+    def _is_present(self, schema: pa.Schema) -> bool:
+        """Say whether a file has the columns of the table as it is now: then nothing has to be looked up by id."""
+        for known, answer in self._known:
+            if known.equals(schema, check_metadata=True):
+                return answer
+        try:
+            answer = _fields(pyarrow_to_schema(schema)) == self._fields
+        except ValueError:  # it has no ids
+            answer = False
+        self._known.append((schema, answer))
+        return answer
+
+
+def _fields(schema: Schema) -> dict[int, tuple[str, object]]:
+    return {
+        number: (found.name, found.field_type if found.field_type.is_primitive else type(found.field_type))
+        for number, found in index_by_id(schema).items()
+    }
+
+
+def _sort_columns(table: Table) -> list[str]:
+    """Return what rows are sorted by: their key, else what tells their partition, else the table's own order."""
+    properties, there = table.properties, {f.name for f in table.schema().fields if f.field_type.is_primitive}
+    by_partition = [properties.get(PARTITIONS_PROPERTY, "").rpartition(" ")[2]]
+    own = [table.schema().find_column_name(of.source_id) or "" for of in table.sort_order().fields]
+    for columns in (json.loads(properties.get(KEY_PROPERTY, "[]")), by_partition, own):
+        if columns and set(columns) <= there:
+            return [*columns]
+    return []
+
+
+class _Replace(_SnapshotProducer["_Replace"]):
+    """A snapshot of the same rows in other files. PyIceberg makes none; its manifests name no file that is gone."""
+
+    def __init__(self, transaction: Transaction, choice: Choice) -> None:
+        of = {ROWS_OF_PROPERTY: str(rows_of(choice.table))}
+        super().__init__(Operation.REPLACE, transaction, choice.table.io, snapshot_properties=of)
+        self._choice = choice
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        return []
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        by_spec: dict[int, list[ManifestEntry]] = defaultdict(list)
+        for entry in self._choice.others:
+            by_spec[entry.data_file.spec_id].append(entry)
+        written = []
+        for spec, entries in by_spec.items():
+            for first in range(0, len(entries), _MANIFEST_ENTRIES):
+                with self.new_manifest_writer(self.spec(spec)) as writer:
+                    for entry in entries[first : first + _MANIFEST_ENTRIES]:
+                        writer.existing(entry)
+                written.append(writer.to_manifest_file())
+        return [*written, *self._choice.kept]
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        metadata, collector = self._choice.table.metadata, SnapshotSummaryCollector()
+        for file in self._added_data_files:
+            collector.add_file(file, metadata.schema(), metadata.spec())
+        for file in self._deleted_data_files:
+            collector.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        now = self._choice.totals - _Totals.of(self._deleted_data_files) + _Totals.of(self._added_data_files)
+        totals = {
+            "total-data-files": now.files,
+            "total-files-size": now.bytes,
+            "total-records": now.rows,
+            **dict.fromkeys(("total-delete-files", "total-position-deletes", "total-equality-deletes"), 0),
+        }
+        texts = {name: str(number) for name, number in totals.items()}
+        return Summary(Operation.REPLACE, **collector.build(), **snapshot_properties, **texts)
