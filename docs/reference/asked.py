@@ -38,6 +38,8 @@ COMMANDS = {
     "table list": "cascade_operations.list_tables",
     "quarantine list": "cascade_operations.list_quarantine",
     "quarantine show": "cascade_operations.read_quarantine",
+    "quarantine replay": "cascade_operations.replay_quarantine",
+    "quarantine drop": "cascade_operations.drop_quarantine",
     "branch list": "cascade_operations.list_branches",
     "branch create": "cascade_operations.create_branch",
     "branch delete": "cascade_operations.delete_branch",

@@ -96,6 +96,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             `fail` writes nothing, `quarantine` sets them aside in a table of the namespace `quarantine`
             (`quarantine.raw__orders` for `raw.orders`), with the reasons.
         quarantine_limit: Rows that one run may set aside; with more it fails and writes nothing.
+        quarantine_fraction: The share of its rows that one run may set aside, such as 0.01; the same with more.
         order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
             also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
         cron: Schedule of a pipeline run that loads the latest partition and all that depends on it, and promotes.

@@ -30,7 +30,7 @@ from cascade.names import BRANCH_PROPERTY, DLT_STATE_PROPERTY, INGESTED_AT_COLUM
 if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["LoadResult", "load", "loaded_partitions"]
+__all__ = ["LoadResult", "load", "loaded_partitions", "target_schema"]
 
 
 @dataclass
@@ -88,7 +88,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
     waiting = quarantine.waiting(aside) if aside and plan.unique_key else set()
-    rows = Incoming(plan, _target_schema(plan, table), wanted, state, result, waiting)
+    rows = Incoming(plan, target_schema(plan, table), wanted, state, result, waiting)
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
@@ -123,7 +123,7 @@ def _has_loaded(table: Table, run_id: str) -> bool:
     return any(s.summary and s.summary.additional_properties.get(RUN_PROPERTY) == run_id for s in table.snapshots())
 
 
-def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
+def target_schema(plan: LoadPlan, table: Table | None) -> Schema:
     """Return the declared columns, those that the table has beyond them, and Cascade's."""
     fields = list(plan.schema.fields) if plan.schema else []
     if table and (plan.policy == "additive" or plan.schema is None):
@@ -179,7 +179,7 @@ def _stage_rejected(lakehouse: Lakehouse, branch: str, rows: Incoming, run_id: s
         lakehouse.catalog,
         branch,
         quarantine.quarantine_table(rows.plan.table),
-        [quarantine.to_arrow(rows.rejected, run_id)],
+        [quarantine.to_arrow(rows.rejected, run_id, rows.plan.source)],
         schema=quarantine.SCHEMA,
         mode="replace",
         replace=quarantine.replaced_rows(rows.plan, rows.keys, rows.rejected, rows.loaded),
