@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,12 +104,16 @@ def choose(
     ]
 
 
+# JSON has no bytes: those that are no text are kept as Python escapes them.
+_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
+
+
 def values_of(row: QuarantinedRow, columns: pa.Schema) -> dict[str, Any]:
     """Return the values of a row in quarantine, by column: rows that could not be cast have the names of the source."""
     values = _by_column(json.loads(row.row), columns)
     for name in values.keys() & {f.name for f in columns if pa.types.is_binary(f.type)}:
-        if isinstance(values[name], str) and values[name][:2] in ("b'", 'b"'):
-            values[name] = ast.literal_eval(values[name])  # JSON has no bytes: they are kept as Python shows them
+        if isinstance(values[name], str):
+            values[name] = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), values[name].encode())
     return values
 
 

@@ -165,7 +165,6 @@ def _stage_rows(
         mode="merge" if plan.write == "merge" else "append",
         key=plan.unique_key,
         order_by=plan.options.order_by,
-        unique=plan.contract.unique if plan.contract and plan.options.validate else (),
         snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
         spill_to=spill,
     )
@@ -281,28 +280,30 @@ def _require_together(
     Raises:
         ContractError: The rows of these partitions break the contract together.
     """
-    keys = list(dict.fromkeys(key for some in partitions.values() for key in some))
-    there = rows_in(plan, table, keys)
-    if plan.contract is None or not plan.options.validate or there is None or table is None or not staged.files.rows:
+    if plan.contract is None or not plan.options.validate or not staged.files.rows:
         return
-    old = f"SELECT *, false AS _new FROM ({view_sql(table)}) AS old WHERE ({there.rows})"
-    if plan.write == "merge":
-        same = " AND ".join(f"new.{identifier(name)} = old.{identifier(name)}" for name in plan.unique_key)
-        old += f" AND NOT EXISTS (SELECT 1 FROM {{rows}} AS new WHERE {same})"
-    whole = f"SELECT *, true AS _new FROM {{rows}} UNION ALL BY NAME {old}"
+    keys = list(dict.fromkeys(key for some in partitions.values() for key in some))
+    whole, there = "SELECT *, true AS _new FROM {rows}", rows_in(plan, table, keys)
+    if there is not None and table is not None:
+        whole += f" UNION ALL BY NAME SELECT *, false AS _new FROM ({view_sql(table)}) AS old WHERE ({there.rows})"
+        if plan.write == "merge":
+            same = " AND ".join(f"new.{identifier(name)} = old.{identifier(name)}" for name in plan.unique_key)
+            whole += f" AND NOT EXISTS (SELECT 1 FROM {{rows}} AS new WHERE {same})"
     problems = []
     for columns in plan.contract.unique:
         names = ", ".join(map(identifier, columns))
         sql = f"SELECT {names} FROM ({whole}) GROUP BY {names} HAVING count(*) > 1 AND bool_or(_new) LIMIT 3"
         if twice := staged.query(sql).fetchall():
             shown = ", ".join(str(row if len(row) > 1 else row[0]) for row in twice)
-            problems.append(f"{listed(columns)} must be unique, and the partition has {shown} already")
+            problems.append(f"{listed(columns)} must be unique, and would be there twice: {shown}")
     if problems:
         raise ContractError(
             f"{'; '.join(problems)}. Nothing was written.",
             where=f"table {plan.table}",
-            fix="correct the rows, or drop those that the table has already: `cascade quarantine drop`.",
+            fix="correct these rows, leave them out, or drop them: `cascade quarantine drop`.",
         )
+    if there is None:
+        return
     names = ", ".join(identifier(f.name) for f in staged.files.schema.fields)
     plan.contract.check_together(
         lambda: staged.query(f"SELECT {names} FROM ({whole})").to_arrow_table(), nothing_came=False
