@@ -15,6 +15,7 @@ from pyiceberg.table.statistics import StatisticsFile
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
+from cascade.iceberg.properties import long_values
 from cascade_maintain import parse_age
 from cascade_maintain.garbage import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
@@ -471,3 +472,17 @@ def test_an_age_that_is_none_is_refused_with_an_example(age: str) -> None:
     with pytest.raises(UsageError, match="is not a duration") as caught:
         parse_age(age)
     assert "7d, 12h, 30m" in caught.value.fix
+
+
+def test_the_files_of_long_properties_stay_with_the_states_that_name_them(lake: BranchingCatalog) -> None:
+    texts = {"main": "m" * 9_000, "dev": "d" * 9_000}
+    put(lake, "setup", "raw.a", numbers(1, 1), properties={"long": texts["main"]})
+    lake.merge("setup")
+    lake.delete("setup")
+    put(lake, "dev", "raw.a", numbers(2, 2), properties={"long": "lost" * 3_000})
+    put(lake, "dev", "raw.a", numbers(3, 3), properties={"long": texts["dev"]})
+    collect(lake)
+    for ref, text in texts.items():
+        table = lake.load("raw.a", lake.pointers(ref)["raw.a"])
+        assert long_values(table.metadata, table.io)["long"] == text
+    assert sum(path.endswith(".property.gz") for path in stored(lake)) == 2

@@ -200,12 +200,15 @@ def _run(
     try:
         with time_limit(options.max_runtime_seconds, f"asset {key.to_user_string()}"):
             plan = plan_of()
+            run_id = context.run.root_run_id or context.run.run_id
+            run = context.instance.get_run_record_by_id(run_id)
             result = load(
                 plan,
                 lakehouse,
                 list(context.partition_keys) if plan.definition else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
-                run_id=context.run.root_run_id or context.run.run_id,
+                run_id=run_id,
+                run_started=run.create_timestamp.timestamp() if run else 0.0,
             )
     except Exception as error:
         if options.checked and isinstance(error, ContractError | SchemaMismatchError):
