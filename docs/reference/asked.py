@@ -40,6 +40,8 @@ COMMANDS = {
     "quarantine show": "cascade_operations.read_quarantine",
     "quarantine replay": "cascade_operations.replay_quarantine",
     "quarantine drop": "cascade_operations.drop_quarantine",
+    "schema plan": "cascade_operations.plan_schema",
+    "schema apply": "cascade_operations.apply_schema",
     "branch list": "cascade_operations.list_branches",
     "branch create": "cascade_operations.create_branch",
     "branch delete": "cascade_operations.delete_branch",

@@ -13,7 +13,7 @@ from support import forks
 from support.generated import REPOSITORY
 from support.projects import make_project
 
-PAGES = ("mend-quarantined-rows",)
+PAGES = ("mend-quarantined-rows", "change-a-tables-schema")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,6 @@
 """The promises of `cascade quarantine replay` and `drop`: a run on a branch, the gate, and clear refusals.
 
-Modules: `cascade_cli.quarantine`, `cascade_operations.quarantine`, `cascade_operations.replay_run`.
+Modules: `cascade_cli.quarantine`, `cascade_operations.quarantine`, `cascade_operations.instead`.
 """
 
 import datetime as dt
@@ -129,7 +129,7 @@ def test_rows_are_dropped_on_a_branch_that_is_promoted(cascade: Command, lake: B
 _AT = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 REFUSED = {
     "raw.gusts": "the tables with such rows are: raw.guests, raw.old",
-    "raw.old": "No asset of this project loads raw.old any more",
+    "raw.old": "No asset of this project loads raw.old.",
     "raw.guests --partition 2024-02-01": "partitions 2024-01-01, 2024-01-02",
     "raw.guests --run zzz": "no row is the one that was asked for",
     "raw.guests --from nowhere.csv": "nowhere.csv",

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
     from cascade_operations.records import to_document
     from cascade_operations.run import materialize, run_pipeline
+    from cascade_operations.schema import apply_schema, plan_schema
     from cascade_operations.tables import list_tables, query
 
 __all__ = [
+    "apply_schema",
     "create_branch",
     "delete_branch",
     "diff",
@@ -27,6 +29,7 @@ __all__ = [
     "list_tables",
     "log",
     "materialize",
+    "plan_schema",
     "promote",
     "query",
     "read_quarantine",
@@ -44,6 +47,7 @@ _HOMES = {
     "cascade_operations.quarantine": ("drop_quarantine", "list_quarantine", "read_quarantine", "replay_quarantine"),
     "cascade_operations.records": ("to_document",),
     "cascade_operations.run": ("materialize", "run_pipeline"),
+    "cascade_operations.schema": ("apply_schema", "plan_schema"),
     "cascade_operations.tables": ("list_tables", "query"),
 }
 

@@ -129,16 +129,19 @@ def replay_quarantine(
         ContractError: In a dry run: the rows break the contract together with those of their partition.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
+    from cascade.ingestion.load import LoadResult
     from cascade.lakehouse import Lakehouse
     from cascade_operations.aside import Chosen, choose, match, read_aside, read_rows, values_of
+    from cascade_operations.instead import ingestion_of, run_instead
     from cascade_operations.replay import Replayed, columns_of, partitions_of, replay
-    from cascade_operations.replay_run import ingestion_of, run_replay
     from cascade_operations.run import load_definitions
 
     known = _known(settings, table, MAIN)
     catalog = open_catalog(settings)
     definitions = load_definitions(settings, tell, promote=promote and not dry_run)
-    asset, plan = ingestion_of(definitions, known.table or table.replace("/", "."))
+    name = known.table or table.replace("/", ".")
+    gone = f"bring the asset back, or drop the rows from quarantine: cascade quarantine drop {name}"
+    asset, plan = ingestion_of(definitions, name, gone)
     target = _require_table(catalog, plan)
     every = read_aside(_open(catalog, MAIN, known.quarantine))
     rows = choose(every, partition=partition, run=run, reason=reason)
@@ -156,15 +159,15 @@ def replay_quarantine(
         partitions_of(plan, label)
     outcome: list[Replayed] = []
 
-    def load(lakehouse: Lakehouse, run_id: str) -> Replayed:
+    def load(lakehouse: Lakehouse, run_id: str) -> LoadResult:
         outcome[:] = [replay(plan, lakehouse, chosen, run_id=run_id, dry_run=dry_run)]
-        return outcome[0]
+        return outcome[0].result
 
     report, stale = None, tuple[str, ...]()
     if dry_run:
         load(Lakehouse(settings, MAIN), "dry-run")
     else:
-        report, stale = run_replay(settings, definitions, asset, load, promote=promote, tell=tell)
+        report, stale = run_instead(settings, definitions, asset, load, promote=promote, tell=tell)
     result, failed = (outcome[0].result, outcome[0].failed) if outcome else (None, [])
     loaded, outdated = (result.loaded, result.duplicates) if result else (0, 0)
     return QuarantineReplay(

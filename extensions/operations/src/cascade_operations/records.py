@@ -24,6 +24,8 @@ __all__ = [
     "QuarantineTable",
     "QuarantinedRow",
     "RunReport",
+    "SchemaPlan",
+    "SchemaStep",
     "TableDiff",
     "TableState",
     "to_document",
@@ -280,6 +282,43 @@ class QuarantineDrop:
     rows: int
     left: int
     move: Move | None
+
+
+@dataclass(frozen=True)
+class SchemaStep:
+    """What happens to one column, so that a table has the columns of its contract.
+
+    Attributes:
+        action: `add`, `widen`, `rename`, `drop` or `narrow`: what is done. `decide`: what a person has to say first.
+            `keep`: a column that only the table has, and that may stay.
+        column: The column, as the table has it; the new one where it is added.
+        before: Its type in the table; `None` where it is added.
+        after: Its type in the contract; `None` where the contract does not have it.
+        note: What it becomes, or what is to be said.
+    """
+
+    action: Literal["add", "widen", "rename", "drop", "narrow", "decide", "keep"]
+    column: str
+    before: str | None
+    after: str | None
+    note: str
+
+
+@dataclass(frozen=True)
+class SchemaPlan:
+    """How the columns of a table become those of its contract.
+
+    Attributes:
+        table: `namespace.table`.
+        steps: What happens to each column that differs.
+        undecided: How many of them a person has to decide.
+        report: What the run did that changed the table; `None` when nothing was changed.
+    """
+
+    table: str
+    steps: tuple[SchemaStep, ...]
+    undecided: int
+    report: RunReport | None = None
 
 
 def to_document(value: object) -> Any:

@@ -1,4 +1,4 @@
-"""The run in Dagster that loads rows from quarantine again: the asset's load is replaced, all else is as in any run."""
+"""A run in Dagster in which the load of one asset is something else, and all other things are as in any run."""
 
 from __future__ import annotations
 
@@ -19,39 +19,45 @@ from cascade_operations.records import RunReport
 from cascade_operations.run import ENDS, launch
 
 if TYPE_CHECKING:
+    from cascade.ingestion.load import LoadResult
     from cascade.ingestion.plan import LoadPlan
     from cascade.lakehouse import Lakehouse
-    from cascade_operations.replay import Replayed
 
-__all__ = ["ingestion_of", "run_replay"]
+__all__ = ["ingestion_of", "ingestions_of", "run_instead"]
 
 
-def ingestion_of(definitions: dg.Definitions, table: str) -> tuple[dg.AssetsDefinition, LoadPlan]:
+def ingestions_of(definitions: dg.Definitions) -> dict[str, dg.AssetsDefinition]:
+    """Return the assets that load tables, by table."""
+    return {
+        ".".join(key.path): asset
+        for asset in definitions.assets or ()
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable
+        for key, metadata in asset.metadata_by_key.items()
+        if TABLE_METADATA in metadata
+    }
+
+
+def ingestion_of(definitions: dg.Definitions, table: str, fix: str) -> tuple[dg.AssetsDefinition, LoadPlan]:
     """Return the asset that loads a table, and what it does.
 
     Raises:
         UsageError: No asset loads it.
     """
-    found: dict[str, dg.AssetsDefinition] = {}
-    for asset in definitions.assets or ():
-        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable:
-            for key, metadata in asset.metadata_by_key.items():
-                if TABLE_METADATA in metadata:
-                    found[".".join(key.path)] = asset
+    found = ingestions_of(definitions)
     if table in found:
         return found[table], load_plan(found[table])
     raise UsageError(
-        f"No asset of this project loads {table} any more; its rows in quarantine cannot be loaded again.",
+        f"No asset of this project loads {table}.",
         where=f"tables that are loaded: {', '.join(sorted(found)) or 'none'}",
-        fix=f"bring the asset back, or drop the rows: cascade quarantine drop {table}",
+        fix=fix,
     )
 
 
-def run_replay(
+def run_instead(
     settings: Settings,
     definitions: dg.Definitions,
     asset: dg.AssetsDefinition,
-    load: Callable[[Lakehouse, str], Replayed],
+    load: Callable[[Lakehouse, str], LoadResult],
     *,
     promote: bool,
     tell: Listener,
@@ -62,7 +68,7 @@ def run_replay(
         settings: The project's settings.
         definitions: The project's definitions.
         asset: The asset that loads the table.
-        load: Loads the rows, given the lakehouse and the run's id.
+        load: What is done in its place, given the lakehouse and the run's id.
         promote: Whether the branch is promoted.
         tell: Told of progress.
 
@@ -74,12 +80,12 @@ def run_replay(
     depending -= {asset.key, *ENDS}
     stale = {key for key in depending if graph.get(key).partitions_def is not None}
     chosen_assets = {asset.key, *(depending - stale)} | (ENDS if promote else set())
-    replaced = replace_asset(definitions, asset, _replaying(asset, load))
+    replaced = replace_asset(definitions, asset, _instead(asset, load))
     report = launch(settings, replaced, chosen_assets, {asset.key}, tags={}, tell=tell)
     return report, tuple(sorted(key.to_user_string() for key in stale))
 
 
-def _replaying(asset: dg.AssetsDefinition, load: Callable[[Lakehouse, str], Replayed]) -> dg.AssetsDefinition:
+def _instead(asset: dg.AssetsDefinition, load: Callable[[Lakehouse, str], LoadResult]) -> dg.AssetsDefinition:
     """Return the asset as it is in this run: without partitions, for the rows may be of any."""
     with disable_dagster_warnings():
 
@@ -89,17 +95,17 @@ def _replaying(asset: dg.AssetsDefinition, load: Callable[[Lakehouse, str], Repl
             required_resource_keys={"lakehouse"},
             metadata=dict(asset.metadata_by_key[asset.key]),
         )
-        def load_again(context):  # type: ignore[no-untyped-def]  # Dagster reads annotations
+        def instead(context):  # type: ignore[no-untyped-def]  # Dagster reads annotations
             lakehouse = context.resources.lakehouse
             try:
                 done = load(lakehouse, context.run.root_run_id or context.run.run_id)
             except Exception as error:
                 raise dg.Failure(failure_reason(error), allow_retries=False) from error
             plan = load_plan(asset)
-            say(context.log, done.result, plan.table)
-            return materialization(context, plan, done.result, lakehouse)
+            say(context.log, done, plan.table)
+            return materialization(context, plan, done, lakehouse)
 
-    return load_again
+    return instead
 
 
 def replace_asset(definitions: dg.Definitions, asset: dg.AssetsDefinition, by: dg.AssetsDefinition) -> dg.Definitions:
