@@ -485,4 +485,4 @@ def test_the_files_of_long_properties_stay_with_the_states_that_name_them(lake: 
     for ref, text in texts.items():
         table = lake.load("raw.a", lake.pointers(ref)["raw.a"])
         assert long_values(table.metadata, table.io)["long"] == text
-    assert sum(path.endswith(".property.gz") for path in stored(lake)) == 2
+    assert sum(path.endswith(".property") for path in stored(lake)) == 2

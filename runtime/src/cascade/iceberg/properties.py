@@ -39,7 +39,8 @@ def _read(metadata: TableMetadata, io: FileIO, name: str) -> str:
 
 
 def _write(metadata: TableMetadata, io: FileIO, value: str) -> str:
-    name = f"{uuid.uuid4()}.property.gz"
+    # Not `.gz`: PyArrow would unpack such a file of S3 by itself, and of a local disk not.
+    name = f"{uuid.uuid4()}.property"
     with io.new_output(f"{metadata.location}/metadata/{name}").create() as file:
         file.write(gzip.compress(value.encode(), mtime=0))
     return PROPERTY_FILE + name
