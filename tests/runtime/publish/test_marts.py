@@ -1,7 +1,4 @@
-"""The promises of publishing, to a DuckDB file, or PostgreSQL with `--on-servers`.
-
-Modules: `cascade.publish.marts`, `cascade_embedded.marts`.
-"""
+"""The promises of publishing, wherever it goes: a DuckDB file, or PostgreSQL with `--on-servers`."""
 
 import datetime as dt
 from collections.abc import Iterator
