@@ -38,6 +38,10 @@ COMMANDS = {
     "table list": "cascade_operations.list_tables",
     "quarantine list": "cascade_operations.list_quarantine",
     "quarantine show": "cascade_operations.read_quarantine",
+    "quarantine replay": "cascade_operations.replay_quarantine",
+    "quarantine drop": "cascade_operations.drop_quarantine",
+    "schema plan": "cascade_operations.plan_schema",
+    "schema apply": "cascade_operations.apply_schema",
     "branch list": "cascade_operations.list_branches",
     "branch create": "cascade_operations.create_branch",
     "branch delete": "cascade_operations.delete_branch",
@@ -47,6 +51,8 @@ COMMANDS = {
     "branch log": "cascade_operations.log",
     "config show": "cascade_operations.list_settings",
     "maintain branches": "cascade_maintain.maintenance.drop_branches",
+    "maintain all": "cascade_maintain.maintenance.maintain_all",
+    "maintain expire": "cascade_maintain.maintenance.expire",
     "maintain compact": "cascade_maintain.maintenance.compact",
     "maintain files": "cascade_maintain.maintenance.remove_files",
     "maintain verify": "cascade_maintain.maintenance.verify",
@@ -69,14 +75,15 @@ def records() -> list[type]:
     """Return every record, in the order of the page."""
     from cascade.catalog import Branch
     from cascade.plugins import PluginRecord
-    from cascade_maintain import branches, compact, garbage, verify, warehouse
+    from cascade_maintain import branches, compact, expire, garbage, maintenance, verify, warehouse
     from cascade_operations import records as ours
     from cascade_operations.configuration import SettingRow
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_servers.services import EnvFile
 
-    theirs = [compact.Compaction, compact.Compacted, branches.Cleaning]
+    theirs = [maintenance.Upkeep, branches.Cleaning, compact.Compaction, compact.Compacted]
+    theirs += [expire.Expiry, expire.Expired]
     theirs += [garbage.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
     return [
         Branch,

@@ -17,7 +17,13 @@ from cascade.catalog import open_catalog
 from cascade.config import load_settings
 from support.generated import Project
 
-COMMANDS = ("maintain branches", "maintain files")
+#: What deletes, and an option that is an age.
+COMMANDS = {
+    "maintain all": "--branches-older-than",
+    "maintain branches": "--older-than",
+    "maintain expire": "--keep-history",
+    "maintain files": "--older-than",
+}
 
 
 def files_of(project: Project) -> set[Path]:
@@ -38,39 +44,39 @@ def failed_run(project: Project) -> str:
 def test_it_explains_itself_outside_a_project(command: str, fresh: Project, tmp_path: Path) -> None:
     done = fresh.cascade(*command.split(), "--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "--older-than" in done.stdout
-    assert "--dry-run" in done.stdout
+    assert COMMANDS[command] in done.stdout
+    assert "--apply" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_age_that_is_none_is_refused_with_an_example(command: str, project: Project) -> None:
-    done = project.cascade(*command.split(), "--older-than=7")
+    done = project.cascade(*command.split(), f"{COMMANDS[command]}=7")
     assert done.returncode == 2
     assert "is not a duration" in done.stderr
     assert "7d, 12h, 30m" in done.stderr
 
 
 def test_a_failed_run_is_cleaned_up_and_main_reads_as_before(project: Project) -> None:
-    """Nothing goes before its time; a dry run says what goes; then it goes, and the files with it."""
+    """Nothing goes before its time; the command says what goes; with --apply it goes, and the files with it."""
     rows = project.json("query", "select * from raw.guests order by id")
     branch = failed_run(project)
     assert branch in project.json("maintain", "branches")["left"]
-    dry = project.json("maintain", "branches", "--older-than", "0d", "--dry-run")
+    dry = project.json("maintain", "branches", "--older-than", "0d")
     assert branch in dry["removed"]
-    done = project.json("maintain", "branches", "--older-than", "0d")
+    done = project.json("maintain", "branches", "--older-than", "0d", "--apply")
     assert (done["removed"].keys(), done["problems"]) == (dry["removed"].keys(), [])
 
     before = files_of(project)
-    assert project.json("maintain", "files")["removed"] == []
+    assert project.json("maintain", "files", "--apply")["removed"] == []
     _age(before)
-    planned = project.json("maintain", "files", "--older-than", "1h", "--dry-run")
+    planned = project.json("maintain", "files", "--older-than", "1h")
     assert files_of(project) >= before
-    collected = project.json("maintain", "files", "--older-than", "1h")
+    collected = project.json("maintain", "files", "--older-than", "1h", "--apply")
     assert collected["removed"] == planned["removed"] != []
     assert collected["failed"] == {}
     assert len(before - files_of(project)) == len(collected["removed"])
     assert project.json("query", "select * from raw.guests order by id") == rows
-    done_again = project.cascade("maintain", "files", "--older-than", "1h")
+    done_again = project.cascade("maintain", "files", "--older-than", "1h", "--apply")
     assert "Removed 0 files" in done_again.stdout
 
 
@@ -82,7 +88,7 @@ def test_history_that_was_not_kept_is_refused_in_words(project: Project) -> None
     lake.open("without").drop_table("raw.guests")
     lake.merge("without")
     assert project.cascade("run", "--select", "raw/guests").returncode == 0
-    project.json("maintain", "files", "--older-than", "0d", "--keep-history", "0d")
+    project.json("maintain", "files", "--older-than", "0d", "--keep-history", "0d", "--apply")
     done = project.cascade("branch", "restore", str(first.id))
     assert done.returncode == 1
     assert f"Entry {first.id} of the log is too old" in done.stderr
@@ -113,6 +119,28 @@ def _age(files: set[Path]) -> Any:
     then = time.time() - 30 * 86_400
     for path in files:
         os.utime(path, (then, then))
+
+
+def test_all_says_what_each_step_would_do_and_then_does_it(project: Project) -> None:
+    rows = project.json("query", "select * from raw.guests order by id")
+    lake = open_catalog(load_settings(project.root))
+    lake.create("more")
+    guests = lake.open("more").load_table("raw.guests")
+    guests.append(guests.scan().to_arrow())
+    lake.merge("more")
+    lake.delete("more")
+    ages = [f"--{what}=0d" for what in ("branches-older-than", "files-older-than", "keep-history")]
+    state = lake.pointers("main")
+    shown = project.cascade("maintain", "all", *ages)
+    assert shown.returncode == 0, shown.stderr
+    assert "Would compact" in shown.stdout
+    assert "with --apply" in shown.stdout
+    assert lake.pointers("main") == state
+    done = project.json("maintain", "all", *ages, "--apply")
+    assert "raw.guests" in [table["table"] for table in done["compaction"]["compacted"]]
+    assert "raw.guests" in [table["table"] for table in done["expiry"]["expired"]]
+    assert (done["files"]["failed"], len(done["files"]["removed"]) > 0) == ({}, True)
+    assert project.json("query", "select distinct * from raw.guests order by id") == rows
 
 
 def test_verify_names_damaged_files_and_exits_with_one(project: Project) -> None:

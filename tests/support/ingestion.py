@@ -1,11 +1,13 @@
 """What the tests of ingestion share: a lakehouse to run assets in, and what they left there."""
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from cascade.framework.failures import failure_text
 from cascade.ingestion import load_plan
 from cascade.ingestion.load import LoadResult, load, loaded_partitions
 from cascade.lakehouse import Lakehouse
@@ -40,6 +42,15 @@ class Lake(TemporaryLakehouse):
         assert not result.success
         (error,) = result.errors
         return error
+
+    def run_all(self, assets: Sequence[dg.AssetsDefinition], partitions: Sequence[str]) -> dict[str, str]:
+        """Materialize assets in one run, and return the errors by asset."""
+        self.run(*assets, partitions=partitions)
+        (run,) = self._instance.get_run_records(limit=1)
+        failures = self._instance.all_logs(run.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        events = [entry.dagster_event for entry in failures if entry.dagster_event]
+        keys = {asset.op.name: asset.key.to_user_string() for asset in assets}
+        return {keys[str(event.step_key)]: failure_text(event, self.settings.project_dir) for event in events}
 
     def metadata(self, asset: dg.AssetsDefinition) -> dict[str, Any]:
         """Return what the newest materialization says."""

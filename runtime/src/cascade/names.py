@@ -103,6 +103,8 @@ DLT_STATE_PROPERTY = "cascade.dlt-state"
 #: Table property: what a dbt model's table was made from: the snapshot and the columns that it speaks of, and a digest.
 #: Written once dbt is done; read by `cascade run` to leave models out.
 MADE_FROM_PROPERTY = "cascade.made-from"
+#: How a property begins whose text, being long, is a packed file in the table's folder `metadata`; its name follows.
+PROPERTY_FILE = "cascade.file:"
 #: Snapshot property: the id of the run that wrote the snapshot.
 RUN_PROPERTY = "cascade.run-id"
 #: Snapshot property: the snapshot whose rows this one holds in other files. Written by `cascade maintain compact`; read

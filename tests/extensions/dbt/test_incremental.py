@@ -1,9 +1,12 @@
 """What a dbt model may ask of its table, and what is refused: one dbt project, run twice, each case a model of its own.
 
 On servers dbt runs on Trino.
+
+Modules: `cascade_dbt.seeds`.
 """
 
 import datetime as dt
+import decimal
 import json
 import re
 import subprocess
@@ -12,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from cascade.errors import TransformError
 from cascade.lakehouse import Lakehouse
+from cascade_dbt.limits import problems, require_buildable
 from cascade_dbt.project import DBT, dbt_environment, render_profile
 from cascade_dbt.targets import target_of
 from support.dbt import dbt_project
@@ -21,13 +26,19 @@ from support.lakes import Rows, put, read, settings_in
 pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
 PROJECT = dbt_project("""\
-models: { shop: { +schema: silver } }
+models: { shop: { +schema: silver, refused: { +tags: refused } } }
+snapshots: { +tags: refused }
 seeds:
   shop:
     +schema: raw
     declared: { +column_types: { code: varchar, at: timestamp } }
     spelled: { +column_types: { CODE: varchar } }
     unknown: { +column_types: { cod: varchar } }
+    typed: { +column_types: { price: "decimal(10, 2)", day: date, ok: boolean, N: bigint } }
+    mistyped: { +column_types: { n: integer } }
+    piped: { +delimiter: "|" }
+on-run-start: ["select 1"]
+on-run-end: ["select 1"]
 """)
 # Batches end with the present.
 BEGIN = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(days=1)
@@ -56,6 +67,7 @@ class Case:
         second: The same of the second run.
         rows: What the table holds in the end; `None`: there is none.
         engines: The engines that it is for.
+        table: The table, where it is not called as the model is.
     """
 
     sql: str
@@ -63,6 +75,7 @@ class Case:
     second: str = ""
     rows: list[tuple[Any, ...]] | None = None
     engines: tuple[str, ...] = ("duckdb", "trino")
+    table: str = ""
 
 
 GROUPS = values("id, g", "1, 'a'", "2, 'a'", "3, 'b'")
@@ -116,21 +129,60 @@ CASES = {
         rows=[(1, "a"), (2, "a"), (3, "b")],
     ),
     "no_such_key": Case(model(GROUPS, unique_key="nobody"), r"nobody is none of its columns: id, g", r"nobody"),
-    **{
-        option: Case(model(GROUPS, unique_key="id", **{option: ["g"]}), rf"option {option} is not supported", option)
-        for option in ("merge_update_columns", "merge_exclude_columns", "incremental_predicates")
-    },
-    **{
-        option: Case(
-            model(GROUPS, materialized="table", **{option: value}), rf"option {option} is not supported", option
-        )
-        for option, value in {
-            "grants": {"select": ["bi"]},
-            "indexes": [{"columns": ["id"]}],
-            "partitioned_by": ["id"],
-            "sorted_by": ["id"],
-        }.items()
-    },
+    "nothing_new": Case(model(ONE, f"{ONE} where id > 5", unique_key="id"), rows=[(1, 10)]),
+    "nothing_new_appended": Case(model(ONE, f"{ONE} where id > 5"), rows=[(1, 10)]),
+    "nothing_new_replaced": Case(
+        model(ONE, f"{ONE} where id > 5", incremental_strategy="delete+insert", unique_key="id"), rows=[(1, 10)]
+    ),
+    "moves_columns": Case(model(ONE, "select 20 as v, 2 as id"), rows=[(1, 10), (2, 20)]),
+    "spells_columns_anew": Case(model(ONE, "select 20 as V, 2 as ID", unique_key="iD"), rows=[(1, 10), (2, 20)]),
+    "adds_when_appending": Case(model(ONE, NEW), rows=[(1, 10, None), (2, 20, 7)]),
+    "adds_to_groups": Case(
+        model(ONE, NEW, incremental_strategy="delete+insert", unique_key="id"), rows=[(1, 10, None), (2, 20, 7)]
+    ),
+    "renames_in_groups": Case(
+        model(
+            ONE,
+            RENAMED,
+            incremental_strategy="delete+insert",
+            unique_key="id",
+            on_schema_change="sync_all_columns",
+        ),
+        rows=[(1, None), (2, 20)],
+    ),
+    "forbids_gone": Case(model(ONE, "select 2 as id", on_schema_change="fail"), second=r"has v, which", rows=[(1, 10)]),
+    "narrows": Case(
+        model(values("id, v", "1, cast(10 as bigint)"), "select 2 as id, 20 as v"), rows=[(1, 10), (2, 20)]
+    ),
+    "forbids_narrower": Case(
+        model(values("id, v", "1, cast(10 as bigint)"), "select 2 as id, 20 as v", on_schema_change="fail"),
+        second=r"changes the type of v from",
+        rows=[(1, 10)],
+    ),
+    "as_view": Case(model(ONE, materialized="view"), rows=[(1, 10)]),
+    "reads_ephemeral": Case(model("select id + 1 as id from {{ ref('passing') }}", materialized="table"), rows=[(2,)]),
+    "aliased": Case(model(ONE, materialized="table", alias="other_name"), rows=[(1, 10)], table="silver.other_name"),
+    "elsewhere": Case(model(ONE, materialized="table", schema="raw"), rows=[(1, 10)], table="raw.elsewhere"),
+    "versioned": Case(model(ONE, materialized="table"), rows=[(1, 10)], table="silver.versioned_v1"),
+    "reads_version": Case(model("select * from {{ ref('versioned', v=1) }}", materialized="table"), rows=[(1, 10)]),
+    "reads_itself": Case(
+        model(
+            "{% if load_cached_relation(this) %}select id, v + 1 as v from {{ this }}{% else %}" + ONE + "{% endif %}",
+            materialized="table",
+        ),
+        rows=[(1, 11)],
+    ),
+    "unit_tested": Case(
+        model("select id + 1 as id from {{ ref('as_view') }} where v > 1", materialized="table"), rows=[(2,)]
+    ),
+    "unit_failed": Case(
+        model("select id + 1 as id from {{ ref('as_view') }}", materialized="table"), "skipped", "skipped"
+    ),
+    "warned": Case(model(values("id, v", "1, cast(null as integer)"), materialized="table"), rows=[(1, None)]),
+    "after_warning": Case(model("select id from {{ ref('warned') }}", materialized="table"), rows=[(1,)]),
+    "tolerated": Case(model(values("id, v", "1, cast(null as integer)"), materialized="table"), rows=[(1, None)]),
+    "failed": Case(model(values("id, v", "1, cast(null as integer)"), materialized="table"), rows=[(1, None)]),
+    "after_failure": Case(model("select id from {{ ref('failed') }}", materialized="table"), "skipped", "skipped"),
     "adds_by_default": Case(model(ONE, NEW, unique_key="id"), rows=[(1, 10, None), (2, 20, 7)]),
     "ignores": Case(
         model(ONE, NEW + " -- the end", unique_key="id", on_schema_change="ignore"), rows=[(1, 10), (2, 20)]
@@ -141,7 +193,6 @@ CASES = {
     "forbids_types": Case(
         model(ONE, WIDE, unique_key="id", on_schema_change="fail"), second=r"changes the type of v from", rows=[(1, 10)]
     ),
-    "misspells": Case(model(ONE, on_schema_change="apend"), r"'apend' is none of ignore, append_new", r"'apend'"),
     "renames": Case(
         model(ONE, RENAMED, unique_key="id"), second=rf"has v, which the model[\s\S]*{FULL}", rows=[(1, 10)]
     ),
@@ -226,23 +277,48 @@ CASES = {
         second=r"against the constraint check: v > 0",
         rows=[(1, 10)],
     ),
-    "hopes": Case(
-        model(ONE, materialized="table", contract={"enforced": True}),
-        r"nothing enforces the constraint unique",
-        "unique",
+    "breaks_type": Case(
+        model("select 1 as id, 'x' as v", materialized="table", contract={"enforced": True}),
+        r"data type mismatch",
+        r"data type mismatch",
     ),
-    "outside": Case(model(ONE, materialized="external"), r"external", r"external"),
-    "hooked": Case(
-        model(ONE, pre_hook="create table kept as select 1 as id"),
+    "lacks_a_column": Case(
+        model("select 1 as id", materialized="table", contract={"enforced": True}),
+        r"missing in definition|missing in contract",
+        r"missing in",
+    ),
+    "less_precise": Case(
+        model("select 1 as id, cast(1.234 as decimal(18, 3)) as v", materialized="table", contract={"enforced": True}),
+        r"(?i)its column v is decimal\(18,3\), and decimal\(10,2\) in its contract",
+        r"(?i)its column v is decimal\(18,3\), and decimal\(10,2\) in its contract",
+    ),
+    "comments_only": Case(
+        model(values("id, v", "1, 10", "1, 10"), materialized="table", contract={"enforced": True}),
+        rows=[(1, 10), (1, 10)],
+    ),
+    "keeps_all": Case(
+        model(values("id, v", "1, cast(null as integer)"), materialized="table", contract={"enforced": True}),
+        rows=[(1, None)],
+    ),
+    "breaks_all": Case(
+        model(values("id, v", "11, 10"), materialized="table", contract={"enforced": True}),
+        r"against the constraint check: id < v",
+        r"constraint check",
+    ),
+    "breaks_a_view": Case(
+        model(values("id, v", "11, 10"), materialized="view", contract={"enforced": True}),
+        r"against the constraint check: id < v",
+        r"constraint check",
+    ),
+    "hooked_by_macro": Case(
+        model(ONE, pre_hook="{{ 'create' }} table kept as select 1 as id"),
         r"hook writes beside the lakehouse: create table kept",
         r"hook writes",
         engines=("duckdb",),
     ),
-    "hooked_twice": Case(
-        model(ONE, pre_hook="select 1; create table kept as select 1 as id"),
-        r"hook writes beside the lakehouse",
-        r"hook writes",
-        engines=("duckdb",),
+    "hooked_around": Case(
+        model(ONE, materialized="table", pre_hook=["select 1", ""], post_hook="select count(*) from {{ this }}"),
+        rows=[(1, 10)],
     ),
     "commented_check": Case(
         model(ONE, materialized="table", contract={"enforced": True}), rows=[(1, 10)], engines=("duckdb",)
@@ -286,27 +362,111 @@ CASES["batch_refreshed"] = Case(
     engines=("duckdb",),
 )
 MICROBATCHES = [name for name in CASES if name.startswith("by_")]
+# What is refused before anything runs.
+REFUSED = {
+    **{
+        option: (model(GROUPS, unique_key="id", **{option: ["g"]}), rf"option {option} is not supported")
+        for option in ("merge_update_columns", "merge_exclude_columns", "incremental_predicates")
+    },
+    **{
+        option: (model(GROUPS, materialized="table", **{option: value}), rf"option {option} is not supported")
+        for option, value in {
+            "grants": {"select": ["bi"]},
+            "indexes": [{"columns": ["id"]}],
+            "partitioned_by": ["id"],
+            "sorted_by": ["id"],
+            "sql_header": "select 1",
+        }.items()
+    },
+    "overwrites": (model(GROUPS, incremental_strategy="insert_overwrite"), r"'insert_overwrite' is not known"),
+    "keyless": (model(GROUPS, incremental_strategy="merge"), r"'merge' needs a unique_key"),
+    "keyless_groups": (model(GROUPS, incremental_strategy="delete+insert"), r"'delete\+insert' needs a unique_key"),
+    "misspells": (model(ONE, on_schema_change="apend"), r"'apend' is none of ignore, append_new"),
+    "hopes": (
+        model(ONE, materialized="table", contract={"enforced": True}),
+        r"nothing enforces the constraint unique",
+    ),
+    "outside": (model(ONE, materialized="external"), r"materialized='external' is not kept"),
+    "by_name": (model(ONE, materialized="my_own"), r"materialized='my_own' is not kept"),
+    "meant": (model(ONE, meta={"cascade": {"alway": True}}), r"means nothing"),
+}
+REFUSED_ON_DUCKDB = {
+    "hooked": (model(ONE, pre_hook="create table kept as select 1 as id"), r"writes beside the lakehouse: create"),
+    "hooked_twice": (model(ONE, post_hook="select 1; -- so\ndrop table kept"), r"writes beside the lakehouse: select"),
+}
+PYTHON = "def model(dbt, session):\n    return session.sql('select 1 as id')\n"
+SNAPSHOT = (
+    "{% snapshot old %}{{ config(strategy='check', unique_key='id', check_cols='all') }}select 1 as id{% endsnapshot %}"
+)
 COLUMNS = {
     "keeps_contract": [("id", [{"type": "not_null"}]), ("v", [{"type": "check", "expression": "v > 0"}])],
     "breaks_not_null": [("id", [{"type": "not_null"}]), ("v", [])],
     "breaks_check": [("id", []), ("v", [{"type": "check", "expression": "v > 0"}])],
     "commented_check": [("id", []), ("v", [{"type": "check", "expression": "v > 0 -- always"}])],
     "hopes": [("id", [{"type": "unique"}]), ("v", [])],
+    "breaks_type": [("id", []), ("v", [])],
+    "lacks_a_column": [("id", []), ("v", [])],
+    "less_precise": [("id", []), ("v", [])],
+    "comments_only": [("id", [{"type": "unique", "warn_unsupported": False}]), ("v", [])],
+    "keeps_all": [("id", []), ("v", [])],
+    "breaks_all": [("id", []), ("v", [])],
+    "breaks_a_view": [("id", []), ("v", [])],
 }
-SEEDS = {
-    "comments": "id,t\n1,a\n#2,b\n3,c\n",
-    "dates": "id,d,t,iso\n1,01/02/2024,01/02/2024 10:00:00,2024-02-01\n2,02/02/2024,02/02/2024 10:00:00,2024-02-02\n",
-    "late": "id,v\n" + "".join(f"{n},{n}\n" for n in range(25_000)) + "25000,x\n",
-    "gaps": "id,n,b,d\n1,5,true,2026-01-31\n2,,,\n",
-    "words": "id,w\n1,t\n2,f\n",
-    "declared": "id,code,at\n1,007,2026-01-31 12:00:00.5\n2,,\n",
+TYPES = {("less_precise", "v"): "decimal(10, 2)"}
+OF_ALL = [{"type": "check", "expression": "id < v"}, {"type": "not_null", "columns": ["id"]}]
+CONSTRAINTS = {"keeps_all": OF_ALL, "breaks_all": OF_ALL, "breaks_a_view": OF_ALL}
+TESTS = {
+    "warned": {"severity": "warn"},
+    "tolerated": {"error_if": ">1", "warn_if": ">1"},
+    "failed": {},
 }
-# What DuckDB reads itself.
-NUMBERS = {
-    "long": "id,phone,price\n1234567890123456789,+4930,99999999999999.99\n9223372036854775807,5,0.30000000000000004\n",
-    "floats": "v\n0.30000000000000004\n-1.50\n1e30\n",
-    "spelled": "id,code\n1,5\n",
-    "unknown": "id,code\n1,007\n",
+UNIT_TESTS = {"unit_tested": 8, "unit_failed": 9}
+DAY = dt.date(2024, 2, 1)
+NOON = dt.datetime(2026, 1, 31, 12)
+SEEDS: dict[str, tuple[str, list[tuple[Any, ...]] | str]] = {
+    "comments": ("id,t\n1,a\n#2,b\n3,c\n", [("1", "a"), ("#2", "b"), ("3", "c")]),
+    "dates": (
+        "id,d,t,iso\n1,01/02/2024,01/02/2024 10:00:00,2024-02-01\n",
+        [(1, "01/02/2024", "01/02/2024 10:00:00", DAY)],
+    ),
+    "late": (
+        "id,v\n" + "".join(f"{n},{n}\n" for n in range(25_000)) + "25000,x\n",
+        [*((n, str(n)) for n in range(25_000)), (25_000, "x")],
+    ),
+    "gaps": ("id,n,b,d\n1,5,true,2024-02-01\n2,,,\n", [(1, 5, True, DAY), (2, None, None, None)]),
+    "words": ("id,w\n1,t\n2,f\n", [(1, "t"), (2, "f")]),
+    "nulls": ("id,w\n1,null\n2,NULL\n3,\n4, x \n", [(1, "null"), (2, "NULL"), (3, None), (4, " x ")]),
+    "zeros": ("id,zip\n1,007\n2,10\n", [(1, "007"), (2, "10")]),
+    "truth": ("id,b\n1,true\n2,FALSE\n", [(1, True), (2, False)]),
+    "hours": ("id,at\n1,2026-01-31T12:00\n2,2026-01-31 12:00:00.000\n", [(1, NOON), (2, NOON)]),
+    "far_days": ("id,d\n1,2024-02-30\n", [(1, "2024-02-30")]),
+    "quoted": ('id,w\r\n1,"a\nb"\r\n2,"say ""hi"", you"', [(1, "a\nb"), (2, 'say "hi", you')]),
+    "marked": ("\ufeffid,w\n1,\u00e9\U0001f600\n", [(1, "\u00e9\U0001f600")]),
+    "piped": ("id|w\n1|a,b\n", [(1, "a,b")]),
+    "nobody": ("id,w\n", []),
+    "long": (
+        "id,phone,price\n1234567890123456789,+4930,99999999999999.99\n9223372036854775807,5,0.30000000000000004\n",
+        [
+            (1234567890123456789, "+4930", "99999999999999.99"),
+            (9223372036854775807, "5", "0.30000000000000004"),
+        ],
+    ),
+    "floats": ("v\n0.30000000000000004\n-1.50\n1e30\n", [(0.30000000000000004,), (-1.5,), (1e30,)]),
+    "declared": (
+        "id,code,at\n1,007,2026-01-31 12:00:00\n2,,\n",
+        [(1, "007", NOON), (2, None, None)],
+    ),
+    "typed": (
+        "price,day,ok,n\n1.5,2024-02-01,true,007\n",
+        [(decimal.Decimal("1.50"), DAY, True, 7)],
+    ),
+    "spelled": ("id,code\n1,5\n", [(1, "5")]),
+    "unknown": ("id,code\n1,007\n", r"raw\.unknown: its column_types cod is none of its columns: id, code"),
+    "mistyped": ("id,n\n1,5\n2,x\n", r"column \"n\"|'x'"),
+    "ragged": ("id,v\n1,2\n3\n", r"(?i)column"),
+    "ragged_more": ("id,v\n1,2\n3,4,5\n", r"(?i)column"),
+    "doubled": ("id,v,V\n1,2,3\n", r"several columns of one name: V, v"),
+    "doubled_exactly": ("id,v,v\n1,2,3\n", r"several columns of one name"),
 }
 
 
@@ -330,13 +490,25 @@ def build(lakehouse: Lakehouse) -> dict[str, str]:
     places = {"profiles-dir": render_profile(settings), "target-path": target, "log-path": target}
     with dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, ["silver", "raw"])):
         subprocess.run(
-            [*DBT, "--quiet", "build", *(f"--{name}={value}" for name, value in places.items())],
+            [
+                *DBT,
+                "--quiet",
+                "--no-use-colors",
+                "build",
+                "--exclude=tag:refused",
+                *(f"--{name}={value}" for name, value in places.items()),
+            ],
             cwd=settings.dbt_path,
             stdout=subprocess.DEVNULL,
             check=False,
         )
     results = json.loads((target / "run_results.json").read_text("utf-8"))["results"]
-    return {r["unique_id"].split(".")[2]: "" if r["status"] == "success" else r["message"] for r in results}
+    said = {}
+    for result in results:
+        kind, _, name, *rest = result["unique_id"].split(".")
+        passed = result["status"] in ("success", "pass")
+        said[rest[0] if kind == "unit_test" else name] = "" if passed else f"{result['status']}: {result['message']}"
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +520,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         "dbt_project.yml": PROJECT,
         "models/schema.yml": json.dumps(schema()),
         **{f"models/{name}.sql": case.sql for name, case in CASES.items() if engine in case.engines},
-        **{f"seeds/{name}.csv": text for name, text in {**SEEDS, **(NUMBERS if engine == "duckdb" else {})}.items()},
+        **{f"models/refused/{name}.sql": sql for name, (sql, _) in refused(engine).items()},
+        "models/refused/snake.py": PYTHON,
+        "snapshots/old.sql": SNAPSHOT,
+        "models/passing.sql": "{{ config(materialized='ephemeral') }} select 1 as id",
+        **{f"seeds/{name}.csv": text for name, (text, _) in SEEDS.items()},
     }
     for kind in ("date", "timestamp", "timestamptz"):
         files[f"models/days_{kind}.sql"] = (
@@ -374,12 +550,31 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(lakehouse, engine, said)
 
 
+def refused(engine: str) -> dict[str, tuple[str, str]]:
+    return REFUSED | REFUSED_ON_DUCKDB if engine == "duckdb" else REFUSED
+
+
 def schema() -> dict[str, Any]:
-    models = []
+    models: list[dict[str, Any]] = [{"name": "versioned", "versions": [{"v": 1, "defined_in": "versioned"}]}]
     for name, columns in COLUMNS.items():
-        typed = [{"name": c, "data_type": "integer", "constraints": constraints} for c, constraints in columns]
-        models.append({"name": name, "columns": typed})
-    return {"sources": [{"name": "raw", "tables": [{"name": "days"}]}], "models": models}
+        typed = [
+            {"name": c, "data_type": TYPES.get((name, c), "integer"), "constraints": constraints}
+            for c, constraints in columns
+        ]
+        models.append({"name": name, "columns": typed, "constraints": CONSTRAINTS.get(name, [])})
+    for name, config in TESTS.items():
+        models.append({"name": name, "columns": [{"name": "v", "data_tests": [{"not_null": {"config": config}}]}]})
+    unit_tests = [
+        {
+            "name": f"counts_{name}",
+            "model": name,
+            "given": [{"input": "ref('as_view')", "rows": [{"id": 7, "v": 5}]}],
+            "expect": {"rows": [{"id": expected}]},
+        }
+        for name, expected in UNIT_TESTS.items()
+    ]
+    sources = [{"name": "raw", "tables": [{"name": "days"}]}]
+    return {"sources": sources, "models": models, "unit_tests": unit_tests}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -392,9 +587,35 @@ def test_a_model_does_what_dbt_documents_or_is_refused_and_keeps_its_rows(shop: 
     if name in MICROBATCHES:
         assert [row["id"] for row in shop.rows(f"silver.{name}")] == [0, 1, 2, 3]
         return
-    tables = shop.lakehouse.catalog.pointers("fix")
-    found = sorted(tuple(row.values()) for row in shop.rows(f"silver.{name}")) if f"silver.{name}" in tables else None
-    assert found == case.rows
+    table = case.table or f"silver.{name}"
+    there = table in shop.lakehouse.catalog.pointers("fix")
+    assert (sorted(tuple(row.values()) for row in shop.rows(table)) if there else None) == case.rows
+
+
+def test_what_cannot_be_done_is_refused_before_anything_runs(shop: Shop) -> None:
+    """All of it at once, each with its file and its remedy."""
+    settings = shop.lakehouse.settings
+    manifest = json.loads((settings.data_path / "dbt" / "here" / "manifest.json").read_text("utf-8"))
+    found = {problem.name: problem for problem in problems(settings, manifest)}
+    expected = {name: says for name, (_, says) in refused(shop.engine).items()}
+    expected |= {"snake": "written in python, and models are SQL", "old": "snapshots are not supported yet"}
+    assert found.keys() == expected.keys()
+    for name, says in expected.items():
+        assert re.search(says, found[name].what), found[name]
+        assert found[name].fix
+        assert name in found[name].file
+    with pytest.raises(
+        TransformError, match=rf"{len(expected)} things[\s\S]*models/refused/outside\.sql: outside: materialized"
+    ):
+        require_buildable(settings, manifest)
+
+
+def test_a_test_that_warns_stops_nothing_and_a_unit_test_that_fails_stops_its_model(shop: Shop) -> None:
+    for said in shop.said:
+        assert said["not_null_warned_v"].startswith("warn: Got 1 result")
+        assert said["not_null_tolerated_v"] == said["counts_unit_tested"] == ""
+        assert said["not_null_failed_v"].startswith("fail: Got 1 result")
+        assert "actual differs from expected" in said["counts_unit_failed"]
 
 
 @pytest.mark.parametrize("name", ["replaces_groups", "merges", "widens", "by_date"])
@@ -403,37 +624,21 @@ def test_an_incremental_run_is_one_snapshot(shop: Shop, name: str) -> None:
     assert len(shop.lakehouse.table(f"silver.{name}").snapshots()) == expected
 
 
-def test_a_seed_is_what_its_file_says(shop: Shop) -> None:
-    """Nothing of a line is taken for a comment, and only what is written as ISO has it is a date."""
-    assert {name: said for name, said in shop.said[1].items() if name in SEEDS and said} == {}
-    assert [tuple(row.values()) for row in shop.rows("raw.comments")] == [("1", "a"), ("3", "c"), ("#2", "b")]
-    first = shop.rows("raw.dates")[0]
-    assert (first["d"], first["t"], first["iso"]) == ("01/02/2024", "01/02/2024 10:00:00", dt.date(2024, 2, 1))
-    assert len(shop.rows("raw.late")) == 25_001
-    assert [row["w"] for row in shop.rows("raw.words")] == ["t", "f"]
-    gaps = [tuple(row.values()) for row in shop.rows("raw.gaps")]
-    assert gaps == [(1, 5, True, dt.date(2026, 1, 31)), (2, None, None, None)]
-    declared = shop.rows("raw.declared")
-    assert [(row["code"], row["at"]) for row in declared] == [
-        ("007", dt.datetime(2026, 1, 31, 12, 0, 0, 500_000)),
-        (None, None),
-    ]
-
-
-def test_a_number_of_a_seed_has_all_its_digits_or_is_text(shop: Shop) -> None:
-    if shop.engine != "duckdb":
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_seed_is_what_its_file_says(shop: Shop, name: str) -> None:
+    """Nothing of a line is taken for a comment or for null, and what is written otherwise than its type is text."""
+    expected, said = SEEDS[name][1], shop.said[1][name]
+    if isinstance(expected, str):
+        assert re.search(expected, said)
+        assert f"raw.{name}" not in shop.lakehouse.catalog.pointers("fix")
         return
-    assert [tuple(row.values()) for row in shop.rows("raw.long")] == [
-        (1234567890123456789, "+4930", "99999999999999.99"),
-        (9223372036854775807, "5", "0.30000000000000004"),
-    ]
-    assert {row["v"] for row in shop.rows("raw.floats")} == {0.30000000000000004, -1.5, 1e30}
+    assert said == ""
+    assert sorted(map(str, shop.rows(f"raw.{name}"))) == sorted(map(str, _as_rows(shop, name, expected)))
 
 
-def test_a_type_is_for_a_column_of_the_seed_however_it_is_spelled(shop: Shop) -> None:
-    if shop.engine == "duckdb":
-        assert shop.rows("raw.spelled") == [{"id": 1, "code": "5"}]
-        assert "raw.unknown: its column_types cod is none of its columns: id, code" in shop.said[1]["unknown"]
+def _as_rows(shop: Shop, name: str, expected: list[tuple[Any, ...]]) -> Rows:
+    names = shop.lakehouse.table(f"raw.{name}").schema().column_names
+    return [dict(zip(names, row, strict=True)) for row in expected]
 
 
 @pytest.mark.parametrize(

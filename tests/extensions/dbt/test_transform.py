@@ -299,11 +299,13 @@ def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, Any]
             {"a": ["b"], "b": ["a"]},
             r"in a circle: models/(one|two)\.sql -> models/",
         ),
-        ({"s": node("snapshot", "old")}, {}, r"dbt snapshots are not supported yet: snapshots/old\.sql"),
+        ({"s": node("snapshot", "old")}, {}, r"dbt snapshots are not supported yet: old[\s\S]*snapshots/old\.sql"),
+        ({"f": node("function", "twice")}, {}, r"The function twice would not be kept"),
+        ({"m": node() | {"database": "other"}}, {}, r"x is in another database, other"),
         (
             {"h": node("operation", code="create table t as select 1")},
             {},
-            r"A hook of dbt_project\.yml .*: create table t",
+            r"A hook of x writes beside the lakehouse: create table t",
         ),
         (
             {"t": node("test", "kept") | {"config": {"store_failures_as": "table"}}},
@@ -311,7 +313,7 @@ def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, Any]
             r"Test kept shall keep the rows that fail[\s\S]*tests/kept\.sql",
         ),
     ],
-    ids=["circle", "snapshot", "hook", "stored failures"],
+    ids=["circle", "snapshot", "function", "database", "hook", "stored failures"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
     nodes: dict[str, dict[str, Any]], parents: dict[str, list[str]], says: str, tmp_path: Path

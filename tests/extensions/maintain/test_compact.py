@@ -1,6 +1,6 @@
 """The promises of compaction: the same rows in fewer files, sorted; nobody else notices.
 
-Modules: `cascade_maintain.compact`, `cascade_maintain.rewrite`.
+Modules: `cascade_maintain.compact`, `cascade_maintain.main`, `cascade_maintain.rewrite`.
 """
 
 import datetime as dt
@@ -21,7 +21,8 @@ from cascade.errors import CatalogError, PromotionConflictError
 from cascade.names import KEY_PROPERTY
 from cascade.publish.marts import Mart
 from cascade_maintain import rewrite
-from cascade_maintain.compact import Compaction, compact_tables, maintained
+from cascade_maintain.compact import Compaction, compact_tables
+from cascade_maintain.main import maintained
 from support.lakes import Rows, ids, mark_deleted, numbers, promoted, put, read
 
 T = "raw.a"
@@ -265,6 +266,6 @@ def test_it_gives_way_to_runs_that_write_in_between(
         rewrite.rewrite(transaction, rewrite.choose(table), staged, tmp_path)
         return transaction._requirements, transaction._updates
 
-    assert maintained(lake, T, commit) is possible
+    assert maintained(lake, [T], commit) is possible
     assert ids(lake, MAIN, T) == [1, 2, 3, 9]
     assert [branch.name for branch in lake.branches()] == [MAIN]

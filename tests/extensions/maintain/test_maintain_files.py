@@ -9,66 +9,27 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pyiceberg.table import Table
 from pyiceberg.table.statistics import StatisticsFile
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.catalog.storage import sign_warehouse
 from cascade.errors import CatalogError, UsageError
+from cascade.iceberg.properties import long_values
 from cascade_maintain import parse_age
 from cascade_maintain.garbage import Collection, collect_files
 from cascade_maintain.warehouse import Warehouse, open_warehouse
 from cascade_operations.events import Counted, Event, Listener
+from support.garbage import content, needed, stored
 from support.lakes import ids, numbers, promoted, put, read
 
 # The clock of S3 has whole seconds: what was written a moment ago may be of its next one.
 NOW = dt.timedelta(seconds=-1)
 LONG = dt.timedelta(days=30)
 
-Content = dict[str, Any]
-
 
 def collect(lake: BranchingCatalog, *, history: dt.timedelta = NOW, **options: Any) -> Collection:
     """Collect everything that nothing needs, however young: nobody else writes in these tests."""
     return collect_files(lake, older_than=NOW, keep_history=history, **options)
-
-
-def stored(lake: BranchingCatalog) -> set[str]:
-    """Return the files of all tables."""
-    return {file.path for file in open_warehouse(lake).files()}
-
-
-def rows_of(table: Table) -> list[list[dict[str, Any]]]:
-    """Return the rows of every snapshot of a table, by PyIceberg's own reader."""
-    found = [table.scan(snapshot_id=s.snapshot_id).to_arrow().to_pylist() for s in table.metadata.snapshots]
-    return [sorted(rows, key=str) for rows in found]
-
-
-def content(lake: BranchingCatalog, *, log: bool) -> Content:
-    """Return all that can be read: every reference, what it was made from, and what the log can bring back."""
-    states: dict[str, str] = {}
-    for reference in lake.branches():
-        states |= {at: table for table, at in lake.pointers(reference.name).items()}
-        changes = [*lake.changes(reference.name)]
-        if log and reference.kind == "branch":
-            changes += [change for entry in lake.log(reference.name) for change in entry.changes]
-        for change in changes:
-            states |= {at: change.table for at in (change.before, change.after) if at is not None}
-    return {at: rows_of(lake.load(table, at)) for at, table in states.items()}
-
-
-def needed(lake: BranchingCatalog, *, log: bool) -> set[str]:
-    """Return the files behind all that, found by PyIceberg's own reader."""
-    warehouse = open_warehouse(lake)
-    locations = set(content(lake, log=log))
-    for at in [*locations]:
-        table = lake.load("raw.a", at)
-        for snapshot in table.metadata.snapshots:
-            locations.add(snapshot.manifest_list)
-            for manifest in snapshot.manifests(table.io):
-                locations.add(manifest.manifest_path)
-                locations.update(e.data_file.file_path for e in manifest.fetch_manifest_entry(table.io))
-    return {path for at in locations if (path := warehouse.relative(at)) is not None}
 
 
 def live(lake: BranchingCatalog, seed: int) -> None:
@@ -471,3 +432,17 @@ def test_an_age_that_is_none_is_refused_with_an_example(age: str) -> None:
     with pytest.raises(UsageError, match="is not a duration") as caught:
         parse_age(age)
     assert "7d, 12h, 30m" in caught.value.fix
+
+
+def test_the_files_of_long_properties_stay_with_the_states_that_name_them(lake: BranchingCatalog) -> None:
+    texts = {"main": "m" * 9_000, "dev": "d" * 9_000}
+    put(lake, "setup", "raw.a", numbers(1, 1), properties={"long": texts["main"]})
+    lake.merge("setup")
+    lake.delete("setup")
+    put(lake, "dev", "raw.a", numbers(2, 2), properties={"long": "lost" * 3_000})
+    put(lake, "dev", "raw.a", numbers(3, 3), properties={"long": texts["dev"]})
+    collect(lake)
+    for ref, text in texts.items():
+        table = lake.load("raw.a", lake.pointers(ref)["raw.a"])
+        assert long_values(table.metadata, table.io)["long"] == text
+    assert sum(path.endswith(".property") for path in stored(lake)) == 2

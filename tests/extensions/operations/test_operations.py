@@ -74,6 +74,8 @@ ASKED: dict[str, tuple[object, str]] = {
     "quarantine list --branch dev": (operations, "list_quarantine"),
     "quarantine show raw.b --branch dev": (operations, "read_quarantine"),
     "maintain branches": (cascade_maintain.maintenance, "drop_branches"),
+    "maintain all": (cascade_maintain.maintenance, "maintain_all"),
+    "maintain expire": (cascade_maintain.maintenance, "expire"),
     "maintain compact": (cascade_maintain.maintenance, "compact"),
     "maintain files": (cascade_maintain.maintenance, "remove_files"),
     "maintain verify": (cascade_maintain.maintenance, "verify"),

@@ -13,6 +13,7 @@ import pytest
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.engine import parse_at, query, register_table
 from cascade.errors import BranchNotFoundError, QueryError
+from cascade.iceberg import head
 from support.lakes import ids, numbers, promoted, put
 
 COUNT = "SELECT count(*) AS n FROM raw.a"
@@ -138,16 +139,21 @@ def test_main_at_a_time_has_the_tables_of_that_time(lake: BranchingCatalog) -> N
         query(lake, MAIN, "SELECT * FROM raw.b", at=before)
 
 
-def test_a_branch_at_a_time_is_what_was_written_then(lake: BranchingCatalog) -> None:
+@pytest.mark.parametrize("kept", [30, 2])
+def test_a_branch_at_a_time_or_a_snapshot_is_what_was_written_then(
+    lake: BranchingCatalog, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the newest metadata lists that snapshot no more."""
+    monkeypatch.setattr(head, "KEPT_STATES", kept)
     moments = []
-    for _ in range(3):
+    for _ in range(5):
         put(lake, "dev", "raw.a", numbers(1, 1))
         (entry,) = query(lake, "dev", COUNT).to_pylist()
         moments.append((lake.load("raw.a", lake.pointers("dev")["raw.a"]).current_snapshot(), entry["n"]))
     for snapshot, count in moments:
         assert snapshot is not None
         at = dt.datetime.fromtimestamp(snapshot.timestamp_ms / 1000, dt.UTC)
-        assert n(lake, "dev", at) == count
+        assert (n(lake, "dev", at), n(lake, "dev", snapshot.snapshot_id)) == (count, count)
 
 
 @pytest.mark.parametrize("ref", [MAIN, "dev"])

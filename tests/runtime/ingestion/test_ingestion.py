@@ -428,12 +428,20 @@ def test_a_later_run_takes_mended_rows_out_of_quarantine(lake: Lake) -> None:
     assert [row["partition"] for row in lake.rows("quarantine.raw__hours")] == [NEXT]
 
 
-@pytest.mark.parametrize(("limit", "success"), [(3, True), (2, False), (0, False)])
-def test_more_rows_than_the_limit_are_not_set_aside_but_fail(lake: Lake, limit: int, success: bool) -> None:
-    rows = [{**row, "n": -1} for row in hours(DAY, 1, 2, 3)]
-    asset = daily_hours(
-        {DAY: rows}, iceberg_schema=None, validation_schema=Hours, on_invalid="quarantine", quarantine_limit=limit
-    )
+@pytest.mark.parametrize(
+    ("limits", "success"),
+    [
+        ({"quarantine_limit": 3}, True),
+        ({"quarantine_limit": 2}, False),
+        ({"quarantine_limit": 0}, False),
+        ({"quarantine_fraction": 0.75}, True),
+        ({"quarantine_fraction": 0.74}, False),
+        ({"quarantine_limit": 3, "quarantine_fraction": 0}, False),
+    ],
+)
+def test_more_rows_than_the_limit_are_not_set_aside_but_fail(lake: Lake, limits: dict[str, Any], success: bool) -> None:
+    rows = [{**row, "n": n} for row, n in zip(hours(DAY, 1, 2, 3, 4), (-1, -1, -1, 4), strict=True)]
+    asset = daily_hours({DAY: rows}, iceberg_schema=None, validation_schema=Hours, on_invalid="quarantine", **limits)
     assert lake.run(asset, partitions=DAY).success is success
     assert lake.lakehouse.tables() == (["quarantine.raw__hours", "raw.hours"] if success else [])
 

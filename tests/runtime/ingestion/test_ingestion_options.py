@@ -238,6 +238,7 @@ WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "policy": (one_day, {"schema_policy": "loose"}, "is not one of strict, additive, drop_extra"),
     "on_invalid": (one_day, {"on_invalid": "skip"}, "is not one of fail, quarantine"),
     "limit": (one_day, {"quarantine_limit": -1}, "quarantine_limit=-1 must be a number, at least 0"),
+    "share": (one_day, {"quarantine_fraction": 5}, "quarantine_fraction=5 is a share of the rows: at most 1"),
     "runtime": (one_day, {"max_runtime_seconds": 0}, "max_runtime_seconds=0 must be a number, at least 1"),
     "runtime_text": (one_day, {"max_runtime_seconds": "5m"}, "max_runtime_seconds='5m' must be a number"),
     "retries": (one_day, {"max_retries": -1}, "max_retries=-1 must be"),

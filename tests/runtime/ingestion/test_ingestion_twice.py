@@ -13,7 +13,8 @@ import pandera.pandas as pap
 import pyarrow as pa
 import pytest
 
-from cascade.ingestion import cascade_ingestion, daily, monthly
+from cascade.iceberg import head
+from cascade.ingestion import cascade_ingestion, daily, load_plan, monthly
 from cascade.ingestion.load import load
 from support.ingestion import DAY, NEXT, THIRD, Lake, hours
 
@@ -158,12 +159,23 @@ def test_one_partition_loaded_twice_at_once_into_a_new_table_is_there_once(lake:
     found = asset(fetch, partitions=DAILY, **options)
 
     def plan_of() -> Any:
-        from cascade.ingestion import load_plan
-
         return load_plan(found)
 
     lake.load(found, DAY)
     assert [r["n"] for r in lake.rows("raw.t")] == [1, 2]
+
+
+@pytest.mark.parametrize("run_started", [0.0, 1e11])
+def test_a_run_that_has_appended_does_not_append_again_however_many_runs_came_after_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, run_started: float
+) -> None:
+    """A run that was created since has nothing to look for in older metadata."""
+    monkeypatch.setattr(head, "KEPT_STATES", 2)
+    plan = load_plan(asset(lambda: [{"id": 1}], partitions="none", write="append"))
+    for run in ("first", "second", "third", "fourth"):
+        load(plan, lake.lakehouse, [], missing_only=False, run_id=run)
+    again = load(plan, lake.lakehouse, [], missing_only=False, run_id="first", run_started=run_started)
+    assert again.skipped == (run_started == 0.0)
 
 
 # --- options that changed -------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""The promises of publishing, wherever it goes: a DuckDB file, or PostgreSQL with `--on-servers`."""
+"""The promises of publishing, to a DuckDB file, or PostgreSQL with `--on-servers`.
+
+Modules: `cascade.publish.marts`, `cascade_embedded.marts`.
+"""
 
 import datetime as dt
 from collections.abc import Iterator

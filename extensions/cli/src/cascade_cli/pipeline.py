@@ -22,7 +22,7 @@ from cascade_cli.style import click
 if TYPE_CHECKING:
     from cascade_operations.records import AssetResult, RunReport
 
-__all__ = ["materialize", "run"]
+__all__ = ["finish", "materialize", "moved", "run"]
 
 _partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
 _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01..2013-07-31."
@@ -74,7 +74,7 @@ def run(
             everything=everything,
             tell=tell,
         )
-    _finish(report, as_json, success=_moved(report, promote=not no_promote))
+    finish(report, as_json, success=moved(report, promote=not no_promote))
 
 
 @click.command()
@@ -99,10 +99,10 @@ def materialize(assets: tuple[str, ...], partition: str | None, full_refresh: bo
 On branch {report.branch}; main is unchanged. Next:
   cascade query "select * from {table} limit 10" --branch {report.branch}
   cascade branch promote {report.branch}"""
-    _finish(report, as_json, success=text)
+    finish(report, as_json, success=text)
 
 
-def _finish(report: RunReport, as_json: bool, *, success: str) -> NoReturn:
+def finish(report: RunReport, as_json: bool, *, success: str) -> NoReturn:
     """Print what a run did, and if all went well what that means; exit with its code."""
     if as_json:
         print_json(report)
@@ -158,7 +158,7 @@ def _print_failure(report: RunReport) -> None:
         click.echo(f"Log: run {report.run_ids[-1]} in the UI (`cascade dev`).", err=True)
 
 
-def _moved(report: RunReport, *, promote: bool) -> str:
+def moved(report: RunReport, *, promote: bool) -> str:
     """Return what became of `main`, in words."""
     if move := report.promotion:
         text = f"\nBranch {report.branch} was promoted to main (entry {move.id} of the log): {', '.join(move.tables)}"

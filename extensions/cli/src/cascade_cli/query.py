@@ -1,4 +1,4 @@
-"""`cascade query`, `cascade table` and `cascade quarantine`: what a branch holds."""
+"""`cascade query` and `cascade table`: what a branch holds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from cascade.errors import count
 from cascade_cli.output import answer_table, json_option, print_json, print_table, say
 from cascade_cli.style import click
 
-__all__ = ["quarantine", "query", "table"]
+__all__ = ["BRANCH_HELP", "branch_option", "query", "table"]
 
 _SHOWN = 1000
-_branch = partial(click.option, "--branch", "-b", default="main", show_default=True, metavar="NAME")
-_BRANCH_HELP = "Branch or tag to read."
+branch_option = partial(click.option, "--branch", "-b", default="main", show_default=True, metavar="NAME")
+BRANCH_HELP = "Branch or tag to read."
 
 
 @click.command()
 @click.argument("sql")
-@_branch(help=_BRANCH_HELP)
+@branch_option(help=BRANCH_HELP)
 @click.option(
     "--at",
     metavar="SNAPSHOT_OR_TIMESTAMP",
@@ -47,7 +47,7 @@ def table() -> None:
 
 
 @table.command("list")
-@_branch(help=_BRANCH_HELP)
+@branch_option(help=BRANCH_HELP)
 @json_option
 def list_tables(branch: str, as_json: bool) -> None:
     """List tables with their rows and snapshots."""
@@ -56,35 +56,3 @@ def list_tables(branch: str, as_json: bool) -> None:
     found = operations.list_tables(load_settings(), branch=branch)
     columns = ["table", "rows", "snapshot", "changed (UTC)"]
     answer_table(as_json, found, columns, lambda table: [*vars(table).values()])
-
-
-@click.group()
-def quarantine() -> None:
-    """Show rows that loads have set aside."""
-
-
-@quarantine.command("list")
-@_branch(help=_BRANCH_HELP)
-@json_option
-def list_quarantine(branch: str, as_json: bool) -> None:
-    """List the tables of which rows are set aside."""
-    import cascade_operations as operations
-
-    found = operations.list_quarantine(load_settings(), branch=branch)
-    columns = ["table", "rows", "quarantine"]
-    empty = f"No rows are in quarantine on {branch}."
-    answer_table(as_json, found, columns, lambda q: [q.table, q.rows, q.quarantine], empty=empty)
-
-
-@quarantine.command()
-@click.argument("table")
-@_branch(help=_BRANCH_HELP)
-@click.option("--limit", "-n", default=100, show_default=True, help="How many rows.")
-@json_option
-def show(table: str, branch: str, limit: int, as_json: bool) -> None:
-    """Show rows of TABLE that were set aside, newest first, and why."""
-    import cascade_operations as operations
-
-    found = operations.read_quarantine(load_settings(), table, branch=branch, limit=limit)
-    columns = ["at (UTC)", "partition", "reasons", "row"]
-    answer_table(as_json, found, columns, lambda row: [row.at, row.partition, "; ".join(row.reasons), row.row])

@@ -1,9 +1,7 @@
 """dbt models become assets: one dbt project, one dbt process per run, every model an Iceberg table."""
 
 import contextlib
-import graphlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,13 +24,12 @@ from cascade_dbt.dagster_dbt import (
     dbt_assets,
     without_dbt,
 )
+from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
 from cascade_dbt.targets import target_of
 from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets"]
-
-_WRITES = re.compile(r"\s*(create|insert|update|delete|merge|copy|drop|alter|truncate)\b", re.IGNORECASE)
 
 
 class _Translator(DagsterDbtTranslator):
@@ -74,10 +71,10 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         One definition that holds all of them; `None` when there is nothing to build.
 
     Raises:
-        TransformError: Models depend on each other in a circle, or there is a snapshot.
+        TransformError: The project asks what cannot be done; see `cascade_dbt.limits`.
     """
     parsed = json.loads(manifest.read_text("utf-8"))
-    _require_buildable(settings, parsed)
+    require_buildable(settings, parsed)
     nodes = parsed["nodes"].values()
     namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
     if not namespaces:
@@ -142,54 +139,6 @@ def _said_by_dbt(text: str) -> str:
     _, summary, failures = said.partition("Failure in ")
     lines = (summary + failures if summary else said).splitlines()
     return "\n".join(line for line in lines if line.strip() and not line.startswith("  > "))
-
-
-def _require_buildable(settings: Settings, parsed: Mapping[str, Any]) -> None:
-    """Refuse what dbt's parser lets pass and nothing behind it can do."""
-    nodes, keeps_tables = parsed["nodes"], target_of(settings).keeps_tables
-    files = {key: node["original_file_path"] for key, node in nodes.items()}
-    for key, node in nodes.items():
-        asked = (node.get("config", {}).get("meta") or {}).get("cascade", {})
-        # `engines` is read by `cascade validate`.
-        known = isinstance(asked, dict) and not asked.keys() - {"always", "engines"}
-        if not known or not isinstance(asked.get("always", False), bool):
-            raise TransformError(
-                f"`meta: {{cascade: {asked}}}` of {node['name']} means nothing.",
-                where=str(settings.dbt_path / files[key]),
-                fix="write `always: true` to have it computed in every run, `engines: [embedded]` for SQL of one "
-                "engine, or take it away.",
-            )
-        if node["resource_type"] == "snapshot":
-            raise TransformError(
-                f"dbt snapshots are not supported yet: {files[key]}. Iceberg keeps the history of every table; read it "
-                "with `cascade query --at`.",
-                where=str(settings.dbt_path / files[key]),
-                fix="take the snapshot out of the project.",
-            )
-        # What dbt writes itself on some engines is in memory, and gone with the process.
-        if not keeps_tables and node.get("config", {}).get("store_failures_as") in ("table", "view"):
-            raise TransformError(
-                f"Test {node['name']} shall keep the rows that fail (store_failures); nobody would find them again.",
-                where=str(settings.dbt_path / files[key]),
-                fix="take store_failures away; a model can keep such rows, and `cascade query` shows them.",
-            )
-    for operation in (node for node in nodes.values() if node["resource_type"] == "operation"):
-        if not keeps_tables and _WRITES.match(operation["raw_code"]):
-            raise TransformError(
-                f"A hook of dbt_project.yml writes beside the lakehouse: {operation['raw_code']}.",
-                where=str(settings.dbt_path / "dbt_project.yml"),
-                fix="write the rows with a model.",
-            )
-    try:
-        graph = {key: set(parents) & nodes.keys() for key, parents in parsed["parent_map"].items()}
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        circle = " -> ".join(files[key] for key in error.args[1])
-        raise TransformError(
-            f"Models depend on each other in a circle: {circle}.",
-            where=str(settings.dbt_path),
-            fix="take one `ref` of the circle away.",
-        ) from None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from cascade.engine import delete_branch, engine_of
 from cascade.errors import BranchNotFoundError, CascadeError, count
 from cascade.lakehouse import branch_of_run
 from cascade.names import BACKFILL_TAG, BRANCH_TAG, ROOT_RUN_TAG, RUN_BRANCH_PREFIX, is_run_branch
+from cascade_maintain.main import BRANCH_PREFIX
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -177,7 +178,9 @@ def _judge(
     if runs.backfill_goes_on(branch.name):
         return "its backfill has not ended", True
     idle = now - max([branch.created_at, *_ends(records), *write_times(catalog, branch)])
-    return _judge_idle(branch.name, bool(records), idle, older_than)
+    # One on which tables were maintained has no run, and was left by a process that was killed.
+    known = bool(records) or branch.name.startswith(BRANCH_PREFIX)
+    return _judge_idle(branch.name, known, idle, older_than)
 
 
 def _judge_idle(branch: str, known: bool, idle: dt.timedelta, older_than: dt.timedelta) -> tuple[str, bool]:

@@ -1,10 +1,11 @@
-"""`cascade maintain …`: rewrite small files, drop old branches of runs, and files that nothing needs."""
+"""`cascade maintain …`: what grows is rewritten, expires or is removed; what would be deleted is shown first."""
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cascade.config import load_settings
 from cascade.errors import count
@@ -12,23 +13,79 @@ from cascade_cli.output import json_option, print_json, print_table, progress, s
 from cascade_cli.style import click
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
 
+if TYPE_CHECKING:
+    from cascade_maintain.branches import Cleaning
+    from cascade_maintain.compact import Compaction
+    from cascade_maintain.expire import Expiry
+    from cascade_maintain.garbage import Collection
+
 __all__ = ["maintain"]
 
+_SHOWN = 10
 
 _age = partial(click.option, metavar="AGE", show_default=True)
-_dry_run = click.option("--dry-run", is_flag=True, help="Remove nothing; show what would be removed.")
+_apply = click.option("--apply", is_flag=True, help="Do it; without this it is only shown.")
+_tables = click.argument("tables", nargs=-1)
+_files_older_than = partial(
+    _age, default=FILES_OLDER_THAN, help="How old a file must be, such as 3d or 12h; longer than the longest run."
+)
+_branches_older_than = partial(
+    _age, default=BRANCHES_OLDER_THAN, help="How long ago the last thing happened on a branch, such as 7d or 12h."
+)
+_keep_history = _age(
+    "--keep-history",
+    default=KEEP_HISTORY,
+    help="How long entries of `cascade branch log` can be restored, and older states of `main` be read.",
+)
 
 
 @click.group()
 def maintain() -> None:
     """Keep the lakehouse from growing for ever.
 
-    Two steps: delete the branches of runs that ended long ago, then remove the files that nothing needs any more.
+    `all` takes the steps in their order: delete the branches of runs that ended long ago, compact tables, let old
+    snapshots leave, remove the files that nothing needs any more. What deletes shows what it would delete, and does it
+    with --apply.
     """
 
 
+@maintain.command("all")
+@_branches_older_than("--branches-older-than")
+@_files_older_than("--files-older-than")
+@_keep_history
+@_apply
+@json_option
+def everything(branches_older_than: str, files_older_than: str, keep_history: str, apply: bool, as_json: bool) -> None:
+    """Take all steps: branches, compact, expire, files.
+
+    Without --apply each step says what it would do to the lake as it is now. Exit code 1 when something could not be
+    done.
+    """
+    from cascade_maintain import maintenance
+
+    ages = [parse_age(age) for age in (branches_older_than, files_older_than, keep_history)]
+    with progress("cascade maintain all") as tell:
+        done = maintenance.maintain_all(
+            load_settings(),
+            branches_older_than=ages[0],
+            files_older_than=ages[1],
+            keep_history=ages[2],
+            dry_run=not apply,
+            tell=tell,
+        )
+    if as_json:
+        print_json(done)
+    else:
+        _show_branches(done.branches)
+        _show_compaction(done.compaction)
+        _show_expiry(done.expiry)
+        _show_files(done.files)
+        _show_how_to_apply(apply)
+    sys.exit(1 if done.branches.problems or done.compaction.problems or done.files.failed else 0)
+
+
 @maintain.command()
-@click.argument("tables", nargs=-1)
+@_tables
 @click.option("--dry-run", is_flag=True, help="Rewrite nothing; show what would be rewritten.")
 @json_option
 def compact(tables: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
@@ -44,28 +101,38 @@ def compact(tables: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json(done)
     else:
-        if done.compacted:
-            columns = ["table", "files", "MB", "new files", "new MB"]
-            rows = [(c.table, c.files, c.bytes / 1e6, c.new_files, c.new_bytes / 1e6) for c in done.compacted]
-            print_table(columns[:4] if dry_run else columns, [row[:4] for row in rows] if dry_run else rows)
-        verb = "Would compact" if dry_run else "Compacted"
-        say(f"{verb} {len(done.compacted):,} of {count(done.looked_at, 'table')}.")
-        for name in done.left:
-            say(f"{name} stays as it is: runs kept writing it; the next time will do.")
-        for name, problem in done.problems.items():
-            click.echo(f"problem: {name}: {problem}", err=True)
+        _show_compaction(done)
     sys.exit(1 if done.problems else 0)
 
 
 @maintain.command()
-@_age(
-    "--older-than",
-    default=BRANCHES_OLDER_THAN,
-    help="How long ago the last thing happened on a branch, such as 7d or 12h.",
-)
-@_dry_run
+@_tables
+@_keep_history
+@_apply
 @json_option
-def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
+def expire(tables: tuple[str, ...], keep_history: str, apply: bool, as_json: bool) -> None:
+    """Let old snapshots of tables leave.
+
+    TABLES are named namespace.table; all tables of `main` by default. No row changes; what a branch, a tag or a recent
+    entry of the log names stays readable.
+    """
+    from cascade_maintain import maintenance
+
+    age = parse_age(keep_history)
+    with progress("cascade maintain expire") as tell:
+        done = maintenance.expire(load_settings(), tables, keep_history=age, dry_run=not apply, tell=tell)
+    if as_json:
+        print_json(done)
+    else:
+        _show_expiry(done)
+        _show_how_to_apply(apply)
+
+
+@maintain.command()
+@_branches_older_than("--older-than")
+@_apply
+@json_option
+def branches(older_than: str, apply: bool, as_json: bool) -> None:
     """Delete old branches of failed runs and backfills.
 
     `main`, `dev`, tags and branches that people created are never touched.
@@ -74,38 +141,21 @@ def branches(older_than: str, dry_run: bool, as_json: bool) -> None:
 
     age = parse_age(older_than)
     with progress("cascade maintain branches") as tell:
-        done = maintenance.drop_branches(load_settings(), older_than=age, dry_run=dry_run, tell=tell)
+        done = maintenance.drop_branches(load_settings(), older_than=age, dry_run=not apply, tell=tell)
     if as_json:
         print_json(done)
     else:
-        verb = "would be deleted" if dry_run else "deleted"
-        rows = [[name, verb, why] for name, why in done.removed.items()]
-        rows += [[name, "stays", why] for name, why in done.left.items()]
-        if rows:
-            print_table(["branch", "", "why"], rows)
-        else:
-            say("There are no branches of runs.")
-        for what in done.leftovers:
-            say(f"{'Would remove' if dry_run else 'Removed'} {what}, left over from an ended process")
-        for problem in done.problems:
-            click.echo(f"problem: {problem}", err=True)
+        _show_branches(done)
+        _show_how_to_apply(apply)
     sys.exit(1 if done.problems else 0)
 
 
 @maintain.command()
-@_age(
-    "--older-than",
-    default=FILES_OLDER_THAN,
-    help="How old a file must be, such as 3d or 12h; longer than the longest run.",
-)
-@_age(
-    "--keep-history",
-    default=KEEP_HISTORY,
-    help="How long entries of `cascade branch log` can be restored, and older states of `main` be read.",
-)
-@_dry_run
+@_files_older_than("--older-than")
+@_keep_history
+@_apply
 @json_option
-def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> None:
+def files(older_than: str, keep_history: str, apply: bool, as_json: bool) -> None:
     """Remove the files of tables that nothing needs any more.
 
     What a branch, a tag or a recent entry of the log needs stays.
@@ -115,24 +165,13 @@ def files(older_than: str, keep_history: str, dry_run: bool, as_json: bool) -> N
     age, history = parse_age(older_than), parse_age(keep_history)
     with progress("cascade maintain files") as tell:
         done = maintenance.remove_files(
-            load_settings(), older_than=age, keep_history=history, dry_run=dry_run, tell=tell
+            load_settings(), older_than=age, keep_history=history, dry_run=not apply, tell=tell
         )
     if as_json:
         print_json(done)
     else:
-        tables = defaultdict(list)
-        for file in done.removed:
-            tables[".".join(file.path.split("/")[:2])].append(file.size)
-        if tables:
-            rows = [(name, len(sizes), sum(sizes) / 1e6) for name, sizes in sorted(tables.items())]
-            print_table(["table", "files", "MB"], rows)
-        size = f"{count(len(done.removed), 'file')}, {done.bytes / 1e6:,.1f} MB"
-        rest = f"{done.needed:,} are needed, {done.young:,} too young to be judged"
-        say(f"{'Would remove' if dry_run else 'Removed'} {size}; {rest}.")
-        for path in done.missing[:10]:
-            click.echo(f"warning: missing, though an old state needs it: {path}", err=True)
-        for path, problem in list(done.failed.items())[:10]:
-            click.echo(f"could not be removed: {path}: {problem}", err=True)
+        _show_files(done)
+        _show_how_to_apply(apply)
     sys.exit(1 if done.failed else 0)
 
 
@@ -158,3 +197,63 @@ def verify(as_json: bool) -> None:
         if done.damaged:
             say("Next: restore them from a backup, or load their tables again.")
     sys.exit(1 if done.damaged else 0)
+
+
+def _show_branches(done: Cleaning) -> None:
+    verb = "would be deleted" if done.dry_run else "deleted"
+    rows = [[name, verb, why] for name, why in done.removed.items()]
+    rows += [[name, "stays", why] for name, why in done.left.items()]
+    if rows:
+        print_table(["branch", "", "why"], rows)
+    else:
+        say("There are no branches of runs.")
+    for what in done.leftovers:
+        say(f"{'Would remove' if done.dry_run else 'Removed'} {what}, left over from an ended process")
+    for problem in done.problems:
+        click.echo(f"problem: {problem}", err=True)
+
+
+def _show_compaction(done: Compaction) -> None:
+    if done.compacted:
+        columns = ["table", "files", "MB", "new files", "new MB"]
+        rows = [(c.table, c.files, c.bytes / 1e6, c.new_files, c.new_bytes / 1e6) for c in done.compacted]
+        print_table(columns[:4] if done.dry_run else columns, [row[:4] for row in rows] if done.dry_run else rows)
+    verb = "Would compact" if done.dry_run else "Compacted"
+    say(f"{verb} {len(done.compacted):,} of {count(done.looked_at, 'table')}.")
+    _show_left(done.left)
+    for name, problem in done.problems.items():
+        click.echo(f"problem: {name}: {problem}", err=True)
+
+
+def _show_expiry(done: Expiry) -> None:
+    if done.expired:
+        print_table(["table", "old snapshots", "stay"], [(e.table, e.snapshots, e.kept) for e in done.expired])
+    verb = "Would let" if done.dry_run else "Let"
+    say(f"{verb} old snapshots of {len(done.expired):,} of {count(done.looked_at, 'table')} leave.")
+    _show_left(done.left)
+
+
+def _show_files(done: Collection) -> None:
+    tables = defaultdict(list)
+    for file in done.removed:
+        tables[".".join(file.path.split("/")[:2])].append(file.size)
+    if tables:
+        rows = [(name, len(sizes), sum(sizes) / 1e6) for name, sizes in sorted(tables.items())]
+        print_table(["table", "files", "MB"], rows)
+    size = f"{count(len(done.removed), 'file')}, {done.bytes / 1e6:,.1f} MB"
+    rest = f"{done.needed:,} are needed, {done.young:,} too young to be judged"
+    say(f"{'Would remove' if done.dry_run else 'Removed'} {size}; {rest}.")
+    for path in done.missing[:_SHOWN]:
+        click.echo(f"warning: missing, though an old state needs it: {path}", err=True)
+    for path, problem in list(done.failed.items())[:_SHOWN]:
+        click.echo(f"could not be removed: {path}: {problem}", err=True)
+
+
+def _show_left(tables: tuple[str, ...]) -> None:
+    for name in tables:
+        say(f"{name} stays as it is: runs kept writing it; the next time will do.")
+
+
+def _show_how_to_apply(apply: bool) -> None:
+    if not apply:
+        say("Nothing was done. Next: the same with --apply.")

@@ -1,32 +1,20 @@
-"""Compact the tables of `main`, and let old snapshots leave: states of the same rows that cost less to read and write.
-
-A table is maintained on a branch of its own, which is then merged. So `main` moves as by a promotion, and a table that
-somebody wrote in between is left as it is.
-"""
+"""Compact the tables of `main`: small files become few large ones."""
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table import Table
 
-from cascade.catalog import MAIN, BranchingCatalog, check_table_name
-from cascade.errors import BranchNotFoundError, CascadeError, CatalogError, PromotionConflictError
+from cascade.catalog import BranchingCatalog
+from cascade.errors import CascadeError
 from cascade.iceberg.staging import Staged, discard
-from cascade.names import RUN_BRANCH_PREFIX
+from cascade_maintain.main import TOLD, Commit, maintained, tables_of_main
 from cascade_maintain.rewrite import Choice, choose, rewrite
 from cascade_operations.events import Counted, Listener, ignore
 
-__all__ = ["BRANCH_PREFIX", "Compacted", "Compaction", "compact_tables", "maintained", "tables_of_main"]
-
-#: How the branches begin on which tables are maintained.
-BRANCH_PREFIX = f"{RUN_BRANCH_PREFIX}maintain-"
-_ATTEMPTS = 3
+__all__ = ["Compacted", "Compaction", "compact_tables"]
 
 
 @dataclass(frozen=True)
@@ -106,22 +94,9 @@ def compact_tables(
                 left.extend([name] if done is None else ())
         except CascadeError as error:
             problems[name] = f"{error.what} {error.where}".strip()
-        tell(Counted("looked at", number, "table"))
+        if number % TOLD == 0:
+            tell(Counted("looked at", number, "table"))
     return Compaction(dry_run, len(pointers), tuple(compacted), tuple(left), problems)
-
-
-def tables_of_main(catalog: BranchingCatalog, names: Collection[str]) -> dict[str, str]:
-    """Return where some tables of `main` are, or all tables.
-
-    Raises:
-        CatalogError: `main` has no such table; all that are missing are named.
-    """
-    pointers = dict(sorted(catalog.pointers(MAIN).items()))
-    if missing := sorted(set(map(check_table_name, names)) - pointers.keys()):
-        raise CatalogError(
-            f"`{MAIN}` has no table {', '.join(missing)}.", fix=f"name some of {', '.join(pointers) or 'none'}."
-        )
-    return {name: pointers[name] for name in (names or pointers)}
 
 
 def _compact(catalog: BranchingCatalog, first: Choice, eager: bool) -> list[Compacted] | None:
@@ -130,12 +105,12 @@ def _compact(catalog: BranchingCatalog, first: Choice, eager: bool) -> list[Comp
     spill = catalog.settings.data_path / "tmp"
     spill.mkdir(parents=True, exist_ok=True)
 
-    def commit(table: Table) -> tuple[Any, ...]:
+    def commit(table: Table) -> Commit | None:
         done.clear()
         same = table.metadata_location == first.table.metadata_location
         choice = first if same else choose(table, eager=eager)
         if not choice.needed:
-            return ()
+            return None
         staged = Staged(name, table.metadata, table.io)
         try:
             transaction = table.transaction()
@@ -146,7 +121,7 @@ def _compact(catalog: BranchingCatalog, first: Choice, eager: bool) -> list[Comp
         done.append(_compacted(name, choice, staged))
         return transaction._requirements, transaction._updates
 
-    return done if maintained(catalog, name, commit) else None
+    return done if maintained(catalog, [name], commit) else None
 
 
 def _compacted(name: str, choice: Choice, staged: Staged | None = None) -> Compacted:
@@ -159,39 +134,3 @@ def _compacted(name: str, choice: Choice, staged: Staged | None = None) -> Compa
         new_bytes=sum(file.file_size_in_bytes for file in come),
         rows=sum(file.record_count for file in (come if staged else gone)),
     )
-
-
-def maintained(catalog: BranchingCatalog, name: str, commit: Callable[[Table], tuple[Any, ...]]) -> bool:
-    """Put a table of `main` into another state of the same rows; say whether that was possible.
-
-    Args:
-        catalog: The catalog.
-        name: `namespace.table`.
-        commit: Given the table, returns the requirements and the updates of the commit; nothing when none is needed.
-
-    Returns:
-        `False` when other runs wrote the table each time, or dropped it.
-    """
-    for _ in range(_ATTEMPTS):
-        with _own_branch(catalog) as branch, contextlib.suppress(PromotionConflictError, CommitFailedException):
-            reference: Any = catalog.open(branch)
-            try:
-                table = reference.load_table(name)
-            except NoSuchTableError:
-                return False
-            if changes := commit(table):
-                reference.commit_tables([(table, *changes)])
-                catalog.merge(branch, MAIN)
-            return True
-    return False
-
-
-@contextlib.contextmanager
-def _own_branch(catalog: BranchingCatalog) -> Iterator[str]:
-    name = f"{BRANCH_PREFIX}{uuid.uuid4().hex[:8]}"
-    catalog.create(name)
-    try:
-        yield name
-    finally:
-        with contextlib.suppress(BranchNotFoundError):
-            catalog.delete(name)

@@ -5,7 +5,7 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import count
 from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
-from cascade_maintain.maintenance import drop_branches, remove_files
+from cascade_maintain.maintenance import maintain_all
 
 __all__ = ["build_maintenance"]
 
@@ -25,7 +25,7 @@ class Ages(dg.Config):
 
 
 def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
-    """Make the job that drops old branches and then removes old files, and its nightly schedule.
+    """Make the job that takes all steps of maintenance, and its nightly schedule.
 
     Args:
         settings: The project's settings; `nightly_maintenance` says whether the schedule is on from the start.
@@ -34,24 +34,33 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
     @dg.op(
         name="maintain",
         required_resource_keys={"lakehouse"},
-        description="Drops branches of runs that ended long ago, then removes files that nothing needs.",
+        description="Drops branches of runs that ended long ago, compacts tables, lets old snapshots leave, removes "
+        "files that nothing needs.",
     )
     def maintain(context: dg.OpExecutionContext, config: Ages) -> None:
-        cleaned = drop_branches(settings, older_than=parse_age(config.branches), instance=context.instance)
-        for name, why in cleaned.removed.items():
-            context.log.info(f"Deleted branch {name}: {why}")
-        done = remove_files(
+        done = maintain_all(
             settings,
-            older_than=parse_age(config.files),
+            branches_older_than=parse_age(config.branches),
+            files_older_than=parse_age(config.files),
             keep_history=parse_age(config.history),
             instance=context.instance,
             run_id=context.run_id,
         )
+        for name, why in done.branches.removed.items():
+            context.log.info(f"Deleted branch {name}: {why}")
+        for table in done.compaction.compacted:
+            context.log.info(f"Compacted {table.table}: {count(table.files, 'file')} to {table.new_files:,}")
+        for expired in done.expiry.expired:
+            context.log.info(f"Let {count(expired.snapshots, 'snapshot')} of {expired.table} leave")
+        files = done.files
         context.log.info(
-            f"Removed {count(len(done.removed), 'file')}, {done.bytes / 1e6:,.1f} MB; {done.needed:,} are needed"
+            f"Removed {count(len(files.removed), 'file')}, {files.bytes / 1e6:,.1f} MB; {files.needed:,} are needed"
         )
-        failed = [f"{path}: {problem}" for path, problem in done.failed.items()]
-        if problems := [*cleaned.problems, *failed]:
+        problems = [*done.branches.problems]
+        problems += [
+            f"{what}: {why}" for part in (done.compaction.problems, files.failed) for what, why in part.items()
+        ]
+        if problems:
             raise dg.Failure(f"{count(len(problems), 'problem')}, such as {problems[0]}", allow_retries=False)
 
     @dg.job(name="cascade_maintenance", description="Keeps the lakehouse from growing for ever.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
@@ -17,10 +18,71 @@ if TYPE_CHECKING:
 
     from cascade_maintain.branches import Cleaning
     from cascade_maintain.compact import Compaction
+    from cascade_maintain.expire import Expiry
     from cascade_maintain.garbage import Collection
     from cascade_maintain.verify import Verification
 
-__all__ = ["compact", "drop_branches", "remove_files", "verify"]
+__all__ = ["Upkeep", "compact", "drop_branches", "expire", "maintain_all", "remove_files", "verify"]
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What all steps of maintenance did, or would do, in their order.
+
+    Attributes:
+        branches: Branches of runs that ended long ago.
+        compaction: Small files of tables.
+        expiry: Old snapshots of tables.
+        files: Files that nothing needs.
+    """
+
+    branches: Cleaning
+    compaction: Compaction
+    expiry: Expiry
+    files: Collection
+
+
+def maintain_all(
+    settings: Settings,
+    *,
+    branches_older_than: dt.timedelta,
+    files_older_than: dt.timedelta,
+    keep_history: dt.timedelta,
+    dry_run: bool = False,
+    instance: DagsterInstance | None = None,
+    run_id: str = "",
+    tell: Listener = ignore,
+) -> Upkeep:
+    """Take all steps in the order in which one makes work for the next: branches, compaction, snapshots, files.
+
+    Args:
+        settings: The project's settings.
+        branches_older_than: `older_than` of `drop_branches`.
+        files_older_than: `older_than` of `remove_files`.
+        keep_history: How long past states of `main` stay.
+        dry_run: Whether to do nothing, and say what each step would do to the lake as it is.
+        instance: Where Dagster keeps its runs; by default the project's storage.
+        run_id: The Dagster run that asks, if one does.
+        tell: Told of progress.
+
+    Raises:
+        CatalogError: It is unknown which files are needed; the other steps are done.
+    """
+    with _storage(settings, instance) as runs:
+        common: dict[str, Any] = {"dry_run": dry_run, "tell": tell}
+        return Upkeep(
+            branches=drop_branches(settings, older_than=branches_older_than, instance=runs, **common),
+            compaction=compact(settings, **common),
+            expiry=expire(settings, keep_history=keep_history, **common),
+            files=remove_files(
+                settings,
+                older_than=files_older_than,
+                keep_history=keep_history,
+                instance=runs,
+                run_id=run_id,
+                **common,
+            ),
+        )
 
 
 def compact(
@@ -40,6 +102,31 @@ def compact(
     from cascade_maintain.compact import compact_tables
 
     return compact_tables(open_catalog(settings), tables, dry_run=dry_run, tell=tell)
+
+
+def expire(
+    settings: Settings,
+    tables: Sequence[str] = (),
+    *,
+    keep_history: dt.timedelta,
+    dry_run: bool = False,
+    tell: Listener = ignore,
+) -> Expiry:
+    """Take old snapshots out of tables of `main`; no row changes, and what branches, tags and the log name stays.
+
+    Args:
+        settings: The project's settings.
+        tables: `namespace.table`; all by default.
+        keep_history: How long ago a snapshot must have been replaced.
+        dry_run: Whether to do nothing, and say what would leave.
+        tell: Told of progress.
+
+    Raises:
+        CatalogError: `main` has no such table.
+    """
+    from cascade_maintain.expire import expire_snapshots
+
+    return expire_snapshots(open_catalog(settings), tables, keep_history=keep_history, dry_run=dry_run, tell=tell)
 
 
 def drop_branches(

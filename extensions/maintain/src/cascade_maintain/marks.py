@@ -18,6 +18,7 @@ from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.typedef import Record
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
+from cascade.names import PROPERTY_FILE
 from cascade_maintain.warehouse import Warehouse, in_threads
 
 __all__ = ["Marks"]
@@ -104,11 +105,17 @@ class Marks:
             raise _UnreadableError(f"Iceberg format version {metadata['format-version']} is not known")
         snapshots = metadata.get("snapshots") or []
         statistics = [*(metadata.get("statistics") or []), *(metadata.get("partition-statistics") or [])]
+        home = metadata["location"].rstrip("/")
+        long = [
+            v.removeprefix(PROPERTY_FILE)
+            for v in (metadata.get("properties") or {}).values()
+            if v.startswith(PROPERTY_FILE)
+        ]
         return (
-            metadata["location"].rstrip("/"),
+            home,
             [s["manifest-list"] for s in snapshots if s.get("manifest-list")],
             [path for s in snapshots for path in s.get("manifests") or ()],  # format version 1
-            [s["statistics-path"] for s in statistics],
+            [*(s["statistics-path"] for s in statistics), *(f"{home}/metadata/{name}" for name in long)],
         )
 
     def _manifests(self, location: str) -> list[str]:

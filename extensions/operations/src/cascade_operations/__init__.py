@@ -11,23 +11,29 @@ if TYPE_CHECKING:
     from cascade_operations.branches import create_branch, delete_branch, diff, list_branches, log
     from cascade_operations.configuration import list_settings
     from cascade_operations.promotion import promote, restore
+    from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
     from cascade_operations.records import to_document
     from cascade_operations.run import materialize, run_pipeline
-    from cascade_operations.tables import list_quarantine, list_tables, query, read_quarantine
+    from cascade_operations.schema import apply_schema, plan_schema
+    from cascade_operations.tables import list_tables, query
 
 __all__ = [
+    "apply_schema",
     "create_branch",
     "delete_branch",
     "diff",
+    "drop_quarantine",
     "list_branches",
     "list_quarantine",
     "list_settings",
     "list_tables",
     "log",
     "materialize",
+    "plan_schema",
     "promote",
     "query",
     "read_quarantine",
+    "replay_quarantine",
     "restore",
     "run_pipeline",
     "to_document",
@@ -38,9 +44,11 @@ _HOMES = {
     "cascade_operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
     "cascade_operations.configuration": ("list_settings",),
     "cascade_operations.promotion": ("promote", "restore"),
+    "cascade_operations.quarantine": ("drop_quarantine", "list_quarantine", "read_quarantine", "replay_quarantine"),
     "cascade_operations.records": ("to_document",),
     "cascade_operations.run": ("materialize", "run_pipeline"),
-    "cascade_operations.tables": ("list_quarantine", "list_tables", "query", "read_quarantine"),
+    "cascade_operations.schema": ("apply_schema", "plan_schema"),
+    "cascade_operations.tables": ("list_tables", "query"),
 }
 
 

@@ -21,7 +21,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.commands": ("the command", Command),
     "cascade.engines": ("the engine", Engine),
     "cascade.groups": ("a group of the package's own", type),
-    "cascade.marts": ("the scheme of a URL", PublishMarts),
+    "cascade.marts": ("the kind of database", PublishMarts),
     "cascade.schedules": ("any name", ScheduleFactory),
     "cascade.settings": ("the plugin", SettingsModel),
     "cascade.storages": ("the scheme of a URL", StorageProvider),

@@ -19,9 +19,13 @@ __all__ = [
     "LoadedRows",
     "MainMove",
     "Move",
+    "QuarantineDrop",
+    "QuarantineReplay",
     "QuarantineTable",
     "QuarantinedRow",
     "RunReport",
+    "SchemaPlan",
+    "SchemaStep",
     "TableDiff",
     "TableState",
     "to_document",
@@ -216,20 +220,105 @@ class QuarantinedRow:
     """A row that was set aside.
 
     Attributes:
+        id: Names the row in a file of mended rows, as `_cascade_id`.
         partition: Its partition, or those of the run, `first..last`.
         row: The row as JSON text.
         reasons: Why it was set aside.
         key: Values of its unique key as a JSON list; `None` where one is missing.
-        run: Id of the Dagster run; `None` in tables of earlier versions.
+        run: Id of the Dagster run.
+        source: The function that fetched it, or the file that it was replayed from.
         at: When the run set it aside, in UTC.
     """
 
+    id: str
     partition: str
     row: str
     reasons: tuple[str, ...]
     key: str | None
     run: str | None
+    source: str | None
     at: dt.datetime
+
+
+@dataclass(frozen=True)
+class QuarantineReplay:
+    """What became of rows that were loaded again from quarantine: rows = loaded + outdated + failed.
+
+    Attributes:
+        table: The table, as `namespace.table`.
+        rows: Rows that were chosen.
+        loaded: Rows that are in the table now, or would be, without those that another one of them replaced.
+        outdated: Rows left out, since a row with their key was loaded later, or comes later among them.
+        failed: Rows that break the contract as it is now; they stay in quarantine, with these reasons.
+        left: Rows of the table that stay in quarantine, the failed ones included.
+        unknown: Rows of the file that belong to no row in quarantine, such as those of an earlier replay; left out.
+        stale: Assets with partitions that depend on the table; they were not computed again.
+        report: What the run did; `None` for a dry run.
+    """
+
+    table: str
+    rows: int
+    loaded: int
+    outdated: int
+    failed: tuple[QuarantinedRow, ...]
+    left: int
+    unknown: int
+    stale: tuple[str, ...]
+    report: RunReport | None
+
+
+@dataclass(frozen=True)
+class QuarantineDrop:
+    """What was dropped from quarantine.
+
+    Attributes:
+        table: The table that the rows were meant for, or the quarantine table where that is gone.
+        rows: Rows that were dropped.
+        left: Rows that stay in quarantine.
+        move: The move of `main`.
+    """
+
+    table: str
+    rows: int
+    left: int
+    move: Move | None
+
+
+@dataclass(frozen=True)
+class SchemaStep:
+    """What happens to one column, so that a table has the columns of its contract.
+
+    Attributes:
+        action: `add`, `widen`, `rename`, `drop` or `narrow`: what is done. `decide`: what a person has to say first.
+            `keep`: a column that only the table has, and that may stay.
+        column: The column, as the table has it; the new one where it is added.
+        before: Its type in the table; `None` where it is added.
+        after: Its type in the contract; `None` where the contract does not have it.
+        note: What it becomes, or what is to be said.
+    """
+
+    action: Literal["add", "widen", "rename", "drop", "narrow", "decide", "keep"]
+    column: str
+    before: str | None
+    after: str | None
+    note: str
+
+
+@dataclass(frozen=True)
+class SchemaPlan:
+    """How the columns of a table become those of its contract.
+
+    Attributes:
+        table: `namespace.table`.
+        steps: What happens to each column that differs.
+        undecided: How many of them a person has to decide.
+        report: What the run did that changed the table; `None` when nothing was changed.
+    """
+
+    table: str
+    steps: tuple[SchemaStep, ...]
+    undecided: int
+    report: RunReport | None = None
 
 
 def to_document(value: object) -> Any:

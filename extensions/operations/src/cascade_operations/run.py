@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -31,9 +31,10 @@ from cascade_operations.records import Move, RunReport
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade_operations.watch import Watcher
 
-__all__ = ["close_killed_runs", "materialize", "run_pipeline"]
+__all__ = ["ENDS", "close_killed_runs", "launch", "load_definitions", "materialize", "run_pipeline"]
 
-_ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
+#: The assets that end a pipeline.
+ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
 
 
 def run_pipeline(
@@ -64,15 +65,43 @@ def run_pipeline(
         DefinitionError: A file or a definition cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
-    definitions = _definitions(settings, tell, promote=promote)
+    definitions = load_definitions(settings, tell, promote=promote)
     graph = definitions.resolve_asset_graph()
     chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
     named = select_assets(definitions, [name.strip("+ ") for name in select])
-    chosen = chosen | _ENDS if promote else chosen - _ENDS
+    chosen = chosen | ENDS if promote else chosen - ENDS
+    kept = None if everything or full_refresh else named
+    return launch(settings, definitions, chosen, kept, partition=partition, tags=_refresh(full_refresh), tell=tell)
+
+
+def launch(
+    settings: Settings,
+    definitions: dg.Definitions,
+    chosen: set[dg.AssetKey],
+    named: set[dg.AssetKey] | None,
+    *,
+    partition: str | None = None,
+    tags: Mapping[str, str],
+    tell: Listener = ignore,
+) -> RunReport:
+    """Run assets on a branch of their own, under the lease of `main`.
+
+    Args:
+        settings: The project's settings.
+        definitions: What the assets are in this run.
+        chosen: The assets; with the one that promotes, the branch is promoted.
+        named: Those that are computed in any case, while others are left out when nothing has changed; `None`: all.
+        partition: As for `run_pipeline`.
+        tags: Further tags of the run in Dagster.
+        tell: Told of progress.
+
+    Raises:
+        LeaseHeldError: Another pipeline run is working towards `main`.
+    """
     run_id = str(uuid.uuid4())
     lakehouse = Lakehouse(settings, run_branch(run_id))
     watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
-    tags = {BRANCH_TAG: lakehouse.branch, COMMAND_TAG: "run", **_refresh(full_refresh)}
+    tags = {BRANCH_TAG: lakehouse.branch, COMMAND_TAG: "run", **tags}
     with (
         _stopped(watcher),
         lakehouse.catalog.lease(MAIN, "`cascade run`"),
@@ -80,8 +109,7 @@ def run_pipeline(
     ):
         close_killed_runs(instance)
         with _stopped(watcher):
-            launch = _Launch(definitions, instance, lakehouse, watcher, None if everything or full_refresh else named)
-            launch.execute(chosen, partition, run_id, tags)
+            _Launch(definitions, instance, lakehouse, watcher, named).execute(chosen, partition, run_id, tags)
         watcher.branch_kept = None
         log = lakehouse.catalog.log(MAIN, limit=1)
         if log and log[0].source == lakehouse.branch:
@@ -110,7 +138,7 @@ def materialize(
     Raises:
         UsageError: An asset or a partition does not exist.
     """
-    definitions = _definitions(settings, tell, promote=False)
+    definitions = load_definitions(settings, tell, promote=False)
     chosen = select_assets(definitions, assets)
     lakehouse = Lakehouse(settings, settings.branch)
     watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
@@ -120,7 +148,12 @@ def materialize(
     return watcher.report()
 
 
-def _definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Definitions:
+def load_definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Definitions:
+    """Return the project's definitions, and tell what is left out of them.
+
+    Raises:
+        DefinitionError: Something cannot be used, so that nothing could be promoted.
+    """
     tell(Loading("workflows and models"))
     definitions = build_definitions(settings)
     problems = problems_of(definitions)
@@ -205,7 +238,7 @@ class _Launch:
     watcher: Watcher
     named: set[dg.AssetKey] | None = None
 
-    def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: dict[str, str]) -> None:
+    def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: Mapping[str, str]) -> None:
         watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
         groups, idle = group_by_partitions(graph, chosen, partition, instance=self.instance, lakehouse=self.lakehouse)
         watcher.up_to_date = sorted(key.to_user_string() for key in idle)
@@ -215,7 +248,7 @@ class _Launch:
         rest = chosen - idle - loaded
         if self.named is not None:
             rest -= self._unchanged(rest, self.named | loaded)
-        if not groups and rest <= _ENDS:
+        if not groups and rest <= ENDS:
             # A branch of a run that has written nothing is not there: a run would only tell that nothing was done.
             if PUBLISH_KEY in rest:
                 watcher.published = publish_marts(self.lakehouse.catalog, self.lakehouse.settings)

@@ -1,4 +1,4 @@
-"""Tables of one reference: list them, query them, and read the rows that were set aside."""
+"""Tables of one reference: list them, and query them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
-from cascade.errors import UsageError
-from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
-from cascade_operations.records import QuarantinedRow, QuarantineTable, TableState
+from cascade_operations.records import TableState
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["list_quarantine", "list_tables", "query", "read_quarantine"]
-
-_QUARANTINE = f"{QUARANTINE}."
+__all__ = ["list_tables", "query", "state_of"]
 
 
 def list_tables(settings: Settings, *, branch: str = MAIN) -> tuple[TableState, ...]:
@@ -30,7 +26,7 @@ def list_tables(settings: Settings, *, branch: str = MAIN) -> tuple[TableState, 
         BranchNotFoundError: It does not exist.
     """
     catalog = open_catalog(settings)
-    return tuple(_state(catalog, name, at) for name, at in sorted(catalog.pointers(branch).items()))
+    return tuple(state_of(catalog, name, at) for name, at in sorted(catalog.pointers(branch).items()))
 
 
 def query(settings: Settings, sql: str, *, branch: str = MAIN, at: str | None = None) -> pa.Table:
@@ -53,65 +49,8 @@ def query(settings: Settings, sql: str, *, branch: str = MAIN, at: str | None = 
     return ask(open_catalog(settings), branch, sql, at=parse_at(at) if at else None)
 
 
-def list_quarantine(settings: Settings, *, branch: str = MAIN) -> tuple[QuarantineTable, ...]:
-    """Return the quarantine tables of a branch or tag, by name.
-
-    Args:
-        settings: The project's settings.
-        branch: The branch or tag.
-
-    Raises:
-        BranchNotFoundError: It does not exist.
-    """
-    from cascade.ingestion.quarantine import quarantine_table
-
-    catalog = open_catalog(settings)
-    pointers = catalog.pointers(branch)
-    table_of = {quarantine_table(table): table for table in pointers if not table.startswith(_QUARANTINE)}
-    states = [_state(catalog, name, at) for name, at in sorted(pointers.items()) if name.startswith(_QUARANTINE)]
-    return tuple(QuarantineTable(table_of.get(state.table), state.table, state.rows) for state in states)
-
-
-def read_quarantine(
-    settings: Settings, table: str, *, branch: str = MAIN, limit: int = 100
-) -> tuple[QuarantinedRow, ...]:
-    """Return rows of a table that were set aside, newest first.
-
-    Args:
-        settings: The project's settings.
-        table: `namespace.table` that the rows were meant for, or the quarantine table itself.
-        branch: The branch or tag.
-        limit: At most so many rows.
-
-    Raises:
-        UsageError: No rows of this table are set aside on the branch.
-        BranchNotFoundError: The branch does not exist.
-    """
-    known = list_quarantine(settings, branch=branch)
-    wanted = table.replace("/", ".")
-    name = next((q.quarantine for q in known if wanted in (q.table, q.quarantine)), None)
-    if name is None:
-        names = ", ".join(q.table or q.quarantine for q in known) or "none"
-        raise UsageError(
-            f"No rows of {table!r} are in quarantine on {branch}; the tables with such rows are: {names}.",
-            fix="name one of them, or another branch with --branch.",
-        )
-    sql = f"SELECT * FROM {name} ORDER BY {INGESTED_AT_COLUMN} DESC LIMIT {limit:d}"
-    found = query(settings, sql, branch=branch)
-    return tuple(
-        QuarantinedRow(
-            partition=row["partition"],
-            row=row["row"],
-            reasons=tuple(row["reasons"] or ()),
-            key=row.get("key"),
-            run=row.get("run"),
-            at=row[INGESTED_AT_COLUMN],
-        )
-        for row in found.to_pylist()
-    )
-
-
-def _state(catalog: BranchingCatalog, name: str, location: str) -> TableState:
+def state_of(catalog: BranchingCatalog, name: str, location: str) -> TableState:
+    """Return a table of a reference, from where its metadata is."""
     from cascade.iceberg.read import row_count
 
     table = catalog.load(name, location)

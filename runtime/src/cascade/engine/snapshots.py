@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.errors import QueryError
+from cascade.iceberg.head import is_cut, past
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,19 +73,37 @@ def states(
     pointers = catalog.pointers(ref, at=_moment(ref, at))
     tables = {name: catalog.load(name, pointers[name]) for name in mentioned(pointers)}
     if isinstance(at, int):
-        with_it = {name for name, table in tables.items() if table.metadata.snapshot_by_id(at) is not None}
+        with_it = {name: state for name, table in tables.items() if (state := _with_snapshot(catalog, name, table, at))}
         if not with_it:
             raise QueryError(
-                f"No table of this statement has snapshot {at}.",
+                f"No table of this statement has snapshot {at}, or it is not kept any more.",
                 where=f"branch {ref}, tables {', '.join(tables) or 'none'}",
                 fix="take an id from the table's history, or give a time instead.",
             )
-        return {name: State(table, at if name in with_it else None) for name, table in tables.items()}
+        return {name: with_it.get(name, State(table)) for name, table in tables.items()}
     if moment is None or ref == MAIN:
         return {name: State(table) for name, table in tables.items()}
-    milliseconds = int(moment.timestamp() * 1000)
-    then = {name: table.snapshot_as_of_timestamp(milliseconds) for name, table in tables.items()}
-    return {name: State(tables[name], snapshot.snapshot_id) for name, snapshot in then.items() if snapshot is not None}
+    then = {name: _as_of(catalog, name, table, moment) for name, table in tables.items()}
+    return {name: state for name, state in then.items() if state}
+
+
+def _with_snapshot(catalog: BranchingCatalog, name: str, table: Table, snapshot_id: int) -> State | None:
+    states = (State(then, snapshot_id) for then in past(catalog, name, table))
+    return next((state for state in states if state.table.metadata.snapshot_by_id(snapshot_id)), None)
+
+
+def _as_of(catalog: BranchingCatalog, name: str, table: Table, moment: dt.datetime) -> State | None:
+    """Return a table as it was at a time; `None` when it had no snapshot yet."""
+    for then in past(catalog, name, table):
+        if snapshot := then.snapshot_as_of_timestamp(int(moment.timestamp() * 1000)):
+            return State(then, snapshot.snapshot_id)
+    if is_cut(then):
+        raise QueryError(
+            f"What {name} held at {moment:%Y-%m-%d %H:%M:%S %Z} is not kept any more.",
+            where=f"table {name}",
+            fix="read a later time.",
+        )
+    return None
 
 
 def show(catalog: BranchingCatalog, ref: str, sql: str, at: int | dt.datetime | None) -> pa.Table | None:

@@ -3,11 +3,15 @@
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import dagster as dg
 import sqlalchemy as sa
+from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage, sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
@@ -23,6 +27,9 @@ __all__ = ["ProjectStorage", "SqliteEvents"]
 _BUSY_SECONDS = 60
 # How many files stay open: each run has one, and the daemon reads them all.
 _KEPT_FILES = 8
+# A run over a range tells of each asset and partition when it is planned and again when it is done: stored so many at a
+# time. Dagster reads the variable in every process that opens the storage.
+os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 
 def _address(base_dir: str, db_name: str) -> str:
@@ -65,10 +72,9 @@ class ProjectStorage(DagsterSqliteStorage):
 
 
 class SqliteEvents(SqliteEventLogStorage):
-    """Dagster's event log in SQLite, with connections that stay open.
+    """Dagster's event log in SQLite, with connections that stay open, and one transaction for many events.
 
-    Dagster opens a new connection for every event, and a run over a range of days writes thousands: 364 days of
-    seven assets take 8.1 CPU-s that way, and 2.7 with open connections.
+    Dagster opens connections for every event, and a run over a range of days writes thousands.
     """
 
     def __init__(self, base_dir: str) -> None:
@@ -92,11 +98,38 @@ class SqliteEvents(SqliteEventLogStorage):
             with engine.begin() as connection:
                 yield connection
 
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store what a run tells of many partitions, in one transaction of each file.
+
+        Args:
+            events: Of one run.
+        """
+        insert = SqlEventLogStorageTable.insert()
+        rows = [self._event_to_row(event) for event in events]
+        with self.run_connection(events[0].run_id) as connection:
+            connection.execute(insert, rows)
+        with self.index_transaction() as connection:
+            connection.execute(insert, rows)
+            # Nobody else writes during the transaction: the numbers are consecutive.
+            newest: int = connection.execute(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+            numbered = list(zip(events, range(newest - len(events) + 1, newest + 1), strict=True))
+            self._store_asset_event_tags(connection, events, [number for _, number in numbered])
+            # What an asset's entry says of its last event; checks have none.
+            for event, number in {_asset(event): (event, number) for event, number in numbered}.values():
+                self._store_asset_event(connection, event, number)
+        for event, number in numbered:
+            if event.dagster_event_type in ASSET_CHECK_EVENTS:
+                self.store_asset_check_event(event, number)
+
     def dispose(self) -> None:
         """Close the files."""
         super().dispose()
         while self._engines:
             self._engines.popitem()[1].dispose()
+
+
+def _asset(event: EventLogEntry) -> dg.AssetKey | None:
+    return event.dagster_event.asset_key if event.dagster_event else None
 
 
 def _sync_at_checkpoints(connection: Any, _record: object) -> None:

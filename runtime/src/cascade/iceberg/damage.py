@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,12 +14,16 @@ from pyiceberg.manifest import DataFile, FileFormat
 from cascade.errors import SchemaMismatchError
 from cascade.names import CHECKSUMS_ENTRY
 
-__all__ = ["CHECKSUMS", "damage_of", "require_whole"]
+__all__ = ["CHECKSUMS", "DamagedError", "batches", "damage_of", "refusal", "require_whole"]
 
 #: Entry of a Parquet file whose pages all have checksums.
 CHECKSUMS = {CHECKSUMS_ENTRY.encode(): b"crc32"}
 
 _ROWS = 50_000
+
+
+class DamagedError(Exception):
+    """A file is not what was written; the text says why."""
 
 
 def damage_of(io: FileIO, file: DataFile) -> tuple[str, bool]:
@@ -36,41 +40,56 @@ def damage_of(io: FileIO, file: DataFile) -> tuple[str, bool]:
     if file.file_format != FileFormat.PARQUET:
         return "", False
     try:
-        source = io.new_input(file.file_path)
-        if len(source) != file.file_size_in_bytes:
-            return f"it has {len(source):,} bytes, {file.file_size_in_bytes:,} were written", True
-        with source.open() as stream, pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
-            found = parquet.metadata
-            if found.num_rows != file.record_count or _sizes(parquet) != (file.column_sizes or _sizes(parquet)):
-                return "its footer is not the one that was written", True
-            for _ in parquet.iter_batches(_ROWS):
-                pass
-            return "", CHECKSUMS.items() <= (found.metadata or {}).items()
-    except FileNotFoundError:
-        return "it is not there", True
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return f"it cannot be read: {str(error).splitlines()[0]}", True
+        schemas = {batch.schema for batch in batches(io, file)}
+    except DamagedError as damage:
+        return str(damage), True
+    return "", all(CHECKSUMS.items() <= (schema.metadata or {}).items() for schema in schemas)
 
 
-def require_whole(io: FileIO, files: Iterable[DataFile], table: str) -> None:
-    """Refuse to copy rows of damaged files into new ones, which would look sound.
+def batches(io: FileIO, file: DataFile) -> Iterator[pa.RecordBatch]:
+    """Read a Parquet file; what is wrong with a page shows before its rows are returned.
 
     Args:
         io: How files are reached.
-        files: The files.
-        table: Their table, for the message.
+        file: What Iceberg knows of it.
 
     Raises:
-        SchemaMismatchError: A file is damaged; all of them are named.
+        DamagedError: It is not there, or its content is not what was written.
     """
-    found = {file.file_path: problem for file in files if (problem := damage_of(io, file)[0])}
-    if found:
-        raise SchemaMismatchError(
-            "Files of the table are damaged; nothing was written.",
-            where="; ".join(f"{path}: {problem}" for path, problem in found.items()),
-            fix=f"bring the files back from a backup, or load all of {table} again; `cascade maintain verify` looks at "
-            "every file.",
-        )
+    try:
+        source = io.new_input(file.file_path)
+        if len(source) != file.file_size_in_bytes:
+            raise DamagedError(f"it has {len(source):,} bytes, {file.file_size_in_bytes:,} were written")
+        with source.open() as stream, pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
+            found = parquet.metadata
+            if found.num_rows != file.record_count or _sizes(parquet) != (file.column_sizes or _sizes(parquet)):
+                raise DamagedError("its footer is not the one that was written")
+            yield from parquet.iter_batches(_ROWS)
+    except FileNotFoundError:
+        raise DamagedError("it is not there") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DamagedError(f"it cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def require_whole(io: FileIO, files: Iterable[DataFile], table: str) -> None:
+    """Refuse damaged files; see `refusal`."""
+    if found := {file.file_path: problem for file in files if (problem := damage_of(io, file)[0])}:
+        raise refusal(table, found)
+
+
+def refusal(table: str, found: Mapping[str, str]) -> SchemaMismatchError:
+    """Return the error for rows that are not copied: in a new file, damaged ones would look sound.
+
+    Args:
+        table: `namespace.table`.
+        found: The damaged files, and what is wrong with each.
+    """
+    return SchemaMismatchError(
+        "Files of the table are damaged; nothing was written.",
+        where="; ".join(f"{path}: {problem}" for path, problem in found.items()),
+        fix=f"bring the files back from a backup, or load all of {table} again; `cascade maintain verify` looks at "
+        "every file.",
+    )
 
 
 def _sizes(parquet: pq.ParquetFile) -> dict[int, int]:

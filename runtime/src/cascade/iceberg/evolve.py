@@ -64,7 +64,7 @@ def evolve(
         raise SchemaMismatchError(
             f"The table's columns cannot become those that are declared: {error}",
             where=f"table {table}",
-            fix="declare the type that the table has, or load into a new table.",
+            fix="declare the type that the table has, or let `cascade schema plan` say how to change the table.",
         ) from error
     require_distinct(table, transaction.table_metadata.schema().as_struct())
     return True

@@ -30,9 +30,12 @@ from cascade.iceberg.read import float_ids
 
 __all__ = ["FileWriter", "Staged", "discard", "writing"]
 
-# One file holds at most this much Arrow data: a merge rewrites whole files, so they must not be huge.
-_FILE_BYTES = 512 << 20
-# Open writers each hold a row group; a wider spread of partitions is written in several files each.
+# One file holds about this much Arrow data: a merge rewrites whole files, so they must not be large.
+_FILE_BYTES = 32 << 20
+_ROW_GROUP = 100_000
+# Rows wait for their row group up to this many bytes, of all open files together.
+_HELD_BYTES = 64 << 20
+# A wider spread of partitions is written in several files each.
 _OPEN_WRITERS = 64
 
 
@@ -125,6 +128,17 @@ class _OpenFile:
     writer: ParquetFormatWriter
     output: OutputFile
     size: int = 0
+    held: list[pa.Table] = field(default_factory=list)
+    held_rows: int = 0
+    held_bytes: int = 0
+
+    def flush(self) -> int:
+        """Write the rows that wait; return how many bytes they were."""
+        written = self.held_bytes
+        if self.held:
+            self.writer.write(pa.concat_tables(self.held))
+            self.held, self.held_rows, self.held_bytes = [], 0, 0
+        return written
 
 
 class FileWriter:
@@ -135,6 +149,7 @@ class FileWriter:
         self._file_bytes = file_bytes
         self._partitioned = partitioned
         self._open: dict[Record, _OpenFile] = {}
+        self._held = 0
         self.follow(staged.metadata)
 
     def follow(self, metadata: TableMetadata) -> None:
@@ -150,11 +165,13 @@ class FileWriter:
         rows = _fit(batch, self._arrow_schema, self._staged.table)
         if rows.num_rows == 0:
             return
-        if self._spec.is_unpartitioned():
-            self._write_part(rows, None)
-            return
-        for part in _determine_partitions(self._spec, self._staged.schema, rows):
-            self._write_part(part.arrow_table_partition, part.partition_key)
+        for start in range(0, rows.num_rows, _ROW_GROUP):
+            part = rows.slice(start, _ROW_GROUP)
+            if self._spec.is_unpartitioned():
+                self._write_part(part, None)
+                continue
+            for of_partition in _determine_partitions(self._spec, self._staged.schema, part):
+                self._write_part(of_partition.arrow_table_partition, of_partition.partition_key)
 
     def _write_part(self, rows: pa.Table, key: PartitionKey | None) -> None:
         staged = self._staged
@@ -166,11 +183,18 @@ class FileWriter:
             writer = _ParquetWriter(output, staged.schema, staged.metadata.properties)
             self._open[partition] = _OpenFile(writer, output)
         file = self._open[partition]
-        file.writer.write(rows)
-        file.size += rows.nbytes
+        file.held.append(rows)
+        size = rows.nbytes
+        file.size += size
+        file.held_rows += rows.num_rows
+        file.held_bytes += size
+        self._held += size
         staged.rows += rows.num_rows
         if file.size >= self._file_bytes:
             self._finish(partition)
+        elif file.held_rows >= _ROW_GROUP or self._held >= _HELD_BYTES:
+            for one in self._open.values() if self._held >= _HELD_BYTES else (file,):
+                self._held -= one.flush()
 
     def close(self) -> None:
         """Finish the open files; more batches may follow, in new ones."""
@@ -179,6 +203,7 @@ class FileWriter:
 
     def _finish(self, partition: Record) -> None:
         file = self._open.pop(partition)
+        self._held -= file.flush()
         statistics = file.writer.close()
         self._staged.files.append(
             DataFile.from_args(

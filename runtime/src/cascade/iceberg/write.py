@@ -21,17 +21,20 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CreateTableTransaction, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import AssertCreate
+from pyiceberg.table.update import AssertCreate, SetPropertiesUpdate
 from pyiceberg.types import DoubleType, FloatType
 
 from cascade.catalog import BranchingCatalog, check_table_name
+from cascade.catalog.reference import TableCommit
 from cascade.catalog.storage import storage_errors
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier, literals
 from cascade.errors import BranchNotFoundError, CatalogError, SchemaMismatchError
-from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
+from cascade.iceberg.head import Head
+from cascade.iceberg.properties import long_values, pack
 from cascade.iceberg.read import FILE, ROW, files_sql, row_count
+from cascade.iceberg.rewrite import copy
 from cascade.iceberg.rows import Where, between
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 from cascade.iceberg.staging import Staged, discard, writing
@@ -192,18 +195,23 @@ class Staging:
         kept = self.files.without_files()
         self.undo.callback(discard, kept)
         transaction, metadata = _again(self._begin, self.files, self.branch)
-        values = self._properties
-        if settings := values(metadata.properties) if callable(values) else values:
-            transaction.set_properties(dict(settings))
-        incoming = self._incoming.without_outdated(transaction._table, self.undo)
-        gone, new = incoming.remove(transaction._table, kept), incoming.staged
-        if gone or new.files or settings or metadata.current_snapshot() is None:
-            _exchange(transaction, gone, [*kept.files, *new.files], self._summary)
-        return _Plan(transaction, new, kept, gone)
+        values, io = self._properties, self.files.io
+        settings = pack((values(long_values(metadata, io)) if callable(values) else values) or {}, metadata, io)
+        head = Head(transaction._table)
+        incoming = self._incoming.without_outdated(head, self.undo)
+        gone, new = incoming.remove(head, kept), incoming.staged
+        updates, requirements = transaction._updates, transaction._requirements
+        if gone or new.files or settings or head.is_empty:
+            more, required = head.follow(metadata, gone, [*kept.files, *new.files], self._summary)
+            updates = (*updates, SetPropertiesUpdate(updates=settings), *more)
+            requirements = (*requirements, required)
+        if isinstance(transaction, CreateTableTransaction):
+            requirements = (AssertCreate(),)
+        return _Plan((transaction._table, requirements, updates), new, kept, gone)
 
 
 class _Plan(NamedTuple):
-    transaction: Transaction
+    commit: TableCommit
     new: Staged
     kept: Staged
     gone: list[DataFile]
@@ -242,13 +250,7 @@ def _commit(reference: Any, plans: Sequence[_Plan], stagings: Sequence[Staging])
     """Commit. From here on, staged files are deleted only if the commit was certainly refused."""
     undo = [staging.undo.pop_all() for staging in stagings]
     try:
-        # Not by the transactions themselves: PyIceberg would repeat a refused one without planning it again.
-        committed: list[Table] = reference.commit_tables(
-            [
-                (t._table, (AssertCreate(),) if isinstance(t, CreateTableTransaction) else t._requirements, t._updates)
-                for t, *_ in plans
-            ]
-        )
+        committed: list[Table] = reference.commit_tables([plan.commit for plan in plans])
     except (CommitFailedException, TableAlreadyExistsError, CatalogError) as refused:
         # Only these errors prove a refusal. A missing branch does not: it may just have been promoted with our commit.
         if not isinstance(refused, BranchNotFoundError):
@@ -272,17 +274,6 @@ def _result(staging: Staging, plan: _Plan, table: Table) -> WriteResult:
     )
 
 
-def _exchange(transaction: Transaction, gone: list[DataFile], come: list[DataFile], summary: Mapping[str, str]) -> None:
-    """Make the snapshot that removes some files and adds others."""
-    snapshot = transaction.update_snapshot(dict(summary))
-    # Where no file is removed, those of the table need not be read.
-    with snapshot.overwrite() if gone else snapshot.fast_append() as update:
-        for file in gone:
-            update.delete_data_file(file)
-        for file in come:
-            update.append_data_file(file)
-
-
 @dataclass(frozen=True)
 class _Incoming:
     """Staged rows that are to be added to a table, and which of its rows they replace."""
@@ -294,14 +285,14 @@ class _Incoming:
     order_by: str | None
     replace: Replace | None
 
-    def without_outdated(self, table: Table, undo: contextlib.ExitStack) -> _Incoming:
+    def without_outdated(self, head: Head, undo: contextlib.ExitStack) -> _Incoming:
         """Leave out the rows over which a row of the table wins, because its `order_by` value is greater."""
-        if self.mode != "merge" or not self.order_by or not self.staged.rows or not table.metadata.current_snapshot():
+        if self.mode != "merge" or not self.order_by or not self.staged.rows or head.is_empty:
             return self
-        if not {*self.key, self.order_by} <= {f.name for f in table.schema().fields}:
+        if not {*self.key, self.order_by} <= {f.name for f in head.table.schema().fields}:
             return self
         schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
-        candidates = _plan(table, self._key_range(new))
+        candidates = head.files(self._key_range(new))
         old = files_sql(schema, candidates, columns=[*self.key, self.order_by])
         same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
         rank = partial(_rank, schema, self.order_by)
@@ -315,38 +306,33 @@ class _Incoming:
         _stage_query(self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}"), current)
         return dataclasses.replace(self, staged=current)
 
-    def remove(self, table: Table, kept: Staged) -> list[DataFile]:
-        """Return the files to remove; those of their rows that are not replaced are staged again."""
-        if self.mode == "append" or table.metadata.current_snapshot() is None:
-            return []
-        files, stays = self._replaced(table) if self.mode == "replace" else self._merged(table)
-        if files and stays:
-            require_whole(table.io, files, self.staged.table)
-            columns = ", ".join(identifier(f.name) for f in kept.schema.fields)
-            old = files_sql(kept.schema, files)
-            _stage_query(self.connection.sql(f"SELECT {columns} FROM {old} AS old WHERE {stays}"), kept)
-        return files
+    def remove(self, head: Head, kept: Staged) -> list[DataFile]:
+        """Return the files to remove; those of their rows that stay are staged again."""
+        files, goes = ([], "") if head.is_empty else self._replaced(head)
+        partly = []
+        if files and goes:
+            old = files_sql(self.staged.schema, files, position=True)
+            found = f"SELECT {FILE}, count(*) FROM {old} AS old WHERE {goes} GROUP BY {FILE}"
+            going = dict(self.connection.sql(found).fetchall())
+            files = [file for file in files if file.file_path in going]
+            partly = [file for file in files if going[file.file_path] < file.record_count]
+        small = head.small_files(files)
+        copy(self.connection, partly, kept, without=goes)
+        copy(self.connection, small, kept)
+        return [*files, *small]
 
-    def _replaced(self, table: Table) -> tuple[list[DataFile], str]:
-        """Return the files that may hold replaced rows, and the condition of the rows that stay ("" for none)."""
-        if self.replace is None:
-            return _plan(table, AlwaysTrue()), ""
-        where = self.replace(table)
-        return _plan(table, where.files), f"({where.rows}) IS NOT TRUE"
-
-    def _merged(self, table: Table) -> tuple[list[DataFile], str]:
-        """Return the files that hold an incoming key, and the condition of the rows that stay."""
-        if not self.staged.rows or not set(self.key) <= {f.name for f in table.schema().fields}:
+    def _replaced(self, head: Head) -> tuple[list[DataFile], str]:
+        """Return the files that may hold rows which are replaced, and the condition of these rows ("" for all)."""
+        if self.mode == "append":
+            return [], ""
+        if self.mode == "replace":
+            where = self.replace(head.table) if self.replace else Where(AlwaysTrue(), "")
+            return head.files(where.files), where.rows
+        if not self.staged.rows or not set(self.key) <= {f.name for f in head.table.schema().fields}:
             return [], ""
         new = files_sql(self.staged.schema, self.staged.files, columns=self.key)
-        candidates = {file.file_path: file for file in _plan(table, self._key_range(new))}
-        if not candidates:
-            return [], ""
-        old = files_sql(self.staged.schema, candidates.values(), columns=self.key, position=True)
         same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
-        known = f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
-        hit = self.connection.sql(f"SELECT DISTINCT {FILE} FROM {old} AS old WHERE {known}").fetchall()
-        return [candidates[path] for (path,) in hit], f"NOT {known}"
+        return head.files(self._key_range(new)), f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
 
     def _key_range(self, new: str) -> BooleanExpression:
         """Return a filter that skips files whose statistics exclude every incoming key."""
@@ -422,18 +408,6 @@ def _again(begin: _Begin, staged: Staged, branch: str) -> tuple[Transaction, Tab
             fix="run again.",
         )
     return transaction, metadata
-
-
-def _plan(table: Table, expression: BooleanExpression) -> list[DataFile]:
-    """Return the live files that may hold rows of a filter."""
-    tasks = list(table.scan(row_filter=expression).plan_files())
-    if any(task.delete_files for task in tasks):
-        raise SchemaMismatchError(
-            "The table has delete files of another engine.",
-            where=f"table {'.'.join(table.name())}",
-            fix="compact it with the engine that wrote them (Trino: ALTER TABLE … EXECUTE optimize).",
-        )
-    return [task.file for task in tasks]
 
 
 def _deduplicate(

@@ -69,9 +69,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     `partition_dates: list[str]`, and is called once with all of them, or neither when the asset has no
     partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context.
     It returns a dlt source or resource, dicts (a list or generator of them, or of lists of them), dataclasses, named
-    tuples or pydantic models in their place, Arrow tables or batches, pandas or polars frames, `bytes` of JSON (pages,
-    each a list of objects, or one object a line), or `None` for nothing. Bytes of JSON, such as the unparsed answer of
-    a REST source, cost less than dicts, and keep all digits of a number whose column is a decimal.
+    tuples or pydantic models in their place, Arrow tables or batches, pandas or polars frames, or `None` for nothing.
 
     Args:
         table_name: Table name without namespace; the function's name by default.
@@ -98,6 +96,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             `fail` writes nothing, `quarantine` sets them aside in a table of the namespace `quarantine`
             (`quarantine.raw__orders` for `raw.orders`), with the reasons.
         quarantine_limit: Rows that one run may set aside; with more it fails and writes nothing.
+        quarantine_fraction: The share of its rows that one run may set aside, such as 0.01; the same with more.
         order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
             also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
         cron: Schedule of a pipeline run that loads the latest partition and all that depends on it, and promotes.
@@ -201,12 +200,15 @@ def _run(
     try:
         with time_limit(options.max_runtime_seconds, f"asset {key.to_user_string()}"):
             plan = plan_of()
+            run_id = context.run.root_run_id or context.run.run_id
+            run = context.instance.get_run_record_by_id(run_id)
             result = load(
                 plan,
                 lakehouse,
                 list(context.partition_keys) if plan.definition else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
-                run_id=context.run.root_run_id or context.run.run_id,
+                run_id=run_id,
+                run_started=run.create_timestamp.timestamp() if run else 0.0,
             )
     except Exception as error:
         if options.checked and isinstance(error, ContractError | SchemaMismatchError):

@@ -216,15 +216,16 @@ class Incoming:
     def _require_few_rejected(self) -> None:
         """Decide, when all rows were seen, whether the rejected ones may be set aside."""
         plan, bad, limit = self.plan, self.result.quarantined, self.plan.options.quarantine_limit
-        quarantine = plan.options.on_invalid == "quarantine"
-        if not bad or (quarantine and bad <= limit):
+        quarantine, share = plan.options.on_invalid == "quarantine", plan.options.quarantine_fraction
+        if not bad or (quarantine and bad <= min(limit, share * self.result.extracted)):
             return
+        more = f"more than quarantine_{f'limit={limit}' if bad > limit else f'fraction={share}'}"
         shown = "\n".join(f"    {'; '.join(r.reasons)} in {shortened(r.row, 300)}" for r in self.rejected[:_SHOWN])
         contract = f"the contract {plan.contract.name}" if plan.contract else "the table's columns"
         other = "the contract" if plan.contract else "declare other types with `iceberg_schema=` for a new table"
         raise ContractError(
             f"{bad:,} of {count(self.result.extracted, 'row')} break {contract}; nothing was written.\n{shown}",
-            where=f"table {plan.table}" + (f", more than quarantine_limit={limit}" if quarantine else ""),
+            where=f"table {plan.table}" + (f", {more}" if quarantine else ""),
             fix=f"correct the source or {other}"
             + (", or raise the limit." if quarantine else ', or set such rows aside: on_invalid="quarantine".'),
         )

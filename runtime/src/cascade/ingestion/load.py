@@ -16,7 +16,10 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField, StringType, TimestamptzType
 
+from cascade.catalog import BranchingCatalog
 from cascade.duck.sql import identifier
+from cascade.iceberg.head import past
+from cascade.iceberg.properties import long_values
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion import quarantine
@@ -30,7 +33,11 @@ from cascade.names import BRANCH_PROPERTY, DLT_STATE_PROPERTY, INGESTED_AT_COLUM
 if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["LoadResult", "load", "loaded_partitions"]
+__all__ = ["LoadResult", "load", "loaded_partitions", "target_schema"]
+
+
+# Seconds that the clocks of two machines may be apart.
+_CLOCKS_DIFFER = 3600
 
 
 @dataclass
@@ -55,7 +62,15 @@ class LoadResult:
     preview: pa.Table | None = None  # the first rows
 
 
-def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_only: bool, run_id: str) -> LoadResult:
+def load(
+    plan: LoadPlan,
+    lakehouse: Lakehouse,
+    keys: Sequence[str],
+    *,
+    missing_only: bool,
+    run_id: str,
+    run_started: float = 0.0,
+) -> LoadResult:
     """Load partitions into the plan's table on the lakehouse's branch, in one commit.
 
     Args:
@@ -64,6 +79,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
         keys: Partitions of the run, in order; empty for an unpartitioned asset.
         missing_only: Whether partitions that the branch holds already are left alone.
         run_id: The run, or the one that it repeats; recorded in the snapshot.
+        run_started: When that run was created, in seconds since 1970: it has not loaded anything before.
 
     Raises:
         ContractError: Rows break the contract, and they may not, or too many of them do.
@@ -74,12 +90,13 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     branch, catalog = lakehouse.ensure_branch(), lakehouse.catalog
     beside = quarantine.quarantine_table(plan.table)
     table, aside = table_of(catalog, branch, plan.table), table_of(catalog, branch, beside)
-    properties = table.properties if table else {}
+    properties = long_values(table.metadata, table.io) if table else {}
     require_known_rows(plan, table)
     held = held_partitions(plan, properties) if missing_only else set()
     wanted = [key for key in keys if key not in held]
     result = LoadResult(partitions=wanted, skipped=len(keys) - len(wanted), inferred=plan.schema is None)
-    if plan.write == "append" and not keys and any(_has_loaded(one, run_id) for one in (table, aside) if one):
+    ours = ((plan.table, table), (beside, aside)) if plan.write == "append" and not keys else ()
+    if any(_has_loaded(catalog, name, one, run_id, run_started) for name, one in ours if one):
         # A killed attempt of this run had committed already; appending again would double its rows.
         result.skipped = 1
     if result.skipped and not wanted:
@@ -88,7 +105,7 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
     waiting = quarantine.waiting(aside) if aside and plan.unique_key else set()
-    rows = Incoming(plan, _target_schema(plan, table), wanted, state, result, waiting)
+    rows = Incoming(plan, target_schema(plan, table), wanted, state, result, waiting)
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
@@ -119,11 +136,17 @@ def load(plan: LoadPlan, lakehouse: Lakehouse, keys: Sequence[str], *, missing_o
     return result
 
 
-def _has_loaded(table: Table, run_id: str) -> bool:
-    return any(s.summary and s.summary.additional_properties.get(RUN_PROPERTY) == run_id for s in table.snapshots())
+def _has_loaded(catalog: BranchingCatalog, name: str, table: Table, run_id: str, run_started: float) -> bool:
+    """Say whether a run has committed to a table."""
+    for state in past(catalog, name, table):
+        if any(s.summary and s.summary.additional_properties.get(RUN_PROPERTY) == run_id for s in state.snapshots()):
+            return True
+        if min((s.timestamp_ms for s in state.snapshots()), default=0) < (run_started - _CLOCKS_DIFFER) * 1000:
+            break
+    return False
 
 
-def _target_schema(plan: LoadPlan, table: Table | None) -> Schema:
+def target_schema(plan: LoadPlan, table: Table | None) -> Schema:
     """Return the declared columns, those that the table has beyond them, and Cascade's."""
     fields = list(plan.schema.fields) if plan.schema else []
     if table and (plan.policy == "additive" or plan.schema is None):
@@ -179,7 +202,7 @@ def _stage_rejected(lakehouse: Lakehouse, branch: str, rows: Incoming, run_id: s
         lakehouse.catalog,
         branch,
         quarantine.quarantine_table(rows.plan.table),
-        [quarantine.to_arrow(rows.rejected, run_id)],
+        [quarantine.to_arrow(rows.rejected, run_id, rows.plan.source)],
         schema=quarantine.SCHEMA,
         mode="replace",
         replace=quarantine.replaced_rows(rows.plan, rows.keys, rows.rejected, rows.loaded),

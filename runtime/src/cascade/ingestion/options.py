@@ -23,7 +23,7 @@ Policy = Literal["strict", "additive", "drop_extra"]
 OnInvalid = Literal["fail", "quarantine"]
 
 _CHOICES = {"write": get_args(Write), "schema_policy": get_args(Policy), "on_invalid": get_args(OnInvalid)}
-_LEAST = {"max_runtime_seconds": 1, "max_retries": 0, "retry_delay_seconds": 0, "quarantine_limit": 0}
+_NUMBERS = ("max_runtime_seconds", "max_retries", "retry_delay_seconds", "quarantine_limit", "quarantine_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Options:
     schema_policy: Policy | None = None
     on_invalid: OnInvalid = "fail"
     quarantine_limit: int = 1000
+    quarantine_fraction: float = 1
     order_by: str | None = None
     cron: str | None = None
     freshness_hours: tuple[float, float] | None = None
@@ -75,12 +76,14 @@ class Options:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 yield f"{name}={value!r} is not one of {', '.join(choices)}"
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
+        for name in _NUMBERS:
+            value, least = getattr(self, name), int(name == "max_runtime_seconds")
             if not isinstance(value, int | float) or value < least:
                 yield f"{name}={value!r} must be a number, at least {least}"
             elif name in ("max_retries", "quarantine_limit") and isinstance(value, float):
                 yield f"{name}={value!r} must be a whole number"
+            elif name == "quarantine_fraction" and value > 1:
+                yield f"{name}={value!r} is a share of the rows: at most 1"
         partitions = Partitions.of(self.partitions)
         if partitions is None:
             yield f"partitions={self.partitions!r} is not one of {', '.join(get_args(Word))}, static([...])"

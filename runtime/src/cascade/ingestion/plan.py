@@ -26,6 +26,7 @@ class LoadPlan:
     table: str  # `namespace.table`
     unique_key: tuple[str, ...]  # the columns of the option `unique_key`; empty without one
     write: Write  # the option `write`, or what the key says
+    source: str  # the function's module and name
     fetch: Callable[[Sequence[str]], Iterator[object]]  # calls the function for some partitions, yields what it returns
     definition: dg.PartitionsDefinition[Any] | None  # the asset's partitions
     contract: Contract | None  # the Pandera model
@@ -96,6 +97,7 @@ def build_plan(
         table=options.table,
         unique_key=unique_key,
         write=options.write or ("merge" if unique_key else "append"),
+        source=f"{fetch.__module__}.{fetch.__qualname__}",
         fetch=calls,
         definition=definition,
         contract=contract,

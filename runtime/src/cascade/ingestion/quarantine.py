@@ -23,7 +23,7 @@ from cascade.iceberg.read import view_sql
 from cascade.iceberg.rows import NO_ROWS, Where, all_of, any_of, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.cast import cast_column
-from cascade.ingestion.slices import covers, label_of, names_several
+from cascade.ingestion.slices import covers, ends_of, label_of
 from cascade.ingestion.text import json_text
 from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
 
@@ -43,6 +43,7 @@ SCHEMA = Schema(
     NestedField(5, INGESTED_AT_COLUMN, TimestamptzType(), doc="When the run set it aside"),
     NestedField(6, "key", StringType(), doc="Values of the unique key as a JSON list; null where one is missing"),
     NestedField(7, "run", StringType(), doc="Id of the run that set it aside"),
+    NestedField(8, "source", StringType(), doc="The function that fetched it, or the file that it was replayed from"),
 )
 
 
@@ -70,9 +71,9 @@ def quarantine_table(table: str) -> str:
     return f"{found[:110]}__{zlib.crc32(table.encode()):08x}"
 
 
-def to_arrow(rows: Iterable[Aside], run_id: str) -> pa.Table:
+def to_arrow(rows: Iterable[Aside], run_id: str, source: str) -> pa.Table:
     """Return rows as they are written to the quarantine table."""
-    common = {INGESTED_AT_COLUMN: dt.datetime.now(dt.UTC), "run": run_id}
+    common = {INGESTED_AT_COLUMN: dt.datetime.now(dt.UTC), "run": run_id, "source": source}
     return pa.Table.from_pylist([{**row._asdict(), **common} for row in rows], arrow_schema(SCHEMA))
 
 
@@ -108,7 +109,7 @@ def _of_partitions(
 ) -> Where:
     run = label_of(definition, keys)
     settled = {label for label in labels if label == run or covers(definition, keys, label)}
-    unsettled = {label for label in labels - settled if names_several(definition, label)}
+    unsettled = {label for label in labels - settled if len(ends_of(definition, label)) > 1}
     again = {row.row for row in rejected if row.partition == run}
     return any_of([one_of("partition", settled), all_of(one_of("partition", unsettled), one_of("row", again))])
 

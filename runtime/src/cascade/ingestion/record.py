@@ -14,6 +14,7 @@ from cascade.catalog import BranchingCatalog
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier
 from cascade.errors import IngestionError
+from cascade.iceberg.properties import long_values
 from cascade.iceberg.read import row_count, view_sql
 from cascade.ingestion.partitions import kind_of
 from cascade.ingestion.slices import spans
@@ -35,7 +36,7 @@ def loaded_partitions(
     found, kind = table_of(catalog, ref, table), kind_of(definition)
     if found is None or found.properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] != kind:
         return set()
-    return _unpack(definition, found.properties.get(LOADED_PROPERTY, "[]"))
+    return _unpack(definition, long_values(found.metadata, found.io).get(LOADED_PROPERTY, "[]"))
 
 
 def table_of(catalog: BranchingCatalog, ref: str, name: str) -> Table | None:

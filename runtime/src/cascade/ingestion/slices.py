@@ -19,7 +19,7 @@ from cascade.errors import IngestionError
 from cascade.iceberg.rows import Where, any_of, one_of, within
 from cascade.iceberg.schema import arrow_schema
 
-__all__ = ["Span", "covers", "label_of", "names_several", "partition_of", "rows_of", "spans"]
+__all__ = ["Span", "covers", "ends_of", "label_of", "partition_of", "rows_of", "spans"]
 
 _Definition = dg.PartitionsDefinition[Any]
 
@@ -87,14 +87,9 @@ def label_of(definition: _Definition | None, keys: Sequence[str]) -> str:
     return json.dumps(list(keys), ensure_ascii=False)
 
 
-def names_several(definition: _Definition, label: str) -> bool:
-    """Say whether a label means several partitions, of which its rows belong to one."""
-    return len(_ends(definition, label)) > 1
-
-
 def covers(definition: _Definition, keys: Sequence[str], label: str) -> bool:
     """Say whether all partitions that a label means are among the keys."""
-    ends = _ends(definition, label)
+    ends = ends_of(definition, label)
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition) or len(ends) == 1:
         return set(ends) <= set(keys)
     return any(
@@ -102,7 +97,7 @@ def covers(definition: _Definition, keys: Sequence[str], label: str) -> bool:
     )
 
 
-def _ends(definition: _Definition, label: str) -> list[str]:
+def ends_of(definition: _Definition, label: str) -> list[str]:
     """Return first and last of the partitions of a label, or all of them where they have no order."""
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return label.split("..")

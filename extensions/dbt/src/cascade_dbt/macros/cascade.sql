@@ -22,9 +22,9 @@
 
 {# Write a model's rows: `replace`, `merge` by a key, which is unique or not, or `append`, which replaces a microbatch's slice. #}
 {% macro cascade_store(sql, mode, key=[], unique=false) %}
-  {% for option in ('grants', 'indexes', 'partitioned_by', 'sorted_by', 'sql_header') if config.get(option) %}
-    {% do cascade_refuse('its option ' ~ option ~ ' is not supported', 'take it away') %}
-  {% endfor %}
+  {%- if config.get('contract').enforced -%}
+    {%- do cascade_require_decimals(sql) -%}
+  {%- endif -%}
   {{ return(adapter.dispatch('cascade_store')(sql, mode, key, unique)) }}
 {% endmacro %}
 
@@ -69,11 +69,7 @@
 
 {# dbt's own default, `ignore`, would leave new columns out without a word. #}
 {% macro cascade_on_schema_change() %}
-  {%- set policy = config.get('on_schema_change') if 'on_schema_change' in model['unrendered_config'] else 'append_new_columns' -%}
-  {%- if policy not in ('ignore', 'append_new_columns', 'sync_all_columns', 'fail') -%}
-    {% do cascade_refuse("on_schema_change '" ~ policy ~ "' is none of ignore, append_new_columns, sync_all_columns, fail", 'name one of them') %}
-  {%- endif -%}
-  {{ return(policy) }}
+  {{ return(config.get('on_schema_change') if 'on_schema_change' in model['unrendered_config'] else 'append_new_columns') }}
 {% endmacro %}
 
 {# The columns that an incremental run writes: their name in the model (`new`) and in the table (`name`), and the table's
@@ -156,12 +152,28 @@
     {%- endfor -%}
   {%- elif constraint['type'] == 'check' -%}
     {%- do guards.append({'breaks': 'not (' ~ constraint['expression'] ~ '\n)', 'says': 'against the constraint check: ' ~ constraint['expression']}) -%}
-  {%- elif constraint.get('warn_unsupported', true) -%}
-    {% do cascade_refuse(
-      'nothing enforces the constraint ' ~ constraint['type'] ~ ' of its contract',
-      'use a data test, such as unique or relationships, or say `warn_unsupported: false` to keep it as a comment') %}
   {%- endif -%}
   {{ return(guards) }}
+{% endmacro %}
+
+{# dbt compares the kinds of types; an engine that makes the table of them would round. #}
+{% macro cascade_require_decimals(sql) %}
+  {%- set columns = [] -%}
+  {%- set asked = [] -%}
+  {%- for column in model['columns'].values() if modules.re.match('(?i)(decimal|numeric)\\s*[(]', column['data_type'] or '') -%}
+    {%- do columns.append(column) -%}
+    {%- do asked.append('typeof(any_value(' ~ adapter.quote(column['name']) ~ ')), typeof(cast(null as ' ~ column['data_type'] ~ '))') -%}
+  {%- endfor -%}
+  {%- if asked -%}
+    {%- set types = run_query('select ' ~ asked | join(', ') ~ ' from (\n' ~ sql ~ '\n) as model where false').rows[0] -%}
+    {%- for column in columns -%}
+      {%- set found, agreed = types[2 * loop.index0], types[2 * loop.index0 + 1] -%}
+      {%- if found != agreed -%}
+        {% do cascade_refuse('its column ' ~ column['name'] ~ ' is ' ~ found ~ ', and ' ~ agreed ~ ' in its contract',
+          'cast to the type that the contract has, or correct the contract') %}
+      {%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
 {% endmacro %}
 
 {% macro cascade_refuse(what, fix) %}
@@ -190,89 +202,40 @@
   {%- set key = [] if not unique_key else ([unique_key] if unique_key is string else unique_key) -%}
   {%- set strategy = config.get('incremental_strategy') or ('merge' if key else 'append') -%}
   {%- set known = {'merge': 'merge', 'delete+insert': 'merge', 'append': 'append', 'microbatch': 'append'} -%}
-  {% if strategy not in known %}
-    {% do cascade_refuse("incremental_strategy '" ~ strategy ~ "' is not known", 'name one of ' ~ known.keys() | join(', ')) %}
-  {% elif known[strategy] == 'merge' and not key %}
-    {% do cascade_refuse("incremental_strategy '" ~ strategy ~ "' needs a unique_key", 'name its columns') %}
-  {% endif %}
-  {% for option, value in model['config'].items() if value and (option in ('incremental_predicates', 'predicates') or option.startswith('merge_')) %}
-    {% do cascade_refuse('its option ' ~ option ~ ' is not supported', 'take it away, and write what it does into the SELECT') %}
-  {% endfor %}
-  {%- do cascade_on_schema_change() -%}
   {%- set rebuild = load_cached_relation(this) is none or should_full_refresh() -%}
   {%- set key = key if known[strategy] == 'merge' else [] -%}
   {{ return(cascade_store(compiled_code, 'replace' if rebuild else known[strategy], key, strategy == 'merge')) }}
 {% endmacro %}
 
-{# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, and becomes a number, a
-   date, a timestamp or a boolean where every value of the column is written as one, and stays what it is as one. #}
-{% materialization seed, adapter='duckdb' %}
-  {%- set file -%}
-    read_csv({{ cascade_text(adapter.get_seed_file_path(model)) }}, header = true, all_varchar = true, skip = 0, comment = '',
-      delim = {{ cascade_text(config.get('delimiter', ',')) }}, quote = '"', escape = '"', null_padding = false, strict_mode = true)
-  {%- endset -%}
-  {%- set names = get_columns_in_query('select * from ' ~ file) -%}
+{# The columns of a seed, with the types that keep what is written (seeds.py), or those that `column_types` says. #}
+{% macro cascade_seed_columns(table) %}
   {%- set declared = {} -%}
   {%- for name, type in config.get('column_types', {}).items() -%}
-    {%- do declared.update({cascade_key([name], names, 'column_types')[0]: type}) -%}
+    {%- do declared.update({cascade_key([name], table.column_names, 'column_types')[0]: type | lower}) -%}
   {%- endfor -%}
-  {%- set shapes = {
-    'bigint': "-?(0|[1-9]\\d{0,18})",
-    'double': "-?(0|[1-9]\\d*)?([.]\\d+)?([eE][-+]?\\d{1,2})?",
-    'boolean': "(?i)true|false",
-    'date': "\\d{4}-\\d{2}-\\d{2}",
-    'timestamp': "\\d{4}-\\d{2}-\\d{2}[ T]\\d{2}:\\d{2}(:\\d{2}([.]\\d{1,6})?)?",
-  } -%}
-  {%- set asked = [] -%}
-  {%- for name in names -%}
-    {%- set column = adapter.quote(name) -%}
-    {%- set cases = [] -%}
-    {%- for type, shape in shapes.items() -%}
-      {%- set value = 'try_cast(' ~ column ~ ' as ' ~ type ~ ')' -%}
-      {%- set kept = value ~ ' is not null' -%}
-      {%- if type == 'double' -%}
-        {%- set digits = 'try_cast(cast(' ~ value ~ ' as varchar) as decimal(38, 18)) = try_cast(' ~ column ~ ' as decimal(38, 18))' -%}
-        {%- set kept = "case when contains(lower(" ~ column ~ "), 'e') then " ~ kept ~ " else coalesce(" ~ digits ~ ", false) end" -%}
-      {%- endif -%}
-      {%- do cases.append('when bool_and(regexp_full_match(' ~ column ~ ', ' ~ cascade_text(shape) ~ ') and ' ~ kept
-        ~ ') filter (where ' ~ column ~ ' is not null) then ' ~ cascade_text(type)) -%}
-    {%- endfor -%}
-    {%- do asked.append("case " ~ cases | join(' ') ~ " else 'varchar' end") -%}
+  {%- set columns = [] -%}
+  {%- for name in table.column_names -%}
+    {%- do columns.append({'name': name, 'type': declared.get(name, table.column_types[loop.index0].sql)}) -%}
   {%- endfor -%}
-  {%- set types = run_query('select ' ~ asked | join(', ') ~ ' from ' ~ file).rows[0] -%}
+  {{ return(columns) }}
+{% endmacro %}
+
+{# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text. #}
+{% materialization seed, adapter='duckdb' %}
+  {%- set table = load_agate_table() -%}
   {%- set shown = [] -%}
-  {%- for name in names -%}
-    {%- do shown.append('cast(' ~ adapter.quote(name) ~ ' as ' ~ declared.get(name, types[loop.index0]) ~ ') as ' ~ adapter.quote(name)) -%}
+  {%- for column in cascade_seed_columns(table) -%}
+    {%- set name = adapter.quote(column['name']) -%}
+    {%- do shown.append('cast(' ~ name ~ ' as ' ~ column['type'] ~ ') as ' ~ name) -%}
   {%- endfor -%}
-  {# dbt asks a seed for the rows it read; ours never pass through dbt. #}
-  {% do store_result('agate_table', response='OK') %}
-  {{ return(cascade_store('select ' ~ shown | join(', ') ~ ' from ' ~ file, 'replace')) }}
+  {%- set sql -%}
+    select {{ shown | join(', ') }} from read_csv({{ cascade_text(adapter.get_seed_file_path(model)) }}, header = true,
+      all_varchar = true, skip = 0, comment = '', delim = {{ cascade_text(config.get('delimiter', ',')) }}, quote = '"', escape = '"',
+      null_padding = false, strict_mode = true)
+  {%- endset -%}
+  {% do store_result('agate_table', response='OK', agate_table=table) %}
+  {{ return(cascade_store(sql, 'replace')) }}
 {% endmaterialization %}
-
-{% materialization snapshot, adapter='duckdb' %}
-  {{ cascade_no_snapshots() }}
-{% endmaterialization %}
-
-{% macro cascade_no_snapshots() %}
-  {% do exceptions.raise_compiler_error("dbt snapshots are not supported yet; Iceberg keeps the history of every table: cascade query --at") %}
-{% endmacro %}
-
-{# What dbt would write beside the lakehouse, where nobody finds it again. #}
-{% materialization external, adapter='duckdb' %}
-  {{ cascade_no_materialization() }}
-{% endmaterialization %}
-
-{% materialization table_function, adapter='duckdb' %}
-  {{ cascade_no_materialization() }}
-{% endmaterialization %}
-
-{% materialization materialized_view, adapter='duckdb' %}
-  {{ cascade_no_materialization() }}
-{% endmaterialization %}
-
-{% macro cascade_no_materialization() %}
-  {% do cascade_refuse("materialized='" ~ config.get('materialized') ~ "' is not kept in the lakehouse", 'let it be table, view or incremental') %}
-{% endmacro %}
 
 {% macro run_hooks(hooks, inside_transaction=True) %}
   {%- for hook in hooks if hook['transaction'] == inside_transaction -%}

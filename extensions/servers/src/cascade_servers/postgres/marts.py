@@ -36,6 +36,8 @@ from cascade_servers.postgres.server import explain_postgres, is_restarting, ope
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from cascade.config import Settings
+
 __all__ = ["publish_once", "publish_to_postgres"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -93,13 +95,14 @@ class _Copy:
         return self.current is not None and self.current.columns != self.columns
 
 
-def publish_to_postgres(read: ReadMarts, url: SecretStr) -> dict[str, int]:
+def publish_to_postgres(read: ReadMarts, settings: Settings) -> dict[str, int]:
     """Copy marts to schema `marts` of a database; see `cascade.publish.marts.publish_marts`.
 
     Args:
         read: Reads the marts of `main`; called when it is this publisher's turn.
-        url: The database.
+        settings: `marts_url` is the database.
     """
+    url = cast("SecretStr", settings.marts_url)
     engine = open_postgres(url)
     restarting = False
     try:

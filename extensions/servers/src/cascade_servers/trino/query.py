@@ -84,7 +84,7 @@ def _catalog_with(
     catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, tables: Mapping[str, State]
 ) -> Iterator[str]:
     """Find a reference through which Trino sees the states of tables: usually the one that is asked for."""
-    if ref != MAIN or not isinstance(at, dt.datetime):
+    if at is None:
         yield ref
         return
     now = catalog.pointers(ref)
@@ -94,8 +94,9 @@ def _catalog_with(
     if not lost:
         yield ref
         return
-    # Dropped since, or restored to an earlier state: shown on a branch of its own for as long as the query takes. The
-    # janitor takes it for one of a run, should this process be killed.
+    # Dropped since, restored to an earlier state, or with so many newer snapshots that it lists this one no more: shown
+    # on a branch of its own for as long as the query takes. The janitor takes it for one of a run, should this process
+    # be killed.
     past = run_branch(secrets.token_hex(4))
     catalog.create(past, ref)
     try:
@@ -114,7 +115,7 @@ def _holds(catalog: BranchingCatalog, name: str, state: State, now: Mapping[str,
     """Say whether a table in its current state still has the snapshot that is to be read."""
     if name not in now:
         return False
-    wanted = state.table.metadata.current_snapshot_id
+    wanted = state.snapshot_id or state.table.metadata.current_snapshot_id
     if now[name] == state.table.metadata_location or wanted is None:
         return True
     return catalog.load(name, now[name]).metadata.snapshot_by_id(wanted) is not None

@@ -302,23 +302,12 @@
   {{ return(cascade_incremental()) }}
 {% endmaterialization %}
 
-{% materialization materialized_view, adapter='trino' %}
-  {{ cascade_no_materialization() }}
-{% endmaterialization %}
-
-{% materialization snapshot, adapter='trino' %}
-  {{ cascade_no_snapshots() }}
-{% endmaterialization %}
-
 {% materialization seed, adapter='trino' %}
   {%- set table = load_agate_table() -%}
   {%- do store_result('agate_table', response='OK', agate_table=table) -%}
   {%- set columns = [] -%}
-  {%- set declared = config.get('column_types', {}) -%}
-  {%- for name in table.column_names -%}
-    {%- set inferred = {'INTEGER': 'bigint', 'TIMESTAMP': 'timestamp(6)'}.get(adapter.convert_type(table, loop.index0) | upper) or adapter.convert_type(table, loop.index0) -%}
-    {%- set type = declared.get(name, inferred) | lower -%}
-    {%- do columns.append({'name': name, 'type': 'timestamp(6)' if type == 'timestamp' else type}) -%}
+  {%- for column in cascade_seed_columns(table) -%}
+    {%- do columns.append({'name': column['name'], 'type': 'timestamp(6)' if column['type'] == 'timestamp' else column['type']}) -%}
   {%- endfor -%}
   {# As text in JSON, which costs the planner nothing, in as few statements as Trino's limit on their length allows. #}
   {%- set parts = [[]] -%}
@@ -326,7 +315,7 @@
   {%- for row in table.rows -%}
     {%- set values = [] -%}
     {%- for value in row -%}
-      {%- do values.append(none if value is none else value | string | lower if value is boolean else value | string) -%}
+      {%- do values.append(value | replace('T', ' ') if value and columns[loop.index0].type.startswith('timestamp') else value) -%}
     {%- endfor -%}
     {%- set text = tojson(values) -%}
     {%- if size.of_part + text | length > 400000 -%}

@@ -1,0 +1,136 @@
+"""Columns of tables and their contracts: what has to change, and the run that changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cascade.catalog import MAIN, open_catalog
+from cascade.config import Settings
+from cascade.errors import UsageError
+from cascade_operations.events import Listener, ignore
+from cascade_operations.records import SchemaPlan
+
+if TYPE_CHECKING:
+    from cascade.catalog import BranchingCatalog
+    from cascade.ingestion.load import LoadResult
+    from cascade.ingestion.plan import LoadPlan
+    from cascade.lakehouse import Lakehouse
+    from cascade_operations.evolution import Decisions
+
+__all__ = ["apply_schema", "plan_schema"]
+
+
+def plan_schema(
+    settings: Settings,
+    tables: Sequence[str] = (),
+    *,
+    branch: str = MAIN,
+    rename: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    narrow: Sequence[str] = (),
+    tell: Listener = ignore,
+) -> tuple[SchemaPlan, ...]:
+    """Compare the contracts of ingestion assets with the columns that their tables have.
+
+    Args:
+        settings: The project's settings.
+        tables: The tables, `namespace.table`; all that are loaded, and there, by default.
+        branch: The branch or tag.
+        rename: Column of the table to its name in the contract. This and the next two are for one table.
+        drop: Columns that the table is to lose.
+        narrow: Columns that are to be rewritten in the type of the contract.
+        tell: Told of progress.
+
+    Raises:
+        UsageError: No asset loads a table, the branch does not have it, or what was decided cannot be done.
+        BranchNotFoundError: The branch does not exist.
+    """
+    from cascade.ingestion import load_plan
+    from cascade_operations.evolution import Decisions
+    from cascade_operations.instead import ingestion_of, ingestions_of
+    from cascade_operations.run import load_definitions
+
+    decisions, catalog = Decisions(rename or {}, tuple(drop), tuple(narrow)), open_catalog(settings)
+    if decisions and len(tables) != 1:
+        raise UsageError("What is decided is decided for one table.", fix="name one table.")
+    pointers = catalog.pointers(branch)
+    definitions = load_definitions(settings, tell, promote=False)
+    names = [table.replace("/", ".") for table in tables]
+    fix = "name a table that an asset of @cascade_ingestion loads; dbt changes its own tables when it runs."
+    plans = {name: ingestion_of(definitions, name, fix)[1] for name in names} or {
+        name: load_plan(asset) for name, asset in sorted(ingestions_of(definitions).items()) if name in pointers
+    }
+    return tuple(_compare(catalog, branch, plan, decisions) for plan in plans.values())
+
+
+def apply_schema(
+    settings: Settings,
+    table: str,
+    *,
+    rename: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    narrow: Sequence[str] = (),
+    promote: bool = True,
+    tell: Listener = ignore,
+) -> SchemaPlan:
+    """Give a table the columns of its contract, by a run on a branch that is promoted.
+
+    What depends on the table is computed in the run, so that a model which still has an old name keeps the change from
+    `main`.
+
+    Args:
+        settings: The project's settings.
+        table: The table, `namespace.table`.
+        rename: Column of the table to its name in the contract.
+        drop: Columns that the table loses.
+        narrow: Columns that are rewritten in the type of the contract.
+        promote: Whether the branch is promoted and the marts are published.
+        tell: Told of progress.
+
+    Raises:
+        UsageError: Something is still to be decided, or what was decided cannot be done.
+        DefinitionError: A file or a definition cannot be used, so that nothing could be promoted.
+        LeaseHeldError: Another pipeline run is working towards `main`.
+    """
+    from cascade.ingestion.load import LoadResult
+    from cascade_operations.evolution import Decisions, change
+    from cascade_operations.instead import ingestion_of, run_instead
+    from cascade_operations.run import load_definitions
+
+    decisions, catalog = Decisions(rename or {}, tuple(drop), tuple(narrow)), open_catalog(settings)
+    definitions = load_definitions(settings, tell, promote=promote)
+    name = table.replace("/", ".")
+    asset, plan = ingestion_of(definitions, name, "name a table that an asset of @cascade_ingestion loads.")
+    planned = _compare(catalog, MAIN, plan, decisions)
+    if planned.undecided:
+        undecided = "\n".join(f"    {step.column}: {step.note}" for step in planned.steps if step.action == "decide")
+        raise UsageError(
+            f"Nothing was changed, since this is to be decided:\n{undecided}",
+            where=f"table {name}",
+            fix="say it with these options.",
+        )
+    if all(step.action == "keep" for step in planned.steps):
+        return planned
+
+    def changed(lakehouse: Lakehouse, run_id: str) -> LoadResult:
+        change(plan, lakehouse, decisions, run_id=run_id)
+        rows = lakehouse.row_count(name) or 0
+        return LoadResult(partitions=[], total=rows, snapshot_id=lakehouse.head(name))
+
+    report, _ = run_instead(settings, definitions, asset, changed, promote=promote, tell=tell)
+    return replace(planned, report=report)
+
+
+def _compare(catalog: BranchingCatalog, branch: str, plan: LoadPlan, decisions: Decisions) -> SchemaPlan:
+    from cascade_operations.evolution import steps_of
+
+    location = catalog.pointers(branch).get(plan.table)
+    if location is None:
+        raise UsageError(
+            f"{branch} has no table {plan.table}: its first load gives it the columns of the contract.",
+            fix=f"cascade run --select {plan.table}",
+        )
+    steps = tuple(steps_of(plan, catalog.load(plan.table, location), decisions))
+    return SchemaPlan(plan.table, steps, sum(step.action == "decide" for step in steps))

@@ -1,0 +1,298 @@
+"""The newest snapshot of a table, and the one that follows it: what a commit costs does not grow with their number."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import ManifestGroupPlanner, Table, TableProperties
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    RemoveSnapshotsUpdate,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from cascade.catalog import BranchingCatalog
+from cascade.errors import CatalogError, SchemaMismatchError
+
+__all__ = ["KEPT_STATES", "SMALL_FILE", "Head", "is_cut", "past"]
+
+#: Snapshots that a table's metadata lists, and earlier metadata files: each commit writes these lists. What is older is
+#: found through the catalog's log.
+KEPT_STATES = 30
+#: Files up to this many bytes are joined where a part of a table has several of about the same size.
+SMALL_FILE = 8 << 20
+
+# How many files, or manifests, of about the same size are joined. A row is then copied once each time that its file
+# becomes so many times larger.
+_JOINED = 8
+_MANIFEST_ENTRIES = 1_000
+_THREADS = 8
+_COMPRESSION: Any = TableProperties.WRITE_AVRO_COMPRESSION_DEFAULT
+
+
+T = TypeVar("T")
+
+
+class Head:
+    """The newest snapshot of a table.
+
+    Args:
+        table: The table, as it was loaded.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._snapshot = table.metadata.current_snapshot()
+        manifests = self._snapshot.manifests(table.io) if self._snapshot else ()
+        self._manifests = [m for m in manifests if m.has_added_files() or m.has_existing_files()]
+        self._home: dict[str, ManifestFile] = {}
+        self._opened: list[ManifestFile] = []
+        self._entries: list[ManifestEntry] = []
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self._table
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the table has no snapshot yet."""
+        return self._snapshot is None
+
+    def files(self, expression: BooleanExpression) -> list[DataFile]:
+        """Return the files that may hold rows of a filter.
+
+        Raises:
+            SchemaMismatchError: Another engine marked rows of them as deleted.
+        """
+        data = [m for m in self._manifests if m.content == ManifestContent.DATA]
+        if len(data) < len(self._manifests):
+            self._require_no_deletes(expression)
+        planner = ManifestGroupPlanner(self._table.metadata, self._table.io, expression)
+        found = []
+        for manifest, entries in _each(data, lambda m: itertools.chain(*planner.plan_manifest_entries([m]))):
+            found += [entry.data_file for entry in entries]
+            self._home.update((entry.data_file.file_path, manifest) for entry in entries)
+        return found
+
+    def small_files(self, gone: Iterable[DataFile]) -> list[DataFile]:
+        """Decide which manifests are written again, and return their small files that are best joined.
+
+        Args:
+            gone: Files that are removed, of those that `files` returned.
+        """
+        paths = {file.file_path for file in gone}
+        homes = {self._home[path].manifest_path for path in paths}
+        spec = self._table.metadata.default_spec_id
+        others = [
+            m
+            for m in self._manifests
+            if m.manifest_path not in homes and (m.content, m.partition_spec_id) == (ManifestContent.DATA, spec)
+        ]
+        small = [m for m in others if _entries(m) < _MANIFEST_ENTRIES]
+        joined = {m.manifest_path for m in _alike(small, lambda m: ((), _rows(m)))}
+        self._opened = [m for m in self._manifests if m.manifest_path in homes | joined]
+        self._entries = [
+            entry
+            for _, entries in _each(self._opened, lambda m: m.fetch_manifest_entry(self._table.io))
+            for entry in entries
+        ]
+        files = [entry.data_file for entry in self._entries if entry.data_file.file_path not in paths]
+        return _alike(
+            (f for f in files if f.spec_id == spec and f.file_size_in_bytes < SMALL_FILE),
+            lambda f: (f.partition, f.record_count),
+        )
+
+    def follow(
+        self,
+        metadata: TableMetadata,
+        gone: Collection[DataFile],
+        come: Collection[DataFile],
+        summary: Mapping[str, str],
+    ) -> tuple[tuple[TableUpdate, ...], TableRequirement]:
+        """Write the manifests of the next snapshot, and return what the commit changes in the table and requires of it.
+
+        Args:
+            metadata: The table's metadata, changes of its columns included.
+            gone: Files that are removed.
+            come: Files that are added.
+            summary: Entries of the snapshot's summary.
+        """
+        snapshot_id = metadata.new_snapshot_id()
+        parent_id = self._snapshot.snapshot_id if self._snapshot else None
+        manifests = self._write_manifests(metadata, snapshot_id, {file.file_path for file in gone}, come)
+        number = metadata.next_sequence_number()
+        place = _new_file(metadata, f"snap-{snapshot_id}-0-{uuid.uuid4()}.avro")
+        with write_manifest_list(
+            format_version=metadata.format_version,
+            output_file=self._table.io.new_output(place),
+            snapshot_id=snapshot_id,
+            parent_snapshot_id=parent_id,
+            sequence_number=number,
+            avro_compression=_COMPRESSION,
+        ) as writer:
+            writer.add_manifests(manifests)
+        new = Snapshot(  # type: ignore[call-arg]
+            snapshot_id=snapshot_id,
+            parent_snapshot_id=parent_id,
+            manifest_list=place,
+            sequence_number=number,
+            summary=self._summary(metadata, gone, come, summary),
+            schema_id=metadata.current_schema_id,
+        )
+        updates: list[TableUpdate] = [
+            AddSnapshotUpdate(snapshot=new),
+            SetSnapshotRefUpdate(  # type: ignore[call-arg]
+                snapshot_id=snapshot_id, ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH
+            ),
+        ]
+        if TableProperties.METADATA_PREVIOUS_VERSIONS_MAX not in metadata.properties:
+            log_length = {TableProperties.METADATA_PREVIOUS_VERSIONS_MAX: str(KEPT_STATES)}
+            updates.append(SetPropertiesUpdate(updates=log_length))
+        named = {ref.snapshot_id for name, ref in metadata.refs.items() if name != MAIN_BRANCH}
+        old = sorted(metadata.snapshots, key=lambda s: s.timestamp_ms)[: 1 - KEPT_STATES]
+        if forgotten := [s.snapshot_id for s in old if s.snapshot_id not in named]:
+            updates.append(RemoveSnapshotsUpdate(snapshot_ids=forgotten))  # type: ignore[call-arg]
+        required = AssertRefSnapshotId(snapshot_id=parent_id, ref=MAIN_BRANCH)  # type: ignore[call-arg]
+        return tuple(updates), required
+
+    def _write_manifests(
+        self, metadata: TableMetadata, snapshot_id: int, gone: Collection[str], come: Iterable[DataFile]
+    ) -> list[ManifestFile]:
+        """Write what is new or changed into as few manifests as possible; those that stay as they are follow."""
+        entries: dict[int, list[ManifestEntry]] = defaultdict(list)
+        entries[metadata.default_spec_id] = [
+            ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file)
+            for file in come
+        ]
+        for entry in self._entries:
+            is_gone = entry.data_file.file_path in gone
+            entry.status = ManifestEntryStatus.DELETED if is_gone else ManifestEntryStatus.EXISTING
+            entries[entry.data_file.spec_id].append(entry)
+        written = []
+        for spec_id, of_spec in entries.items():
+            for start in range(0, len(of_spec), _MANIFEST_ENTRIES):
+                output = self._table.io.new_output(_new_file(metadata, f"{uuid.uuid4()}-m0.avro"))
+                with write_manifest(
+                    format_version=metadata.format_version,
+                    spec=metadata.specs()[spec_id],
+                    schema=metadata.schema(),
+                    output_file=output,
+                    snapshot_id=snapshot_id,
+                    avro_compression=_COMPRESSION,
+                ) as writer:
+                    add = {
+                        ManifestEntryStatus.ADDED: writer.add,
+                        ManifestEntryStatus.EXISTING: writer.existing,
+                        ManifestEntryStatus.DELETED: writer.delete,
+                    }
+                    for entry in of_spec[start : start + _MANIFEST_ENTRIES]:
+                        add[entry.status](entry)
+                written.append(writer.to_manifest_file())
+        opened = {m.manifest_path for m in self._opened}
+        return written + [m for m in self._manifests if m.manifest_path not in opened]
+
+    def _summary(
+        self, metadata: TableMetadata, gone: Iterable[DataFile], come: Iterable[DataFile], more: Mapping[str, str]
+    ) -> Summary:
+        collected, gone = SnapshotSummaryCollector(), list(gone)
+        for file in come:
+            collected.add_file(file, metadata.schema(), metadata.spec())
+        for file in gone:
+            collected.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        changed: dict[str, Any] = {**collected.build(), **more}
+        return update_snapshot_summaries(
+            summary=Summary(operation=Operation.OVERWRITE if gone else Operation.APPEND, **changed),
+            previous_summary=self._snapshot.summary if self._snapshot else None,
+        )
+
+    def _require_no_deletes(self, expression: BooleanExpression) -> None:
+        if any(task.delete_files for task in self._table.scan(row_filter=expression).plan_files()):
+            raise SchemaMismatchError(
+                "The table has delete files of another engine.",
+                where=f"table {'.'.join(self._table.name())}",
+                fix="compact it with the engine that wrote them (Trino: ALTER TABLE … EXECUTE optimize).",
+            )
+
+
+def past(catalog: BranchingCatalog, name: str, table: Table) -> Iterator[Table]:
+    """Return a table's states that together list all of its snapshots, newest first, as far as their files are kept.
+
+    Args:
+        catalog: The catalog.
+        name: `namespace.table`.
+        table: The newest state. It lists the newest snapshots only: see `is_cut`.
+    """
+    yield table
+    while is_cut(table) and (log := table.metadata.metadata_log):
+        try:
+            table = catalog.load(name, log[-KEPT_STATES:][0].metadata_file)
+        except CatalogError:
+            return
+        yield table
+
+
+def is_cut(table: Table) -> bool:
+    """Say whether a table had snapshots that this state of it does not list any more."""
+    return min((s.sequence_number or 0 for s in table.metadata.snapshots), default=0) > 1
+
+
+def _new_file(metadata: TableMetadata, name: str) -> str:
+    return load_location_provider(metadata.location, metadata.properties).new_metadata_location(name)
+
+
+def _each(
+    manifests: Collection[ManifestFile], read: Callable[[ManifestFile], Iterable[T]]
+) -> list[tuple[ManifestFile, list[T]]]:
+    """Read manifests, several at a time: from S3 each one takes a while."""
+    if not manifests:
+        return []
+    with ThreadPoolExecutor(min(_THREADS, len(manifests))) as threads:
+        return list(zip(manifests, threads.map(lambda m: list(read(m)), manifests), strict=True))
+
+
+def _alike(things: Iterable[T], part_and_size: Callable[[T], tuple[object, int]]) -> list[T]:
+    """Return the things that are to be joined: those of one part and of about one size, where there are many."""
+    tiers: dict[object, list[T]] = defaultdict(list)
+    for thing in things:
+        part, size = part_and_size(thing)
+        tiers[part, int(math.log(size or 1, _JOINED))].append(thing)
+    return [thing for alike in tiers.values() if len(alike) >= _JOINED for thing in alike]
+
+
+def _entries(manifest: ManifestFile) -> int:
+    return (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+
+
+def _rows(manifest: ManifestFile) -> int:
+    return (manifest.added_rows_count or 0) + (manifest.existing_rows_count or 0)
