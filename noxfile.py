@@ -23,10 +23,8 @@ DEMO = HERE / "demo" / "my-project"
 # Beside the oldest that we support, which runs all other checks. uv finds them, or fetches them.
 PYTHONS = ("3.12", "3.13")
 # What a generated project installs of this repository.
-PACKAGES = (
-    "runtime",
-    *(f"extensions/{name}" for name in ("cli", "dbt", "embedded", "maintain", "operations", "project", "servers")),
-)
+_EXTENSIONS = ("cli", "dbt", "embedded", "maintain", "operations", "pandera", "project", "servers")
+PACKAGES = ("runtime", *(f"extensions/{name}" for name in _EXTENSIONS))
 
 
 @nox.session(venv_backend="none")

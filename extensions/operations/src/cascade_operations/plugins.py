@@ -8,6 +8,7 @@ from dataclasses import replace
 from cascade.config import SettingsModel
 from cascade.engine.base import Engine
 from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
+from cascade.ingestion.contract import ContractFactory
 from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.base import FAMILIES, Command
 from cascade.publish.marts import PublishMarts
@@ -19,6 +20,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
     "cascade.assets": ("any name", AssetSource),
     "cascade.commands": ("the command", Command),
+    "cascade.contracts": ("the library of models", ContractFactory),
     "cascade.engines": ("the engine", Engine),
     "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the kind of database", PublishMarts),

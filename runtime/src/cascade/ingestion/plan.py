@@ -11,7 +11,7 @@ from pyiceberg.schema import Schema
 
 from cascade.errors import CascadeError, DefinitionError
 from cascade.iceberg.schema import alike
-from cascade.ingestion.contract import Contract
+from cascade.ingestion.contract import Contract, contract_of
 from cascade.ingestion.options import Options, Policy, Write
 from cascade.ingestion.text import listed, snake_case
 
@@ -29,7 +29,7 @@ class LoadPlan:
     source: str  # the function's module and name
     fetch: Callable[[Sequence[str]], Iterator[object]]  # calls the function for some partitions, yields what it returns
     definition: dg.PartitionsDefinition[Any] | None  # the asset's partitions
-    contract: Contract | None  # the Pandera model
+    contract: Contract | None  # what the option `validation_schema` states
     schema: Schema | None  # declared columns; None when the first load infers them
     policy: Policy  # what happens to undeclared columns
     per_key: bool  # whether the function is called for one partition at a time
@@ -79,7 +79,7 @@ def build_plan(
         else:
             yield fetch(**given)
 
-    contract = None if options.validation_schema is None else Contract(options.validation_schema)
+    contract = None if options.validation_schema is None else contract_of(options.validation_schema)
     schema = options.iceberg_schema or (contract.schema if contract else None)
     columns = [f.name for f in schema.fields] if schema else []
     by_snake = {snake_case(name): name for name in columns}

@@ -1,4 +1,4 @@
-"""The promises of `cascade.ingestion.contract`."""
+"""The promises of contracts by Pandera."""
 
 import datetime
 import decimal
@@ -17,7 +17,7 @@ from pandera.typing import Series
 
 from cascade.errors import ContractError, DefinitionError
 from cascade.iceberg.schema import arrow_schema
-from cascade.ingestion.contract import Contract
+from cascade_pandera.contract import PanderaContract
 
 
 class PandasWeather(pap.DataFrameModel):
@@ -68,7 +68,7 @@ BOTH = pytest.mark.parametrize("model", [PandasWeather, PolarsWeather], ids=["pa
 
 
 def _check(model: Any, rows: list[dict[str, Any]]) -> dict[int, list[str]]:
-    contract = Contract(model)
+    contract = PanderaContract(model)
     table = pa.Table.from_pylist(rows, schema=arrow_schema(contract.schema))
     broken = contract.check(table)
     contract.check_together(lambda: table, nothing_came=False)
@@ -81,7 +81,7 @@ def _weather(**values: object) -> dict[str, object]:
 
 @BOTH
 def test_a_contract_knows_name_policy_columns_and_what_is_unique(model: Any) -> None:
-    contract = Contract(model)
+    contract = PanderaContract(model)
     assert contract.name == model.__name__
     assert contract.policy == "drop_extra"
     assert contract.schema.find_type("hour").is_primitive
@@ -90,7 +90,7 @@ def test_a_contract_knows_name_policy_columns_and_what_is_unique(model: Any) -> 
 
 @pytest.mark.parametrize(("strict", "policy"), [(False, "additive"), (True, "strict"), ("filter", "drop_extra")])
 def test_strictness_is_the_schema_policy(strict: Any, policy: str) -> None:
-    assert Contract(pap.DataFrameSchema({"a": pap.Column(int)}, strict=strict)).policy == policy
+    assert PanderaContract(pap.DataFrameSchema({"a": pap.Column(int)}, strict=strict)).policy == policy
 
 
 @BOTH
@@ -289,7 +289,7 @@ def test_a_model_that_would_change_rows_is_refused() -> None:
         {"a": pap.Column(int, default=0), "b": pap.Column(str, parsers=pap.Parser(lambda s: s.str.strip()))}
     )
     with pytest.raises(DefinitionError, match=r"`a` \(default\), `b` \(parser\)"):
-        Contract(schema)
+        PanderaContract(schema)
 
 
 def test_coercion_changes_nothing() -> None:
