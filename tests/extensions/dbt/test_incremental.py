@@ -35,7 +35,11 @@ seeds:
     spelled: { +column_types: { CODE: varchar } }
     unknown: { +column_types: { cod: varchar } }
     typed: { +column_types: { price: "decimal(10, 2)", day: date, ok: boolean, N: bigint } }
-    mistyped: { +column_types: { n: integer } }
+    mistyped: { +column_types: { day: date } }
+    rounded: { +column_types: { n: integer } }
+    cut: { +column_types: { w: varchar(3) } }
+    less_exact: { +column_types: { p: "decimal(10, 2)" } }
+    bare: { +column_types: { p: decimal } }
     piped: { +delimiter: "|" }
 on-run-start: ["select 1"]
 on-run-end: ["select 1"]
@@ -165,6 +169,16 @@ CASES = {
     "elsewhere": Case(model(ONE, materialized="table", schema="raw"), rows=[(1, 10)], table="raw.elsewhere"),
     "versioned": Case(model(ONE, materialized="table"), rows=[(1, 10)], table="silver.versioned_v1"),
     "reads_version": Case(model("select * from {{ ref('versioned', v=1) }}", materialized="table"), rows=[(1, 10)]),
+    "reserved": Case(model(ONE, materialized="table", alias="order"), rows=[(1, 10)], table="silver.order"),
+    "odd_columns": Case(
+        model(
+            'select 1 as "my key", 2 as "select", 3 as "größe"',
+            'select 4 as "größe", 1 as "my key", 5 as "select"',
+            unique_key="my key",
+        ),
+        rows=[(1, 5, 4)],
+    ),
+    "ends_with_a_comment": Case(model(ONE + " -- one", "select 2 as id, 20 as v -- two"), rows=[(1, 10), (2, 20)]),
     "reads_itself": Case(
         model(
             "{% if load_cached_relation(this) %}select id, v + 1 as v from {{ this }}{% else %}" + ONE + "{% endif %}",
@@ -392,7 +406,10 @@ REFUSED = {
 }
 REFUSED_ON_DUCKDB = {
     "hooked": (model(ONE, pre_hook="create table kept as select 1 as id"), r"writes beside the lakehouse: create"),
-    "hooked_twice": (model(ONE, post_hook="select 1; -- so\ndrop table kept"), r"writes beside the lakehouse: select"),
+    "hooked_twice": (
+        model(ONE, post_hook="select 1; -- so\ndrop table kept"),
+        r"writes beside the lakehouse: -- so\ndrop",
+    ),
 }
 PYTHON = "def model(dbt, session):\n    return session.sql('select 1 as id')\n"
 SNAPSHOT = (
@@ -461,8 +478,12 @@ SEEDS: dict[str, tuple[str, list[tuple[Any, ...]] | str]] = {
         [(decimal.Decimal("1.50"), DAY, True, 7)],
     ),
     "spelled": ("id,code\n1,5\n", [(1, "5")]),
-    "unknown": ("id,code\n1,007\n", r"raw\.unknown: its column_types cod is none of its columns: id, code"),
-    "mistyped": ("id,n\n1,5\n2,x\n", r"column \"n\"|'x'"),
+    "rounded": ("id,n\n1,5\n2,1.6\n", r"column n: '1\.6' is no integer"),
+    "cut": ("id,w\n1,abc\n2,abcd\n", r"column w: 'abcd' is no varchar\(3\)"),
+    "less_exact": ("id,p\n1,1.500\n2,1.005\n", r"column p: '1\.005' is no decimal\(10, 2\)"),
+    "bare": ("id,p\n1,1.5\n", r"column p: decimal has other digits on each engine"),
+    "unknown": ("id,code\n1,007\n", r"its column_types cod is none of its columns: id, code"),
+    "mistyped": ("id,day\n1,2024-02-01\n2,x\n", r"column \"day\"|cast to date: x"),
     "ragged": ("id,v\n1,2\n3\n", r"(?i)column"),
     "ragged_more": ("id,v\n1,2\n3,4,5\n", r"(?i)column"),
     "doubled": ("id,v,V\n1,2,3\n", r"several columns of one name: V, v"),

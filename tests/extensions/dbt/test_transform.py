@@ -47,8 +47,17 @@ models:
   - name: as_table
     description: What happened.
     columns: [{ name: id, data_tests: [not_null] }]
+  - name: labelled
+    columns:
+      - name: label
+        data_tests: [{ accepted_values: { arguments: { values: [one] }, config: { severity: warn } } }]
   - name: failing
     columns: [{ name: id, data_tests: [{ accepted_values: { arguments: { values: [1, 2], quote: false } } }] }]
+unit_tests:
+  - name: doubles
+    model: as_view
+    given: [{ input: ref('as_table'), rows: [{ id: 21 }] }]
+    expect: { rows: [{ id: 42 }] }
 """
 # Microbatches end with the present.
 THIS_YEAR = dt.datetime(dt.datetime.now(dt.UTC).year, 1, 1, tzinfo=dt.UTC)
@@ -61,6 +70,8 @@ MODELS = {
     "appended": "{{ config(materialized='incremental', incremental_strategy='append') }}"
     f" select id from {{{{ ref('as_table') }}}} {NEW}",
     "refreshed": "{{ config(materialized='incremental', incremental_strategy='append', full_refresh=true) }}"
+    " select id from {{ ref('as_table') }}",
+    "never_refreshed": "{{ config(materialized='incremental', incremental_strategy='append', full_refresh=false) }}"
     " select id from {{ ref('as_table') }}",
     "yearly": "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='seen',"
     f" batch_size='year', begin='{THIS_YEAR:%Y-%m-%d}', lookback=1) }}}}"
@@ -157,8 +168,8 @@ def test_models_and_seeds_are_tables_of_the_run_s_branch(shop: Shop) -> None:
 
 def test_the_first_run_succeeds_with_all_tests_as_checks(shop: Shop) -> None:
     assert shop.results[0].success
-    assert len(shop.checks(0)) == 3
-    assert all(shop.checks(0).values())
+    assert len(shop.checks(0)) == 4
+    assert [name for name, passed in shop.checks(0).items() if not passed] == ["accepted_values_labelled_label__one"]
 
 
 def test_asset_keys_are_namespace_and_table(shop: Shop) -> None:
@@ -231,8 +242,9 @@ def test_a_run_with_the_tag_makes_tables_of_incremental_models_anew(shop: Shop) 
     """It is what `cascade run --full-refresh` sets, and what somebody sets in Dagster's UI."""
     shop.lakehouse.catalog.create("again", "fix")
     again = Lakehouse(shop.settings, "again")
-    shop.run(again, "silver.syncing", **{FULL_REFRESH_TAG: "true"})
+    shop.run(again, "silver.syncing", "silver.never_refreshed", **{FULL_REFRESH_TAG: "true"})
     assert shop.results[-1].success
+    assert len(read(again.catalog, "again", "silver.never_refreshed")) == 2 + 4 + 4
     assert [f.name for f in again.table("silver.syncing").schema().fields] == ["id", "seen", "gone"]
 
 
@@ -254,9 +266,15 @@ def test_a_column_that_arrow_would_change_is_refused(value: str) -> None:
 
 
 def test_a_failing_dbt_test_is_a_failed_check(shop: Shop) -> None:
-    assert [name for name, passed in shop.checks(1).items() if not passed] == [
-        "accepted_values_failing_id__False__1__2"
+    assert not shop.checks(1)["accepted_values_failing_id__False__1__2"]
+    assert [e.severity for e in shop.results[1].get_asset_check_evaluations() if "failing" in e.check_name] == [
+        dg.AssetCheckSeverity.ERROR
     ]
+
+
+def test_a_test_that_warns_is_a_check_that_blocks_nothing(shop: Shop) -> None:
+    (warned,) = [e for e in shop.results[0].get_asset_check_evaluations() if "labelled" in e.check_name]
+    assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
 
 
 def test_the_description_of_a_model_is_the_comment_of_its_table(shop: Shop) -> None:
@@ -291,6 +309,12 @@ def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, Any]
     return {"resource_type": kind, "name": name, "schema": "silver", "original_file_path": path, "raw_code": code}
 
 
+MACROS = {
+    "keep": {"package_name": "shop", "macro_sql": "{% macro keep() %}", "depends_on": {"macros": ["kept"]}},
+    "kept": {"package_name": "more", "macro_sql": "{% macro kept() %} drop table t", "depends_on": {"macros": []}},
+}
+
+
 @pytest.mark.parametrize(
     ("nodes", "parents", "says"),
     [
@@ -308,18 +332,24 @@ def node(kind: str = "model", name: str = "x", code: str = "") -> dict[str, Any]
             r"A hook of x writes beside the lakehouse: create table t",
         ),
         (
+            {"h": node("operation", code="{{ keep() }}") | {"depends_on": {"macros": ["keep"]}}},
+            {},
+            r"A hook of x writes beside the lakehouse: drop table t",
+        ),
+        (
             {"t": node("test", "kept") | {"config": {"store_failures_as": "table"}}},
             {},
             r"Test kept shall keep the rows that fail[\s\S]*tests/kept\.sql",
         ),
     ],
-    ids=["circle", "snapshot", "function", "database", "hook", "stored failures"],
+    ids=["circle", "snapshot", "function", "database", "hook", "hook of a macro", "stored failures"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
     nodes: dict[str, dict[str, Any]], parents: dict[str, list[str]], says: str, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"nodes": nodes, "parent_map": parents}))
+    parsed = {"nodes": nodes, "parent_map": parents, "macros": MACROS, "metadata": {"adapter_type": "duckdb"}}
+    manifest.write_text(json.dumps(parsed))
     with pytest.raises(TransformError, match=says):
         build_dbt_assets(Settings(project_dir=tmp_path), manifest)
 

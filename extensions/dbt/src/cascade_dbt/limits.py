@@ -19,7 +19,7 @@ _ON_SCHEMA_CHANGE = ("ignore", "append_new_columns", "sync_all_columns", "fail")
 # What adapters of dbt do for these options, and models of Cascade would pass over without a word.
 _OPTIONS = re.compile(r"grants|indexes|partitioned_by|sorted_by|sql_header|(incremental_)?predicates|merge_\w+")
 _WRITES = re.compile(
-    r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:insert|update|delete|merge|copy|drop|alter|truncate"
+    r"(?:^|;|%\}|\}\})(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:insert|update|delete|merge|copy|drop|alter|truncate"
     r"|create(?!\s+(?:or\s+replace\s+)?(?:temp|temporary|macro|function)\b))\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -75,7 +75,7 @@ def problems(settings: Settings, manifest: Mapping[str, Any]) -> Iterator[Proble
     for node in [*nodes.values(), *manifest.get("functions", {}).values()]:
         found = [*_of_any(node), *_of_kind(node, database)]
         if not target.keeps_tables:
-            found += _of_what_is_lost(node)
+            found += _of_what_is_lost(node, manifest)
         for what, fix in found:
             yield Problem(node["name"], what, node["original_file_path"], fix)
     try:
@@ -160,7 +160,7 @@ def _of_contract(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             )
 
 
-def _of_what_is_lost(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _of_what_is_lost(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find what dbt itself would write into memory, where it is gone with the process."""
     name, config = node["name"], node.get("config", {})
     if config.get("store_failures_as") in ("table", "view"):
@@ -170,6 +170,17 @@ def _of_what_is_lost(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     hooks = [hook["sql"] for when in ("pre-hook", "post-hook") for hook in config.get(when) or []]
     if node["resource_type"] == "operation":
-        hooks.append(node["raw_code"])
-    for hook in filter(_WRITES.search, hooks):
-        yield f"A hook of {name} writes beside the lakehouse: {hook}.", "write the rows with a model"
+        hooks += [node["raw_code"], *_called(node, manifest)]
+    for found in filter(None, map(_WRITES.search, hooks)):
+        said = found.string[found.start() :].lstrip(";%} \n")[:80]
+        yield f"A hook of {name} writes beside the lakehouse: {said}.", "write the rows with a model"
+
+
+def _called(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
+    """Return the texts of the macros that a hook calls, and that they call, without those of dbt."""
+    waiting = list(node.get("depends_on", {}).get("macros", ()))
+    for key in waiting:
+        waiting += [more for more in manifest["macros"][key]["depends_on"]["macros"] if more not in waiting]
+    macros = [manifest["macros"][key] for key in waiting]
+    dbt = ("dbt", f"dbt_{manifest['metadata']['adapter_type']}") if macros else ()
+    return [macro["macro_sql"] for macro in macros if macro["package_name"] not in dbt]

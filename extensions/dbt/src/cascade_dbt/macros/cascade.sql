@@ -207,26 +207,13 @@
   {{ return(cascade_store(compiled_code, 'replace' if rebuild else known[strategy], key, strategy == 'merge')) }}
 {% endmacro %}
 
-{# The columns of a seed, with the types that keep what is written (seeds.py), or those that `column_types` says. #}
-{% macro cascade_seed_columns(table) %}
-  {%- set declared = {} -%}
-  {%- for name, type in config.get('column_types', {}).items() -%}
-    {%- do declared.update({cascade_key([name], table.column_names, 'column_types')[0]: type | lower}) -%}
-  {%- endfor -%}
-  {%- set columns = [] -%}
-  {%- for name in table.column_names -%}
-    {%- do columns.append({'name': name, 'type': declared.get(name, table.column_types[loop.index0].sql)}) -%}
-  {%- endfor -%}
-  {{ return(columns) }}
-{% endmacro %}
-
-{# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text. #}
+{# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, with the types of seeds.py. #}
 {% materialization seed, adapter='duckdb' %}
   {%- set table = load_agate_table() -%}
   {%- set shown = [] -%}
-  {%- for column in cascade_seed_columns(table) -%}
-    {%- set name = adapter.quote(column['name']) -%}
-    {%- do shown.append('cast(' ~ name ~ ' as ' ~ column['type'] ~ ') as ' ~ name) -%}
+  {%- for column in table.columns -%}
+    {%- set name = adapter.quote(column.name) -%}
+    {%- do shown.append('cast(' ~ name ~ ' as ' ~ column.data_type.sql ~ ') as ' ~ name) -%}
   {%- endfor -%}
   {%- set sql -%}
     select {{ shown | join(', ') }} from read_csv({{ cascade_text(adapter.get_seed_file_path(model)) }}, header = true,

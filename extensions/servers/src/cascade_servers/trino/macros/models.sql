@@ -306,8 +306,9 @@
   {%- set table = load_agate_table() -%}
   {%- do store_result('agate_table', response='OK', agate_table=table) -%}
   {%- set columns = [] -%}
-  {%- for column in cascade_seed_columns(table) -%}
-    {%- do columns.append({'name': column['name'], 'type': 'timestamp(6)' if column['type'] == 'timestamp' else column['type']}) -%}
+  {%- for column in table.columns -%}
+    {%- set type = column.data_type.sql -%}
+    {%- do columns.append({'name': column.name, 'type': 'timestamp(6)' if type == 'timestamp' else type}) -%}
   {%- endfor -%}
   {# As text in JSON, which costs the planner nothing, in as few statements as Trino's limit on their length allows. #}
   {%- set parts = [[]] -%}
