@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import FunctionType
 
 from cascade.config import SettingsModel
 from cascade.engine.base import Engine
@@ -12,6 +13,7 @@ from cascade.ingestion.contract import ContractFactory
 from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.base import FAMILIES, Command
 from cascade.publish.marts import PublishMarts
+from cascade.quality.model import CHECKS
 
 __all__ = ["GROUPS", "inspect_plugins", "known_groups"]
 
@@ -20,6 +22,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
     "cascade.assets": ("any name", AssetSource),
     "cascade.commands": ("the command", Command),
+    CHECKS: ("the check", FunctionType),
     "cascade.contracts": ("the library of models", ContractFactory),
     "cascade.engines": ("the engine", Engine),
     "cascade.groups": ("a group of the package's own", type),

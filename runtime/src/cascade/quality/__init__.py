@@ -6,10 +6,13 @@ Options of every built-in check:
     tolerance (float): Fraction of the rows that may fail, 0 to 1, for the checks that count failing rows.
 """
 
+from types import FunctionType
+from typing import Any
+
+from cascade.plugins import find
 from cascade.quality.decorator import cascade_quality
-from cascade.quality.model import Check
-from cascade.quality.row_checks import accepted_values, custom_sql, in_range, matches, not_null, unique
-from cascade.quality.table_checks import freshness, reconciles, row_count
+from cascade.quality.failing_rows import custom_sql
+from cascade.quality.model import CHECKS, Check
 
 __all__ = [
     "Check",
@@ -24,3 +27,11 @@ __all__ = [
     "row_count",
     "unique",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a function that makes a check, of the package that brings it."""
+    made = None if name.startswith("_") else find(CHECKS, name, FunctionType)
+    if made is None:
+        raise AttributeError(f"module 'cascade.quality' has no attribute {name!r}")
+    return made

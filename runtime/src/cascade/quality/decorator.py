@@ -12,15 +12,15 @@ from cascade.errors import CascadeError, DefinitionError, QueryError, ServiceErr
 from cascade.evidence import snapshot_evidence
 from cascade.names import SQL_METADATA
 from cascade.options import known_options
-from cascade.quality import row_checks, table_checks
-from cascade.quality.model import Check, Outcome, Scope, require, table_name
+from cascade.plugins import installed
+from cascade.quality.failing_rows import custom_sql
+from cascade.quality.model import CHECKS, Check, Outcome, Scope, require, table_name
 
 __all__ = ["cascade_quality"]
 
 _Function: TypeAlias = Callable[..., object]
 _Decorator: TypeAlias = Callable[[_Function], dg.AssetChecksDefinition]
 
-_BUILT_IN = ", ".join(sorted([*row_checks.__all__, *table_checks.__all__]))
 # What a function that is a check may ask for.
 _PARAMETERS = ("context", "lakehouse")
 _CELL_CHARACTERS = 200
@@ -58,14 +58,15 @@ def cascade_quality(
 
 
 def _require_checks(table: str, checks: Sequence[Check], where: str) -> None:
+    known = ", ".join(sorted([custom_sql.__name__, *(record.name for record in installed(CHECKS))]))
     require(
         isinstance(checks, list | tuple) and bool(checks),
         f"checks={checks!r} is not a list of checks.",
         where,
-        f"list at least one of {_BUILT_IN}; or leave `checks` out, then the function is the check.",
+        f"list at least one of {known}; or leave `checks` out, then the function is the check.",
     )
     wrong = [repr(check) for check in checks if not isinstance(check, Check)]
-    require(not wrong, f"{', '.join(wrong)} is not a check.", where, f"call one of {_BUILT_IN}.")
+    require(not wrong, f"{', '.join(wrong)} is not a check.", where, f"call one of {known}.")
     names = [check.name for check in checks]
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"Two checks are called {', '.join(twice)}.", where, "give one of them another `name=`.")
@@ -179,7 +180,7 @@ def _call(function: _Function, scope: Scope) -> Outcome | dg.AssetCheckResult:
     given = {"context": scope.context, "lakehouse": scope.lakehouse}
     answer = function(**{name: given[name] for name in inspect.signature(function).parameters})
     if isinstance(answer, str):
-        return row_checks.custom_sql(function.__name__, answer).evaluate(scope)
+        return custom_sql(function.__name__, answer).evaluate(scope)
     if isinstance(answer, dg.AssetCheckResult):
         return answer
     if type(answer).__name__ in ("bool", "bool_"):  # numpy's too

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
+    "CHECKS",
     "SAMPLE_ROWS",
     "Bound",
     "Check",
@@ -35,6 +36,9 @@ __all__ = [
     "table_name",
 ]
 
+
+#: The group of functions that make a check, by the function's name; `cascade.quality` hands them on.
+CHECKS = "cascade.checks"
 
 #: How many failing rows are shown.
 SAMPLE_ROWS = 5

@@ -1,39 +1,29 @@
-"""The built-in checks that count failing rows. Those on a table as a whole are in `table_checks`."""
+"""The built-in checks that count failing rows, but for `custom_sql`, which is in `cascade.quality`."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
-from typing import Any, TypeAlias
 
 from cascade.duck.sql import identifier, literal, literals, qualified
-from cascade.errors import QueryError
-from cascade.names import CHECKED_ROWS, FAILING_ROWS
 from cascade.options import known_options
+from cascade.quality.failing_rows import Statements, count_failing
 from cascade.quality.model import (
-    SAMPLE_ROWS,
     Bound,
     Check,
-    Outcome,
     Scope,
     Value,
     bounds_text,
     check_name,
-    percent,
     require,
     require_columns,
     require_order,
-    require_tolerance,
 )
 
-__all__ = ["accepted_values", "custom_sql", "in_range", "matches", "not_null", "unique"]
-
-# Makes two statements: an aggregate with `checked_rows` and `failing_rows`, and a SELECT of the failing rows.
-_Statements: TypeAlias = Callable[[Scope], tuple[str, str]]
+__all__ = ["accepted_values", "in_range", "matches", "not_null", "unique"]
 
 # What Python's `re` knows and the engines do not: look-around, back references, conditions, atomic groups.
 _NOT_IN_ENGINES = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+")
@@ -50,7 +40,7 @@ def not_null(*columns: str, tolerance: float = 0.0, name: str | None = None, blo
     require_columns("not_null", *columns)
     names = _names(columns)
     failing = _where(lambda _: " OR ".join(f"{identifier(c)} IS NULL" for c in columns))
-    check_rows = _count("not_null", failing, f"have a null in {names}", tolerance)
+    check_rows = count_failing("not_null", failing, f"have a null in {names}", tolerance)
     return Check(check_name("not_null", name, *columns), f"No null in {names}.", check_rows, blocking)
 
 
@@ -81,7 +71,7 @@ def unique(*columns: str, tolerance: float = 0.0, name: str | None = None, block
             f"SELECT {shown}, n AS rows_with_this_key FROM ({groups}) AS keys WHERE {shared}",
         )
 
-    check_rows = _count("unique", statements, f"share their {names} with another", tolerance)
+    check_rows = count_failing("unique", statements, f"share their {names} with another", tolerance)
     return Check(check_name("unique", name, *columns), f"No two rows have the same {names}.", check_rows, blocking)
 
 
@@ -123,7 +113,7 @@ def in_range(
 
     bounds = bounds_text(minimum, maximum)
     problem = f"outside {minimum}..{maximum}" if None not in (minimum, maximum) else f"that is not {bounds}"
-    check_rows = _count("in_range", _where(outside), f"have `{column}` {problem}", tolerance)
+    check_rows = count_failing("in_range", _where(outside), f"have `{column}` {problem}", tolerance)
     return Check(check_name("in_range", name, column), f"`{column}` is {bounds}.", check_rows, blocking)
 
 
@@ -157,7 +147,7 @@ def accepted_values(
     ordered = sorted(values, key=str) if isinstance(values, set | frozenset) else list(values)
     shown = ", ".join(map(str, ordered[:10])) + (", …" if len(ordered) > 10 else "")
     failing = _where(lambda _: f"{identifier(column)} NOT IN ({literals(ordered)})")
-    check_rows = _count("accepted_values", failing, f"have `{column}` other than {shown}", tolerance)
+    check_rows = count_failing("accepted_values", failing, f"have `{column}` other than {shown}", tolerance)
     return Check(check_name("accepted_values", name, column), f"`{column}` is one of {shown}.", check_rows, blocking)
 
 
@@ -192,38 +182,11 @@ def matches(
         text, whole = f"CAST({identifier(column)} AS varchar)", literal(rf"\A(?:{pattern})\z")
         return f"NOT {scope.lakehouse.engine.regexp_match(text, whole)}"
 
-    check_rows = _count("matches", _where(unlike), f"have `{column}` unlike `{pattern}`", tolerance)
+    check_rows = count_failing("matches", _where(unlike), f"have `{column}` unlike `{pattern}`", tolerance)
     return Check(check_name("matches", name, column), f"`{column}` looks like `{pattern}`.", check_rows, blocking)
 
 
-@known_options
-def custom_sql(
-    name: str, sql: str, *, tolerance: float = 0.0, description: str = "", blocking: bool | None = None
-) -> Check:
-    """Require that a statement selects no rows.
-
-    Args:
-        name: Name of the check.
-        sql: One SELECT of the rows that fail; tables are named `namespace.table`.
-        tolerance: Fraction of the table's rows that may fail, 0 to 1.
-        description: What is required, one sentence.
-        blocking: As for every check, see `cascade.quality`.
-    """
-    statement = sql.strip().rstrip(";").rstrip() if isinstance(sql, str) else ""
-    require(bool(statement), f"{sql!r} is not SQL.", f"custom_sql({name!r})", "give a SELECT of the rows that fail.")
-
-    def statements(scope: Scope) -> tuple[str, str]:
-        # On lines of its own: the statement may end with a comment.
-        failing = f"(\n{statement}\n) AS failing"
-        total = f"(SELECT count(*) FROM {qualified(scope.table)}) AS checked_rows"
-        return f"SELECT {total}, (SELECT count(*) FROM {failing}) AS failing_rows", f"SELECT * FROM {failing}"
-
-    check_rows = _count("custom_sql", statements, f"fail `{name}`", tolerance)
-    says = description or f"`{name}` selects no rows."
-    return Check(check_name("custom_sql", name), says, check_rows, blocking, sql=statement)
-
-
-def _where(condition: Callable[[Scope], str]) -> _Statements:
+def _where(condition: Callable[[Scope], str]) -> Statements:
     """Return the statements for rows that fail one by one, from the SQL condition of a failing row."""
 
     def statements(scope: Scope) -> tuple[str, str]:
@@ -232,38 +195,6 @@ def _where(condition: Callable[[Scope], str]) -> _Statements:
         return f"SELECT {counts} FROM {table}", f"SELECT * FROM {table} WHERE {failing}"
 
     return statements
-
-
-def _count(kind: str, statements: _Statements, problem: str, tolerance: float) -> Callable[[Scope], Outcome]:
-    """Return a function that compares how many rows fail with how many may.
-
-    Args:
-        kind: The check, for messages.
-        statements: What to run.
-        problem: What is wrong with the rows, as the end of a sentence that counts them.
-        tolerance: Fraction that may fail.
-    """
-    require_tolerance(kind, tolerance)
-
-    def evaluate(scope: Scope) -> Outcome:
-        counts, failing = statements(scope)
-        (row,) = scope.query(counts)
-        checked, wrong = int(row["checked_rows"]), int(row["failing_rows"])
-        fraction = wrong / checked if checked else float(wrong > 0)
-        sample: list[dict[str, Any]] = []
-        if wrong:
-            with contextlib.suppress(QueryError, ValueError, OverflowError):  # the verdict is valid without a sample
-                sample = scope.query(f"{failing} LIMIT {SAMPLE_ROWS}")
-        figures = {CHECKED_ROWS: checked, FAILING_ROWS: wrong, "fraction": fraction}
-        share = f"({percent(fraction)}, allowed {percent(tolerance)})"
-        return Outcome(
-            fraction <= tolerance,
-            f"{wrong:,} of {checked:,} rows of {scope.table} {problem} {share}",
-            {**figures, "tolerance": float(tolerance), "sql": counts},
-            sample,
-        )
-
-    return evaluate
 
 
 def _is_finite(value: object) -> bool:

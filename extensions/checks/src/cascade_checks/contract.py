@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cascade.errors import ContractError, DefinitionError
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import shown
-from cascade_pandera.schema import pandera_schema, schema_from_pandera
+from cascade_checks.schema import pandera_schema, schema_from_pandera
 
 __all__ = ["PanderaContract"]
 

@@ -17,7 +17,7 @@ from pandera.typing import Series
 
 from cascade.errors import ContractError, DefinitionError
 from cascade.iceberg.schema import arrow_schema
-from cascade_pandera.contract import PanderaContract
+from cascade_checks.contract import PanderaContract
 
 
 class PandasWeather(pap.DataFrameModel):

@@ -1,4 +1,4 @@
-"""The promises of `cascade_pandera.schema`."""
+"""The promises of `cascade_checks.schema`."""
 
 import datetime
 import decimal
@@ -16,7 +16,7 @@ from pyiceberg.schema import Schema
 
 from cascade.errors import DefinitionError
 from cascade.ingestion.contract import contract_of
-from cascade_pandera.schema import schema_from_pandera
+from cascade_checks.schema import schema_from_pandera
 
 
 def _types(schema: Schema) -> dict[str, str]:

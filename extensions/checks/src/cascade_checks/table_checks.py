@@ -26,7 +26,7 @@ from cascade.quality.model import (
     require_tolerance,
     table_name,
 )
-from cascade.quality.partitions import partition_counts
+from cascade_checks.partitions import partition_counts
 
 __all__ = ["freshness", "reconciles", "row_count"]
 
