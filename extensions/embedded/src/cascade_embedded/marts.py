@@ -56,6 +56,7 @@ def publish_to_file(read: ReadMarts, settings: Settings) -> dict[str, int]:
                     f"INSERT INTO {SCHEMA}.{PUBLISHED} VALUES (?, ?, ?, ?)",
                     [name, versions[name].snapshot_id, versions[name].schema_id, dt.datetime.now(dt.UTC)],
                 )
+            connection.execute("CHECKPOINT")  # what closing cannot write it leaves beside the file, without a word
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(target)
