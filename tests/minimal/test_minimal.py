@@ -33,7 +33,7 @@ def known_guests() -> None:
 '''
 
 #: What this session installs of Cascade.
-INSTALLED = {"cascade-cli", "cascade-embedded", "cascade-operations", "cascade-runtime"}
+INSTALLED = {"cascade-checks", "cascade-cli", "cascade-embedded", "cascade-operations", "cascade-runtime"}
 
 # Dagster executes the assets without what the command line is made of.
 BY_DAGSTER = """

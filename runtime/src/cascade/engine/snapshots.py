@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.errors import QueryError
-from cascade.iceberg.head import is_cut, past
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,12 +87,16 @@ def states(
 
 
 def _with_snapshot(catalog: BranchingCatalog, name: str, table: Table, snapshot_id: int) -> State | None:
+    from cascade.iceberg.head import past
+
     states = (State(then, snapshot_id) for then in past(catalog, name, table))
     return next((state for state in states if state.table.metadata.snapshot_by_id(snapshot_id)), None)
 
 
 def _as_of(catalog: BranchingCatalog, name: str, table: Table, moment: dt.datetime) -> State | None:
     """Return a table as it was at a time; `None` when it had no snapshot yet."""
+    from cascade.iceberg.head import is_cut, past
+
     for then in past(catalog, name, table):
         if snapshot := then.snapshot_as_of_timestamp(int(moment.timestamp() * 1000)):
             return State(then, snapshot.snapshot_id)
