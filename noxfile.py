@@ -125,6 +125,7 @@ def integration(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Test the same with all kills, restarts and writers, on every mixture of catalog and storage: an hour or two."""
     run = _environment(session, "servers")
+    run("pytest", "tests/faults", "--whole", *_TWO_AT_A_TIME, *session.posargs)  # what needs no server
     suites = (*ON_SERVERS, "--on-servers", "--whole")
     run("pytest", *suites, *_TWO_AT_A_TIME, *session.posargs)
 

@@ -28,7 +28,11 @@ from cascade_embedded.catalog import EmbeddedCatalog
 # A server that has imported everything once and forks: processes that start quickly and share nothing.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["cascade_embedded.catalog", "cascade.engine", "cascade.iceberg.write", "duckdb", "pytest"]
+    [
+        *("cascade_embedded.catalog", "cascade.engine", "cascade.iceberg.write", "duckdb", "pytest"),
+        *("cascade.ingestion.load", "cascade_dbt.assets", "cascade_maintain.branches", "cascade_operations.run"),
+        *("dbt.cli.main", "dbt.adapters.duckdb.impl", "dlt.extract.incremental"),
+    ]
 )
 
 Rows = list[dict[str, Any]]
