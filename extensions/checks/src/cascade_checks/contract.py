@@ -64,17 +64,7 @@ class PanderaContract:
             )
 
     def check(self, rows: pa.Table) -> dict[int, list[str]]:
-        """Check rows one by one. Checks of all rows together are left to `check_together`.
-
-        Args:
-            rows: Rows with all columns of the schema, cast to its types.
-
-        Returns:
-            The positions of the rows that break the contract, and how each does.
-
-        Raises:
-            ContractError: A check cannot be run.
-        """
+        """Check rows one by one, see `Contract.check`. Checks of all rows together are left to `check_together`."""
         broken: dict[int, list[str]] = {}
         if rows.num_rows == 0:
             return broken
@@ -110,14 +100,8 @@ class PanderaContract:
     def check_together(self, read: Callable[[], pa.Table], *, nothing_came: bool) -> None:
         """Run the checks that give one answer for all rows, such as `is_unique` or a number of rows.
 
-        They need all rows of the load in memory at once, and only models that have such checks pay for that.
-
-        Args:
-            read: Returns the rows that are loaded; called only when there is such a check.
-            nothing_came: Whether the source gave no rows: which checks these are is not known yet then.
-
-        Raises:
-            ContractError: A check failed, or cannot be run.
+        They need all rows of the load in memory at once, and only models that have such checks pay for that. Without
+        rows it is not known yet which checks these are. See `Contract.check_together`.
         """
         if not self._together and not (nothing_came and self._checks):
             return
