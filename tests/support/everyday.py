@@ -132,6 +132,8 @@ class Ran:
         error = self.errors.get(f"raw/{self.table(name)}", "")
         if case.holds is None:
             assert case.says in error, error or "nothing was refused"
+            # An error of the source is its own; each of ours names the table and a remedy.
+            assert "Error: " in error or ("fix: " in error and table in error), error
             assert table not in self.lake.lakehouse.tables()
             return
         assert not error, error

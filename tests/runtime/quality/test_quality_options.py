@@ -1,4 +1,7 @@
-"""The promises of `cascade.quality` about wrong options."""
+"""The promises of `cascade.quality` about wrong options.
+
+Modules: `cascade_checks.refusals`.
+"""
 
 import datetime as dt
 from collections.abc import Callable

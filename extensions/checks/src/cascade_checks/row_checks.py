@@ -11,17 +11,8 @@ from decimal import Decimal
 from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.options import known_options
 from cascade.quality.failing_rows import Statements, count_failing
-from cascade.quality.model import (
-    Bound,
-    Check,
-    Scope,
-    Value,
-    bounds_text,
-    check_name,
-    require,
-    require_columns,
-    require_order,
-)
+from cascade.quality.model import Check, Scope, Value, check_name, require
+from cascade_checks.refusals import Bound, bounds_text, require_columns, require_order
 
 __all__ = ["accepted_values", "in_range", "matches", "not_null", "unique"]
 

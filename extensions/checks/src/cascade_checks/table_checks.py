@@ -17,16 +17,14 @@ from cascade.quality.model import (
     Check,
     Outcome,
     Scope,
-    bounds_text,
     check_name,
     percent,
     require,
-    require_columns,
-    require_order,
     require_tolerance,
     table_name,
 )
 from cascade_checks.partitions import partition_counts
+from cascade_checks.refusals import bounds_text, require_columns, require_order
 
 __all__ = ["freshness", "reconciles", "row_count"]
 

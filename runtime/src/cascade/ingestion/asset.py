@@ -11,7 +11,7 @@ import dagster as dg
 
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
-from cascade.errors import ContractError, DefinitionError, SchemaMismatchError
+from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError
 from cascade.ingestion.limits import failure_reason, is_transient, time_limit
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
@@ -90,8 +90,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             which the source deleted are removed too; `append` adds rows, and a partition that runs again
             replaces the rows that it added. `merge` with a key, else `append`.
         schema_policy: Columns that the source has and the table has not: `strict` refuses, `additive` adds,
-            `drop_extra` leaves them out. By default what the model's `strict` says, `additive` where it is
-            silent.
+            `drop_extra` leaves them out. `strict` also refuses a load in which no row has a column that is not
+            optional. By default what the model's `strict` says, `additive` where it is silent.
         on_invalid: Rows that cannot be cast, break the contract, lack their key or lie outside the run's partitions:
             `fail` writes nothing, `quarantine` sets them aside in a table of the namespace `quarantine`
             (`quarantine.raw__orders` for `raw.orders`), with the reasons.
@@ -211,6 +211,8 @@ def _run(
                 run_started=run.create_timestamp.timestamp() if run else 0.0,
             )
     except Exception as error:
+        if isinstance(error, CascadeError) and options.table not in str(error):
+            error.where = ", ".join(filter(None, [f"table {options.table}", error.where]))
         if options.checked and isinstance(error, ContractError | SchemaMismatchError):
             # Logged, not yielded: what a step yields before it fails is lost.
             context.log_event(

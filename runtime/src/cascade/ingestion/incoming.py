@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 
 from cascade.duck.sql import identifier
-from cascade.errors import ContractError, IngestionError, count
+from cascade.errors import ContractError, IngestionError, SchemaMismatchError, count
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.dlt_source import check_resource
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.quarantine import Aside, loaded_keys
 from cascade.ingestion.rows import to_batches
 from cascade.ingestion.slices import label_of, partition_of
-from cascade.ingestion.text import json_text, shortened
+from cascade.ingestion.text import json_text, listed, shortened
 from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
 
 if TYPE_CHECKING:
@@ -90,8 +90,17 @@ class Incoming:
                 if plan.tagged:
                     rows = rows.append_column(PARTITION_COLUMN, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
-        if plan.contract and absent:
-            result.absent = frozenset(plan.contract.required).intersection(*absent)
+        strict = plan.policy == "strict"
+        if absent and (plan.contract or strict):
+            never = frozenset.intersection(*absent)
+            result.absent = never & plan.contract.required if plan.contract else never
+        if result.absent and strict:
+            raise SchemaMismatchError(
+                f"No fetched row has {listed(sorted(result.absent))}; nothing was written.",
+                where=f'table {plan.table}, schema_policy="strict"',
+                fix="correct the source; where it renamed or dropped the column, change the contract and let `cascade "
+                f"schema plan {plan.table}` say what becomes of the table's; or make it optional in the contract.",
+            )
         self._require_few_rejected()
 
     def _fulfilling(self, rows: pa.Table, keys: Sequence[str], label: str) -> pa.Table:

@@ -18,6 +18,7 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from cascade.catalog import BranchingCatalog
 from cascade.duck.sql import identifier
+from cascade.errors import SchemaMismatchError
 from cascade.iceberg.head import past
 from cascade.iceberg.properties import long_values
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
@@ -28,6 +29,7 @@ from cascade.ingestion.incoming import OURS, Incoming
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.record import held_partitions, loaded_partitions, record, require_known_rows, table_of
 from cascade.ingestion.slices import partition_of, rows_of
+from cascade.ingestion.text import listed
 from cascade.names import BRANCH_PROPERTY, DLT_STATE_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY
 
 if TYPE_CHECKING:
@@ -147,11 +149,24 @@ def _has_loaded(catalog: BranchingCatalog, name: str, table: Table, run_id: str,
 
 
 def target_schema(plan: LoadPlan, table: Table | None) -> Schema:
-    """Return the declared columns, those that the table has beyond them, and Cascade's."""
+    """Return the declared columns, those that the table has beyond them, and Cascade's.
+
+    Raises:
+        SchemaMismatchError: The policy takes no further columns, and the table has some: they were renamed or dropped.
+    """
     fields = list(plan.schema.fields) if plan.schema else []
-    if table and (plan.policy == "additive" or plan.schema is None):
-        names = {*OURS, *(f.name for f in fields)}
-        fields += [f for f in table.schema().fields if f.name not in names]
+    have = [f for f in table.schema().fields if f.name not in OURS] if table else []
+    further = [f for f in have if f.name not in {f.name for f in fields}]
+    if further and plan.schema and plan.policy != "additive":
+        new = [f.name for f in fields if f.name not in {f.name for f in have}]
+        words = [" or ".join([*(f"--rename {f.name}={one}" for one in new), f"--drop {f.name}"]) for f in further]
+        raise SchemaMismatchError(
+            f"{plan.table} has columns that the contract has no longer; nothing was written.\n"
+            + "\n".join(f"    {f.name} ({f.field_type}): {word}" for f, word in zip(further, words, strict=True)),
+            where=f'schema_policy="{plan.policy}"' + (f", new in the contract: {listed(new)}" if new else ""),
+            fix=f"say what becomes of each: `cascade schema apply {plan.table}` with them; or declare it again.",
+        )
+    fields += further
     fields.append(NestedField(0, INGESTED_AT_COLUMN, TimestamptzType(), doc="When the run loaded the row"))
     if plan.tagged:
         fields.append(NestedField(0, PARTITION_COLUMN, StringType(), doc="The partition that brought the row"))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import check_table_name
@@ -21,17 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKS",
     "SAMPLE_ROWS",
-    "Bound",
     "Check",
     "Outcome",
     "Scope",
     "Value",
-    "bounds_text",
     "check_name",
     "percent",
     "require",
-    "require_columns",
-    "require_order",
     "require_tolerance",
     "table_name",
 ]
@@ -42,8 +36,6 @@ CHECKS = "cascade.checks"
 
 #: How many failing rows are shown.
 SAMPLE_ROWS = 5
-
-Bound = int | float | Decimal | dt.date | dt.datetime
 
 
 @dataclass(frozen=True)
@@ -145,17 +137,6 @@ def check_name(kind: str, name: str | None, *parts: str) -> str:
     return name
 
 
-def require_columns(kind: str, *columns: str) -> None:
-    """Refuse values that are not names of columns, an empty list, and a column named twice."""
-    where = f"{kind}({', '.join(map(repr, columns))})"
-    require(bool(columns), f"{kind} names no column.", where, f'name one, for example {kind}("origin").')
-    wrong = [repr(column) for column in columns if not isinstance(column, str) or not column.strip()]
-    several = f'give names, several as {kind}("origin", "time_hour") where it takes several.'
-    require(not wrong, f"{', '.join(wrong)} is not the name of a column.", where, several)
-    once = len({column.lower() for column in columns}) == len(columns)
-    require(once, f"{kind} names a column twice.", where, "name each column once.")
-
-
 def require_tolerance(kind: str, tolerance: float) -> None:
     """Refuse what is not a fraction from 0 to 1."""
     fraction = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance <= 1
@@ -163,32 +144,6 @@ def require_tolerance(kind: str, tolerance: float) -> None:
     require(fraction, f"tolerance={tolerance!r} is not a fraction.", kind, fix)
 
 
-def require_order(where: str, **bounds: Any) -> None:
-    """Refuse two bounds that are both missing, or of which the first is above the second.
-
-    Args:
-        where: The check, for the message.
-        bounds: The lower and the upper bound, by the names of their options; `None` for one that is missing.
-    """
-    (lower, low), (upper, high) = bounds.items()
-    if low is None or high is None:
-        missing = low is None and high is None
-        return require(not missing, f"Neither {lower} nor {upper} is given.", where, "give one of them, or both.")
-    try:
-        ordered = low <= high
-    except TypeError:
-        what = f"{lower}={low!r} and {upper}={high!r} cannot be compared."
-        raise DefinitionError(what, where=where, fix="give two of one type.") from None
-    return require(ordered, f"{lower}={low!r} is more than {upper}={high!r}.", where, "swap them.")
-
-
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage."""
     return f"{fraction * 100:.3g} %"
-
-
-def bounds_text(low: object, high: object) -> str:
-    """Return two bounds in words."""
-    if high is None:
-        return f"at least {low}"
-    return f"at most {high}" if low is None else f"between {low} and {high}"
