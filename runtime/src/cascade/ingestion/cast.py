@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
@@ -16,12 +17,24 @@ from cascade.iceberg.schema import grows, storage_type
 from cascade.ingestion.text import python_value, snake_case
 from cascade.ingestion.values import CANNOT_CAST, BadValueError, convert, in_utc, kind_of
 
-__all__ = ["Values", "cast_column", "chunked", "grown", "infer_type", "python_values", "strange", "widened"]
+__all__ = [
+    "Values",
+    "cast_column",
+    "chunked",
+    "compact",
+    "grown",
+    "infer_type",
+    "python_values",
+    "strange",
+    "together",
+    "widened",
+]
 
 #: The values of one column: as they came in Python, or as Arrow has them.
 Values: TypeAlias = list[Any] | pa.ChunkedArray
 
-_TIMESTAMP = pa.timestamp("us", "UTC")
+_TIMESTAMP, _NAIVE = pa.timestamp("us", "UTC"), pa.timestamp("us")
+_OFFSET = re.compile(r"\d(Z|[+-]\d\d:?\d\d)$")
 _NONE = type(None)
 
 # Exact Python types of all values of a column, and the Arrow type that takes them over unchanged. Anything
@@ -32,12 +45,15 @@ _NATURAL: tuple[tuple[frozenset[type], pa.DataType | None], ...] = (
     (frozenset({float, int}), pa.float64()),
     (frozenset({str}), pa.string()),
     (frozenset({bool}), pa.bool_()),
-    (frozenset({datetime.datetime}), _TIMESTAMP),  # a naive one is UTC
+    (frozenset({datetime.datetime}), _TIMESTAMP),
     (frozenset({datetime.date}), pa.date32()),
     (frozenset({datetime.time}), pa.time64("us")),
     (frozenset({bytes}), pa.binary()),
     (frozenset({decimal.Decimal, int}), None),  # Arrow finds precision and scale
 )
+_UNKNOWN = object()
+# The types whose values Arrow gives back as they came.
+_ALIKE = frozenset().union(*(kinds for kinds, _ in _NATURAL if len(kinds) == 1))
 
 # Iceberg's most digits; those after the point that undeclared decimals get, as with dlt and BigQuery; those of a long.
 _PRECISION, _SCALE, _LONG_DIGITS = 38, 9, 19
@@ -109,6 +125,26 @@ def _python(value: Any) -> Any:
         return _FarTime(value)
 
 
+def compact(values: list[Any]) -> Values:
+    """Take values over into Arrow where it gives back the very same ones: there they need little memory."""
+    try:
+        natural = _arrow(values, lossless=True)
+    except CANNOT_CAST:
+        natural = None
+    return values if natural is None else natural
+
+
+def together(parts: Sequence[Values]) -> Values:
+    """Return the values of a column that came in parts as one; nulls join any kind."""
+    arrow = [part for part in parts if not isinstance(part, list)]
+    kinds = {part.type for part in arrow} - {pa.null()}
+    if len(kinds) > 1 or len(arrow) < len(parts):
+        return list(chain.from_iterable(part if isinstance(part, list) else python_values(part) for part in parts))
+    kind = kinds.pop() if kinds else pa.null()
+    chunks = chain.from_iterable(part.chunks if part.type == kind else [pa.nulls(len(part), kind)] for part in arrow)
+    return chunked(pa.chunked_array(chunks, kind).combine_chunks())
+
+
 def infer_type(values: Values) -> pa.DataType | None:
     """Return the type to store an undeclared column with; None when it has no value yet.
 
@@ -147,7 +183,7 @@ def _natural_type(values: Values) -> pa.DataType:
     except CANNOT_CAST:
         return pa.string()
     if natural is not None and natural.type == _TIMESTAMP and any(value.tzinfo is None for value in present):
-        return pa.timestamp("us")
+        return _NAIVE
     return pa.string() if natural is None else natural.type
 
 
@@ -261,22 +297,29 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return values
 
 
-def _arrow(values: list[Any]) -> pa.ChunkedArray | None:
-    """Take Python values over into Arrow. None when they are not all of one kind, or lists of one kind."""
+def _arrow(values: list[Any], *, lossless: bool = False) -> pa.ChunkedArray | None:
+    """Take Python values over into Arrow. None when they are not all of one kind, or lists of one kind.
+
+    Lossless: None, too, when Arrow would not give back the same values, of the same types.
+    """
     types = set(map(type, values)) - {_NONE}
+    if lossless and not (len(types) < 2 and types <= _ALIKE):
+        return None
     items = values
     if lists := types == {list}:
         items = list(chain.from_iterable(value for value in values if value is not None))
         types = set(map(type, items)) - {_NONE}
+    natural = next((natural for known, natural in _NATURAL if types <= known), _UNKNOWN)
     # Arrow drops the offset of a time; that of a datetime when PYARROW_IGNORE_TIMEZONE is set, which pandera does.
-    allowed: dict[Any, set[Any]] = {datetime.datetime: {None, datetime.UTC}, datetime.time: {None}}
-    for kind in types & allowed.keys():
-        if not {getattr(item, "tzinfo", None) for item in items} <= allowed[kind]:
+    if types and types <= {datetime.datetime, datetime.time}:
+        zones = {item.tzinfo for item in items if item is not None}
+        if zones == {None}:
+            natural = _NAIVE if natural == _TIMESTAMP else natural
+        elif natural != _TIMESTAMP or not zones <= {datetime.UTC, *(() if lossless else (None,))}:
             return None
-    for known, natural in _NATURAL:
-        if types <= known:
-            return chunked(pa.array(values, pa.list_(natural) if lists and natural is not None else natural))
-    return None
+    if natural is _UNKNOWN:
+        return None
+    return chunked(pa.array(values, pa.list_(natural) if lists and natural is not None else natural))
 
 
 def _cast_arrow(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray | None:
@@ -299,10 +342,9 @@ def _timestamps(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray
 
 
 def _parse_timestamps(values: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
-    try:
-        return values.cast(pa.timestamp("us")).cast(_TIMESTAMP).cast(target)
-    except pa.ArrowInvalid:
-        return values.cast(_TIMESTAMP).cast(target)
+    """All with an offset from UTC, or all without one: as the first."""
+    zoned = _OFFSET.search(pc.first(values).as_py())
+    return values.cast(_TIMESTAMP if zoned else _NAIVE).cast(_TIMESTAMP).cast(target)
 
 
 def _dates(values: pa.ChunkedArray, _: pa.DataType) -> pa.ChunkedArray | None:

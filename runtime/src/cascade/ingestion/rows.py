@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
-from operator import itemgetter
+from itertools import chain, groupby
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -15,14 +15,30 @@ import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.iceberg.schema import grows, iceberg_type
-from cascade.ingestion.cast import Values, cast_column, chunked, grown, infer_type, python_values, strange, widened
+from cascade.ingestion.cast import (
+    Values,
+    cast_column,
+    chunked,
+    compact,
+    grown,
+    infer_type,
+    python_values,
+    strange,
+    together,
+    widened,
+)
 from cascade.ingestion.dlt_source import hinted_columns, only_resource, resource_rows
+from cascade.ingestion.json_pages import read_page
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, listed, record, shown, snake_case
 from cascade.ingestion.values import kind_of
 from cascade.names import COLUMN_PREFIX
 
 __all__ = ["Batch", "Policy", "to_batches"]
+
+# Dicts that become Arrow at once: so few that the processor's cache holds them.
+_PAGE_ROWS = 1000
+_BATCH_BYTES = 64 << 20
 
 
 class Batch(NamedTuple):
@@ -64,9 +80,10 @@ def to_batches(
             not what dlt says.
         IngestionError: A value that cannot be read as rows.
     """
-    source = _Source(state, rows_per_batch, opened)
+    decimals = any("decimal" in str(field.type) for field in schema or ())
+    source = _Source(state, rows_per_batch, opened, decimals)
     target = _Target(schema, "additive" if schema is None else policy, set(inferred), source.hints)
-    for page in _pages(_flatten(fetched, source), rows_per_batch):
+    for page in _joined(_pages(fetched, source), rows_per_batch):
         yield target.fit(page)
 
 
@@ -77,102 +94,129 @@ class _Source:
     state: dict[str, Any]
     limit: int
     opened: Callable[[Any], object] | None
+    decimals: bool
     hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
+    json_pages: int = 0  # so far
+    texts: set[str] = dataclasses.field(default_factory=set)
 
 
 class _Page(NamedTuple):
     """Some rows, column by column; a name may come twice, as Arrow and pandas allow it."""
 
+    shape: object  # neighbours of one shape are joined
     height: int
-    columns: list[tuple[str, Values]]
+    names: list[Any]
+    columns: list[Values]
 
     def row(self, position: int) -> dict[str, Any]:
-        return {
-            n: v[position] if isinstance(v, list) else python_values(v[position : position + 1])[0]
-            for n, v in self.columns
-        }
+        parts = (v[position : position + 1] for v in self.columns)
+        values = (part[0] if isinstance(part, list) else python_values(part)[0] for part in parts)
+        return dict(zip(map(str, self.names), values, strict=True))
 
 
-def _page_of_dicts(rows: list[dict[str, Any]]) -> _Page:
+def _joined(pages: Iterable[_Page], limit: int) -> Iterator[_Page]:
+    """Join neighbours of one shape up to the limit."""
+    for _, run in groupby(pages, attrgetter("shape")):
+        held: list[_Page] = []
+        height = size = 0
+        for page in run:
+            if held and height + page.height > limit:
+                yield _one_page(held)
+                held, height, size = [], 0, 0
+            held.append(page)
+            height += page.height
+            size += sum(values.nbytes for values in page.columns if not isinstance(values, list))
+            if height >= limit or size >= _BATCH_BYTES:
+                yield _one_page(held)
+                held, height, size = [], 0, 0
+        if held:
+            yield _one_page(held)
+
+
+def _one_page(pages: list[_Page]) -> _Page:
+    if len(pages) == 1:
+        return pages[0]
+    names, height = pages[0].names, sum(page.height for page in pages)
+    parts: list[Sequence[Values]] = [page.columns for page in pages]
+    if any(page.names != names for page in pages):  # dicts, whose names differ
+        names = list(dict.fromkeys(chain.from_iterable(page.names for page in pages)))
+        known = [dict(zip(page.names, page.columns, strict=True)) for page in pages]
+        missing = [pa.chunked_array([pa.nulls(page.height)]) for page in pages]
+        parts = [[own.get(name, null) for name in names] for own, null in zip(known, missing, strict=True)]
+    return _Page(pages[0].shape, height, names, [together(column) for column in zip(*parts, strict=True)])
+
+
+def _pages(fetched: Any, source: _Source) -> Iterator[_Page]:
+    """Yield what was fetched as pages of at most `limit` rows."""
+    dicts: list[dict[Any, Any]] = []
+    enough = min(source.limit, _PAGE_ROWS)
+    for item in _parts(fetched, source):
+        row = item if type(item) is dict else _row(item)
+        if row is not None:
+            dicts.append(row)
+            if len(dicts) < enough:
+                continue
+        if dicts:
+            page, dicts = _page_of_dicts(dicts), []
+            yield page
+        if row is None:
+            yield from [item] if isinstance(item, _Page) else _pages(item, source)
+    if dicts:
+        yield _page_of_dicts(dicts)
+
+
+def _row(item: Any) -> dict[Any, Any] | None:
+    if isinstance(item, Mapping):
+        return dict(item)
+    return None if isinstance(item, _Page) else record(item)
+
+
+def _parts(fetched: Any, source: _Source) -> Iterable[Any]:
+    """The parts of what was fetched: dicts, pages, or more that has parts."""
+    for module, name, unpack in _UNPACK:
+        # A library that is not loaded has made nothing; it is not imported for the question.
+        if module in sys.modules and isinstance(fetched, getattr(sys.modules[module], name)):
+            return unpack(fetched, source)
+    if (row := _row(fetched)) is not None:
+        return [row]
+    if isinstance(fetched, Iterable) and not isinstance(fetched, str):
+        return fetched
+    kind = f"{type(fetched).__module__}.{type(fetched).__qualname__}"
+    raise IngestionError(
+        f"The fetch function gave a `{kind}`, which cannot be read as rows.",
+        where=f"value {shown(fetched)}",
+        fix="give dicts, dataclasses, Arrow tables, pandas or polars frames, a dlt resource or source, JSON as bytes, "
+        "an iterable of these, or None for nothing.",
+    )
+
+
+def _page_of_dicts(rows: list[dict[Any, Any]]) -> _Page:
     names = dict.fromkeys(rows[0])
     if not names.keys() >= set().union(*rows):  # later rows have more
         names = dict.fromkeys(chain.from_iterable(rows))
-    return _Page(len(rows), [(str(name), _take(rows, name)) for name in names])
+    return _Page(dict, len(rows), list(names), [compact(_take(rows, name)) for name in names])
 
 
-def _take(rows: list[dict[str, Any]], name: str) -> list[Any]:
+def _take(rows: list[dict[Any, Any]], name: Any) -> list[Any]:
     try:
         return list(map(itemgetter(name), rows))
     except KeyError:
         return [row.get(name) for row in rows]
 
 
-def _page_of_frames(frames: list[Any]) -> _Page:
-    if isinstance(frames[0], pa.Table):
-        table = pa.concat_tables(frames)
-        return _Page(table.num_rows, list(zip(table.column_names, table.columns, strict=True)))
-    frame = frames[0] if len(frames) == 1 else sys.modules["pandas"].concat(frames)
-    return _Page(len(frame), [(str(name), _pandas_values(frame.iloc[:, i])) for i, name in enumerate(frame.columns)])
+def _arrow_pages(table: pa.Table, source: _Source) -> Iterator[_Page]:
+    for start in range(0, len(table), source.limit):
+        part = table.slice(start, source.limit)
+        yield _Page(part.schema, len(part), part.column_names, part.columns)
 
 
-def _shape(frame: Any) -> object:
-    return frame.schema if isinstance(frame, pa.Table) else list(frame.dtypes.items())
-
-
-def _pages(items: Iterator[Any], limit: int) -> Iterator[_Page]:
-    """Join neighbours of one shape up to the limit."""
-    for kind, run in groupby(items, type):
-        if kind is dict:
-            while rows := list(islice(run, limit)):
-                yield _page_of_dicts(rows)
-                rows.clear()  # before the next ones are fetched: memory holds one batch of dicts
-            continue
-        for _, frames in groupby(run, _shape):
-            held: list[Any] = []
-            for frame in frames:
-                if held and sum(map(len, held)) + len(frame) > limit:
-                    yield _page_of_frames(held)
-                    held = []
-                held.append(frame)
-            yield _page_of_frames(held)
-
-
-def _flatten(fetched: Any, source: _Source) -> Iterator[Any]:
-    """Yield dicts as they are, and Arrow tables and pandas frames of at most `limit` rows."""
-    if fetched is None:
-        return
-    row = fetched if isinstance(fetched, Mapping) else record(fetched)
-    if row is not None:
-        yield dict(row)
-        return
-    if isinstance(fetched, pa.RecordBatch):
-        fetched = pa.Table.from_batches([fetched])
-    if isinstance(fetched, pa.Table):
-        yield from (fetched.slice(start, source.limit) for start in range(0, fetched.num_rows, source.limit))
-        return
-    if "pandas" in sys.modules and isinstance(fetched, sys.modules["pandas"].DataFrame):
-        if any(name is not None for name in fetched.index.names):
-            fetched = fetched.reset_index(allow_duplicates=True)
-        yield from (fetched.iloc[start : start + source.limit] for start in range(0, len(fetched), source.limit))
-        return
-    for module, name, unpack in _UNPACK:
-        # A library that is not loaded has made nothing; it is not imported for the question.
-        if module in sys.modules and isinstance(fetched, getattr(sys.modules[module], name)):
-            fetched = unpack(fetched, source)
-            break
-    if not isinstance(fetched, Iterable) or isinstance(fetched, str | bytes | bytearray | memoryview):
-        kind = f"{type(fetched).__module__}.{type(fetched).__qualname__}"
-        raise IngestionError(
-            f"The fetch function gave a `{kind}`, which cannot be read as rows.",
-            where=f"value {shown(fetched)}",
-            fix="give dicts, dataclasses, Arrow tables, pandas or polars frames, a dlt resource or source, an iterable "
-            "of these, or None for nothing.",
-        )
-    for item in fetched:
-        if type(item) is dict:
-            yield item
-        else:
-            yield from _flatten(item, source)
+def _pandas_pages(frame: Any, source: _Source) -> Iterator[_Page]:
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index(allow_duplicates=True)
+    for start in range(0, len(frame), source.limit):
+        part = frame.iloc[start : start + source.limit]
+        columns = [_pandas_values(part.iloc[:, i]) for i in range(part.shape[1])]
+        yield _Page(list(part.dtypes.items()), len(part), list(part.columns), columns)
 
 
 def _pandas_values(series: Any) -> Values:
@@ -209,8 +253,21 @@ def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
     return resource_rows(resource, source.state)
 
 
-# Where the class of a frame or a resource lives, and what gives its parts.
-_UNPACK: tuple[tuple[str, str, Callable[[Any, _Source], Iterator[Any]]], ...] = (
+def _json_rows(page: bytes, source: _Source) -> list[Any]:
+    source.json_pages += 1
+    rows = read_page(page, source.json_pages, source.texts, decimals=source.decimals)
+    if not isinstance(rows, pa.Table):
+        return rows
+    return [part._replace(shape=dict) for part in _arrow_pages(rows, source)]  # names and types may differ by page
+
+
+# Where the class of what was fetched lives, and what gives its parts.
+_UNPACK: tuple[tuple[str, str, Callable[[Any, _Source], Iterable[Any]]], ...] = (
+    ("types", "NoneType", lambda _nothing, _source: ()),
+    ("builtins", "bytes", _json_rows),
+    ("pyarrow", "RecordBatch", lambda batch, _: [pa.Table.from_batches([batch])]),
+    ("pyarrow", "Table", _arrow_pages),
+    ("pandas", "DataFrame", _pandas_pages),
     ("polars", "DataFrame", _polars_pages),
     ("polars", "LazyFrame", lambda frame, source: frame.collect_batches(chunk_size=source.limit)),
     ("dlt.extract.source", "DltSource", lambda found, source: _resource_rows(only_resource(found), source)),
@@ -259,7 +316,7 @@ class _Target:
         """Find the column that each name of the source belongs to."""
         columns: dict[str, Values] = {}
         extra: list[str] = []
-        for name, values in page.columns:
+        for name, values in zip(map(str, page.names), page.columns, strict=True):
             if name.startswith(COLUMN_PREFIX):  # rows of another table of Cascade; this table gets its own
                 continue
             if not isinstance(values, list) and (kind := strange(values.type)):
@@ -274,7 +331,7 @@ class _Target:
             if column in columns or self.sources.setdefault(column, name) != name:
                 raise SchemaMismatchError(
                     f"`{self.sources[column]}` and `{name}` are both the column `{column}`.",
-                    where=f"fetched columns {[name for name, _ in page.columns]}",
+                    where=f"fetched columns {page.names}",
                     fix="rename or leave out one of them before the rows are returned.",
                 )
             columns[column] = values
