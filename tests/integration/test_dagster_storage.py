@@ -20,7 +20,7 @@ from dagster_shared.serdes import serialize_value
 from cascade.config import Settings, load_settings
 from cascade.errors import ConfigurationError, ServiceError
 from cascade.framework.instance import open_instance
-from cascade.framework.storage import SqliteEvents
+from cascade_embedded.storage import SqliteEvents
 from cascade_operations.run import run_pipeline
 from cascade_servers.postgres import server
 from cascade_servers.postgres import storage as postgres_storage

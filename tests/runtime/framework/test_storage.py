@@ -1,4 +1,7 @@
-"""Modules: cascade.framework.storage. Events of many partitions are stored at once, and say what single ones say."""
+"""Events of many partitions are stored at once, and say what single ones say.
+
+Modules: `cascade.framework.storage`.
+"""
 
 import shutil
 from collections import Counter
@@ -10,7 +13,7 @@ import pytest
 
 from cascade.config import build_settings
 from cascade.framework.instance import open_instance
-from cascade.framework.storage import SqliteEvents
+from cascade_embedded.storage import SqliteEvents
 
 RUNS = [f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2)]
 ROOT = Path(__file__).resolve().parents[3]

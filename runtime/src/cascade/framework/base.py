@@ -69,5 +69,5 @@ class StorageProvider(Protocol):
         """Open the storage, and make its tables unless they are there.
 
         Args:
-            url: The setting `dagster_url`.
+            url: The setting `dagster_url`; without it the folder of `dagster.yaml`, as `sqlite:///<folder>`.
         """

@@ -1,55 +1,33 @@
 """Where Dagster keeps its runs and events: SQLite files, or PostgreSQL if the setting `dagster_url` is set."""
 
-import contextlib
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.events import ASSET_CHECK_EVENTS
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage, sqlite_event_log
-from dagster._core.storage.runs.sqlite import sqlite_run_storage
-from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from pydantic import SecretStr
 
 from cascade.config import load_settings
 from cascade.framework.base import StorageProvider
 from cascade.plugins import load
 
-__all__ = ["ProjectStorage", "SqliteEvents"]
+__all__ = ["ProjectStorage"]
 
-_BUSY_SECONDS = 60
-# How many files stay open: each run has one, and the daemon reads them all.
-_KEPT_FILES = 8
 # A run over a range tells of each asset and partition when it is planned and again when it is done: stored so many at a
 # time. Dagster reads the variable in every process that opens the storage.
 os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 
-def _address(base_dir: str, db_name: str) -> str:
-    """Return the URL of a SQLite file. Dagster's own is not quoted: a folder `50%20` would become `50 `."""
-    return str(sa.URL.create("sqlite", database=os.path.abspath(f"{base_dir}/{db_name}.db")))
+class ProjectStorage(DagsterStorage[Any], ConfigurableClass):
+    """The storage class in `dagster.yaml`: every process of Dagster opens it, and gets the storage of the settings."""
 
-
-for _module in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
-    _module.create_db_conn_string = _address  # type: ignore[attr-defined]
-
-
-class ProjectStorage(DagsterSqliteStorage):
-    """The storage class in `dagster.yaml`: every process of Dagster opens it, and gets the storage of the settings.
-
-    Its configuration is that of Dagster's SQLite storage: `base_dir`. In SQLite it keeps events with `SqliteEvents`.
-    """
-
-    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = SqliteEvents(self._event_log_storage._base_dir)
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Return what may be configured: `base_dir`."""
+        return {"base_dir": dg.StringSource}
 
     @classmethod
     def from_config_value(  # type: ignore[override]
@@ -62,76 +40,11 @@ class ProjectStorage(DagsterSqliteStorage):
             config_value: `base_dir`, the folder of the SQLite files; relative to the project.
 
         Raises:
-            ConfigurationError: No installed package provides PostgreSQL.
+            ConfigurationError: No installed package provides SQLite, or PostgreSQL.
             ServiceError: PostgreSQL cannot be used.
         """
-        url = load_settings().dagster_url
+        url, scheme = load_settings().dagster_url, "postgresql"
         if url is None:
-            return cls.from_local(config_value["base_dir"], inst_data)
-        return load("cascade.storages", "postgresql", StorageProvider, setting="dagster_url").open(url)
-
-
-class SqliteEvents(SqliteEventLogStorage):
-    """Dagster's event log in SQLite, with connections that stay open, and one transaction for many events.
-
-    Dagster opens connections for every event, and a run over a range of days writes thousands.
-    """
-
-    def __init__(self, base_dir: str) -> None:
-        self._engines: OrderedDict[str, sa.Engine] = OrderedDict()
-        super().__init__(base_dir)
-
-    @contextlib.contextmanager
-    def _connect(self, shard: str) -> Iterator[sa.Connection]:
-        with self._db_lock:
-            if shard not in self._engines:
-                url = self.conn_string_for_shard(shard)
-                self._engines[shard] = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-                sa.event.listen(self._engines[shard], "connect", _sync_at_checkpoints)
-            self._engines.move_to_end(shard)
-            if len(self._engines) > _KEPT_FILES:
-                self._engines.popitem(last=False)[1].dispose()
-            engine = self._engines[shard]
-            if shard not in self._initialized_dbs:
-                self._initdb(engine)
-                self._initialized_dbs.add(shard)
-            with engine.begin() as connection:
-                yield connection
-
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store what a run tells of many partitions, in one transaction of each file.
-
-        Args:
-            events: Of one run.
-        """
-        insert = SqlEventLogStorageTable.insert()
-        rows = [self._event_to_row(event) for event in events]
-        with self.run_connection(events[0].run_id) as connection:
-            connection.execute(insert, rows)
-        with self.index_transaction() as connection:
-            connection.execute(insert, rows)
-            # Nobody else writes during the transaction: the numbers are consecutive.
-            newest: int = connection.execute(sa.select(sa.func.max(SqlEventLogStorageTable.c.id))).scalar_one()
-            numbered = list(zip(events, range(newest - len(events) + 1, newest + 1), strict=True))
-            self._store_asset_event_tags(connection, events, [number for _, number in numbered])
-            # What an asset's entry says of its last event; checks have none.
-            for event, number in {_asset(event): (event, number) for event, number in numbered}.values():
-                self._store_asset_event(connection, event, number)
-        for event, number in numbered:
-            if event.dagster_event_type in ASSET_CHECK_EVENTS:
-                self.store_asset_check_event(event, number)
-
-    def dispose(self) -> None:
-        """Close the files."""
-        super().dispose()
-        while self._engines:
-            self._engines.popitem()[1].dispose()
-
-
-def _asset(event: EventLogEntry) -> dg.AssetKey | None:
-    return event.dagster_event.asset_key if event.dagster_event else None
-
-
-def _sync_at_checkpoints(connection: Any, _record: object) -> None:
-    # The log is in WAL mode: a power cut may lose the last events, never their order. Data is synced elsewhere.
-    connection.execute("PRAGMA synchronous=NORMAL")
+            folder = sa.URL.create("sqlite", database=os.path.abspath(config_value["base_dir"]))
+            url, scheme = SecretStr(str(folder)), folder.drivername
+        return load("cascade.storages", scheme, StorageProvider, setting="dagster_url").open(url)
