@@ -7,6 +7,8 @@ from typing import Any
 # Pandera sets this to "1" unless it is there, and Arrow then stores 12:00-05:00 as 12:00 UTC. Empty: keep zones.
 if os.environ.get("PYARROW_IGNORE_TIMEZONE") in (None, "1"):
     os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
+# Arrow's own allocator keeps the memory of a batch that is done, some 50 MB; it is chosen when Arrow is imported.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __all__ = ["Lakehouse", "__version__", "cascade_ingestion", "cascade_quality", "load_settings"]
 

@@ -1,6 +1,6 @@
 """Commands of packages, and what `cascade plugins` says of all that packages bring.
 
-Modules: `cascade_cli.plugins`.
+Modules: `cascade_cli.plugins`, `cascade_cli.summary`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def test_what_is_installed_passes_and_an_unknown_name_is_refused(cascade: Comman
     assert "No installed package brings `nothing`" in unknown.err
 
 
-ALWAYS = ("cascade_cli.app", "cascade_cli.output", "cascade_cli.style")
+ALWAYS = ("cascade_cli.app", "cascade_cli.output", "cascade_cli.style", "cascade_cli.summary")
 
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.engine import parse_at, query, register_table
+from cascade.engine import query, register_table
 from cascade.errors import BranchNotFoundError, QueryError
 from cascade.iceberg import head
 from support.lakes import ids, numbers, promoted, put
@@ -169,25 +169,6 @@ def test_a_snapshot_that_no_table_has_is_refused(lake: BranchingCatalog) -> None
     assert caught.value.where == "branch main, tables raw.a"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("5464506120183620500", 5464506120183620500),
-        ("2026-07-01", dt.datetime(2026, 7, 1, tzinfo=dt.UTC)),
-        ("20260701", dt.datetime(2026, 7, 1, tzinfo=dt.UTC)),
-        ("2026-07-01T12:00", dt.datetime(2026, 7, 1, 12, tzinfo=dt.UTC)),
-        ("2026-07-01T12:00+02:00", dt.datetime(2026, 7, 1, 10, tzinfo=dt.UTC)),
-    ],
-)
-def test_a_moment_is_a_snapshot_or_a_time(text: str, expected: object) -> None:
-    assert parse_at(text) == expected
-
-
-def test_what_is_no_moment_is_refused_with_examples() -> None:
-    with pytest.raises(QueryError, match=r"'yesterday' is neither[\s\S]*2026-07-01T12:00"):
-        parse_at("yesterday")
-
-
 # --- what is refused --------------------------------------------------------------------------------------
 
 WRITES = [
@@ -286,7 +267,7 @@ def test_a_missing_table_of_a_namespace_that_exists_is_not_blamed_on_the_namespa
 
 def test_a_table_that_was_not_there_yet_is_answered_with_those_that_were(lake: BranchingCatalog) -> None:
     with pytest.raises(QueryError, match=r"^Table raw.a does not exist\.") as caught:
-        query(lake, MAIN, "SELECT * FROM raw.a", at=parse_at("2020-01-01"))
+        query(lake, MAIN, "SELECT * FROM raw.a", at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
     assert caught.value.fix == "the tables of `main` at 2020-01-01 00:00:00 UTC were none yet; read a later time."
 
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from cascade.plugins import PluginRecord, find, installed
 from cascade.plugins.base import Command as PluginCommand
-from cascade.plugins.source import first_sentence
 from cascade_cli.output import INTERRUPTED, complain, fail, unusable_place
 from cascade_cli.style import Command, Group, click
+from cascade_cli.summary import first_sentence
 
 __all__ = ["main"]
 

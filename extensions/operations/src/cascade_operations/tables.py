@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
+from cascade.errors import QueryError
 from cascade_operations.records import TableState
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["list_tables", "query", "state_of"]
+__all__ = ["list_tables", "parse_at", "query", "state_of"]
 
 
 def list_tables(settings: Settings, *, branch: str = MAIN) -> tuple[TableState, ...]:
@@ -43,10 +44,27 @@ def query(settings: Settings, sql: str, *, branch: str = MAIN, at: str | None = 
         BranchNotFoundError: The branch does not exist.
         ServiceError: The engine is a server that cannot be used.
     """
-    from cascade.engine import parse_at
     from cascade.engine import query as ask
 
     return ask(open_catalog(settings), branch, sql, at=parse_at(at) if at else None)
+
+
+def parse_at(value: str) -> int | dt.datetime:
+    """Read `--at`: digits are a snapshot's id, all else is an ISO date or time; without a zone it is UTC.
+
+    Raises:
+        QueryError: It is neither.
+    """
+    if value.isdigit() and len(value) > 8:
+        return int(value)
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        raise QueryError(
+            f"{value!r} is neither a snapshot's id nor a time.",
+            fix="give an id such as 5464506120183620500, or a time such as 2026-07-01T12:00.",
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def state_of(catalog: BranchingCatalog, name: str, location: str) -> TableState:

@@ -1,14 +1,13 @@
 """Run SQL on a branch. Which engine runs it is the project's setting; what is promised is the same on each."""
 
 from cascade.engine.base import Engine, engine_of
-from cascade.engine.query import delete_branch, parse_at, query
+from cascade.engine.query import delete_branch, query
 from cascade.engine.views import register_table
 
 __all__ = [
     "Engine",
     "delete_branch",
     "engine_of",
-    "parse_at",
     "query",
     "register_table",
 ]

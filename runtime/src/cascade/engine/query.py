@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING
 
 from cascade.engine.base import engine_of
 from cascade.engine.snapshots import show
-from cascade.errors import QueryError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pyarrow as pa
 
     from cascade.catalog import BranchingCatalog
 
-__all__ = ["delete_branch", "parse_at", "query"]
+__all__ = ["delete_branch", "query"]
 
 
 def query(
@@ -45,24 +45,6 @@ def query(
     """
     shown = show(catalog, ref, sql, at)
     return engine_of(catalog.settings).query(catalog, ref, sql, at, parameters) if shown is None else shown
-
-
-def parse_at(value: str) -> int | dt.datetime:
-    """Read `--at`: digits are a snapshot's id, all else is an ISO date or time; without a zone it is UTC.
-
-    Raises:
-        QueryError: It is neither.
-    """
-    if value.isdigit() and len(value) > 8:
-        return int(value)
-    try:
-        moment = dt.datetime.fromisoformat(value)
-    except ValueError:
-        raise QueryError(
-            f"{value!r} is neither a snapshot's id nor a time.",
-            fix="give an id such as 5464506120183620500, or a time such as 2026-07-01T12:00.",
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def delete_branch(catalog: BranchingCatalog, name: str) -> None:

@@ -11,8 +11,9 @@ import dagster as dg
 
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
+from cascade.deadline import deadline
 from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError
-from cascade.ingestion.limits import failure_reason, is_transient, time_limit
+from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
 from cascade.lakehouse import Lakehouse
@@ -199,8 +200,12 @@ def _run(
 
     lakehouse: Lakehouse = context.resources.lakehouse
     key = context.asset_key
+    stopped = TimeLimitError(
+        f"Stopped after {options.max_runtime_seconds:g} seconds.",
+        fix="raise max_runtime_seconds, or load fewer partitions at once.",
+    )
     try:
-        with time_limit(options.max_runtime_seconds, f"asset {key.to_user_string()}"):
+        with deadline(options.max_runtime_seconds, stopped):
             plan = plan_of()
             run_id = context.run.root_run_id or context.run.run_id
             run = context.instance.get_run_record_by_id(run_id)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cascade.errors import IngestionError
+from cascade.iceberg.schema import storage_type
 from cascade.ingestion.limits import OvertakenError
 from cascade.ingestion.text import listed, snake_case
 from cascade.names import DLT_STATE_PROPERTY
@@ -30,20 +31,6 @@ __all__ = [
 _WRITES = {"merge": "merge", "replace": "replace_partition"}
 _POLICIES = {"freeze": "strict", "discard_value": "drop_extra"}
 _READ_CSV = ("dlt.sources.filesystem.readers", "_read_csv")
-# dlt's data types.
-_HINTED = {
-    "bigint": pa.int64(),
-    "binary": pa.binary(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "decimal": pa.decimal128(38, 9),
-    "double": pa.float64(),
-    "json": pa.string(),
-    "text": pa.string(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "wei": pa.decimal128(38, 0),
-}
 
 
 def only_resource(source: Any) -> Any:
@@ -107,13 +94,16 @@ def hinted_columns(resource: Any) -> dict[str, pa.DataType]:
     return {name: _hinted_type(hint) for name, hint in hints.items()}
 
 
-def _hinted_type(hint: Mapping[str, Any]) -> pa.DataType:
-    precision, scale = hint.get("precision"), hint.get("scale")
-    if hint["data_type"] == "decimal" and precision and scale is not None and 0 <= scale <= precision <= 38:
-        return pa.decimal128(precision, scale)
-    if hint["data_type"] == "timestamp" and hint.get("timezone") is False:
-        return pa.timestamp("us")
-    return _HINTED[hint["data_type"]]
+def _hinted_type(hint: Any) -> pa.DataType:
+    from dlt.common.destination import DestinationCapabilitiesContext
+    from dlt.common.libs.pyarrow import get_py_arrow_datatype
+
+    able = DestinationCapabilitiesContext.generic_capabilities()
+    able.wei_precision = (38, 0)  # Iceberg's most digits
+    try:
+        return storage_type(get_py_arrow_datatype(hint, able, "UTC"))
+    except TypeError:  # a decimal with more digits
+        return pa.decimal128(*able.decimal_precision)
 
 
 def read_state(properties: Mapping[str, str]) -> dict[str, Any]:

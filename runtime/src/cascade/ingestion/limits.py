@@ -1,13 +1,10 @@
-"""How a load runs: its time limit, and which failures are worth repeating."""
+"""Which failures of a load are worth repeating, and what they say."""
 
 from __future__ import annotations
 
-import contextlib
-
-from cascade.deadline import deadline
 from cascade.errors import CascadeError, IngestionError
 
-__all__ = ["OvertakenError", "failure_reason", "is_transient", "time_limit"]
+__all__ = ["OvertakenError", "TimeLimitError", "failure_reason", "is_transient"]
 
 # Errors of the program or of the machine's set-up: repeating them only costs the wait.
 _SET_UP = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, NotImplementedError)
@@ -33,7 +30,7 @@ def is_transient(error: BaseException) -> bool:
         status = getattr(getattr(seen, "response", None), "status_code", None)
         if isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT_STATUS:
             return False
-        repeatable = isinstance(seen, _TimeLimitError | OvertakenError)
+        repeatable = isinstance(seen, TimeLimitError | OvertakenError)
         if repeatable or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
             return True
         if isinstance(seen, _PERMANENT):
@@ -46,20 +43,5 @@ class OvertakenError(IngestionError):
     """Another run wrote what this one had started from; repeating starts from there."""
 
 
-class _TimeLimitError(IngestionError):
+class TimeLimitError(IngestionError):
     """The load took longer than it may."""
-
-
-def time_limit(seconds: float, what: str) -> contextlib.AbstractContextManager[None]:
-    """Stop the block when it takes longer, also while it waits for a server.
-
-    Args:
-        seconds: The limit.
-        what: Who is stopped, for the message.
-
-    Raises:
-        IngestionError: The limit was reached.
-    """
-    fix = "raise max_runtime_seconds, or load fewer partitions at once."
-    error = _TimeLimitError(f"Stopped after {seconds:g} seconds.", where=what, fix=fix)
-    return deadline(seconds, error)

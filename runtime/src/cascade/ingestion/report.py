@@ -77,13 +77,8 @@ def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     if result.dropped:
         found[names.DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:
-        columns = result.preview.column_names
-        lines = [
-            columns,
-            ["---"] * len(columns),
-            *([str(v)[:60] for v in row.values()] for row in result.preview.to_pylist()),
-        ]
-        found["preview"] = dg.MetadataValue.md("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+        rows = ({name: str(value)[:60] for name, value in row.items()} for row in result.preview.to_pylist())
+        found["preview"] = dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
     return found
 
 

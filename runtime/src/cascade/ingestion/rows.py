@@ -97,7 +97,6 @@ class _Source:
     decimals: bool
     hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
     json_pages: int = 0  # so far
-    texts: set[str] = dataclasses.field(default_factory=set)
 
 
 class _Page(NamedTuple):
@@ -148,8 +147,11 @@ def _one_page(pages: list[_Page]) -> _Page:
 
 def _pages(fetched: Any, source: _Source) -> Iterator[_Page]:
     """Yield what was fetched as pages of at most `limit` rows."""
-    dicts: list[dict[Any, Any]] = []
     enough = min(source.limit, _PAGE_ROWS)
+    if type(fetched) is list and set(map(type, fetched)) == {dict}:
+        yield from (_page_of_dicts(fetched[at : at + enough]) for at in range(0, len(fetched), enough))
+        return
+    dicts: list[dict[Any, Any]] = []
     for item in _parts(fetched, source):
         row = item if type(item) is dict else _row(item)
         if row is not None:
@@ -253,12 +255,9 @@ def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
     return resource_rows(resource, source.state)
 
 
-def _json_rows(page: bytes, source: _Source) -> list[Any]:
+def _json_rows(page: bytes, source: _Source) -> list[dict[str, Any]]:
     source.json_pages += 1
-    rows = read_page(page, source.json_pages, source.texts, decimals=source.decimals)
-    if not isinstance(rows, pa.Table):
-        return rows
-    return [part._replace(shape=dict) for part in _arrow_pages(rows, source)]  # names and types may differ by page
+    return read_page(page, source.json_pages, decimals=source.decimals)
 
 
 # Where the class of what was fetched lives, and what gives its parts.

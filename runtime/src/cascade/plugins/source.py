@@ -1,8 +1,7 @@
-"""Where the source of a plugin lies, and what it says: read, not imported."""
+"""Where the source of a plugin lies."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import traceback
@@ -11,7 +10,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-__all__ = ["failing_line", "first_sentence", "folders", "place", "top"]
+__all__ = ["failing_line", "folders", "place", "top"]
 
 
 def top(value: str) -> str:
@@ -28,27 +27,6 @@ def folders(value: str) -> list[Path]:
     if spec is None:
         return []
     return [Path(folder) for folder in spec.submodule_search_locations or [spec.origin or ""]]
-
-
-def first_sentence(value: str) -> str:
-    """Return the first sentence of the docstring of `module:function`; empty if it has none.
-
-    Raises:
-        ModuleNotFoundError: There is no such file.
-        SyntaxError: The file is not Python.
-    """
-    module, _, name = value.partition(":")
-    inner = "/".join(module.split(".")[1:])
-    found = folders(value)
-    files = [file for at in found for file in ((at / f"{inner}.py", at / inner / "__init__.py") if inner else (at,))]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        raise ModuleNotFoundError(f"No module named {module!r}")
-    for node in ast.parse(file.read_bytes(), str(file)).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            paragraph = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
-            return re.split(r"(?<=[.!?]) ", paragraph, maxsplit=1)[0]
-    return ""
 
 
 def failing_line(error: BaseException, inside: Iterable[Path]) -> tuple[Path, int] | None:
