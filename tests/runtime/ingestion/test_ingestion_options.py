@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pandera.pandas as pa_pandas
+import pyarrow
 import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType
@@ -254,6 +255,26 @@ WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "many": (many_days, {}, "a function of partition_dates needs partition_column"),
     "no_day": (no_day, {}, "the function must take partition_date: str or partition_dates"),
     "no_partitions": (one_day, {"partitions": None}, "takes partition_date, but the asset has no partitions"),
+    "no_key": (one_day, {"write": "merge", "unique_key": []}, 'write="merge" needs unique_key'),
+    "key_empty": (one_day, {"unique_key": ""}, "unique_key='' is not the name of a column, or a list"),
+    "key_number": (one_day, {"unique_key": 5}, "unique_key=5 is not the name of a column"),
+    "key_set": (one_day, {"unique_key": {"id"}}, r"unique_key=\{'id'\} is not the name of a column"),
+    "key_numbers": (one_day, {"unique_key": ["id", 5]}, r"unique_key=\['id', 5\] is not the name of a column"),
+    "order_list": (one_day, {"unique_key": "id", "order_by": ["at"]}, r"order_by=\['at'\] is not the name of a column"),
+    "column_of_none": (
+        no_day,
+        {"partitions": "none", "partition_column": "at"},
+        "partition_column says what belongs to which partition, but the asset has none",
+    ),
+    "arrow": (one_day, {"iceberg_schema": pyarrow.schema([])}, "is a pyarrow.lib.Schema, not a Schema of PyIceberg"),
+    "spec": (one_day, {"partition_spec": "day(at)"}, "is a builtins.str, not a PartitionSpec of PyIceberg"),
+    "group": (one_day, {"group": "a b"}, "group='a b' must be letters, digits and underscores"),
+    "validate": (one_day, {"validate": "no"}, "validate='no' is neither True nor False"),
+    "runtime_nan": (one_day, {"max_runtime_seconds": float("nan")}, "max_runtime_seconds=nan must be a number"),
+    "runtime_ever": (one_day, {"max_runtime_seconds": float("inf")}, "max_runtime_seconds=inf must be a number"),
+    "cron_seconds": (one_day, {"cron": "0 0 6 * * *"}, "is not a cron expression"),
+    "freshness_text": (one_day, {"freshness_hours": ("1", "2")}, r"must be \(warn, fail\)"),
+    "quarantine_case": (one_day, {"namespace": "Quarantine"}, "is for rows set aside"),
     "both": (lambda partition_date, partition_dates: None, {"table_name": "x"}, "takes both partition_date and"),
 }
 
@@ -271,6 +292,12 @@ def test_all_wrong_options_are_named_together_with_the_function() -> None:
     with pytest.raises(DefinitionError, match=r"write='x'.*max_retries=-1.*cron='y'") as caught:
         build(write="x", max_retries=-1, cron="y")
     assert caught.value.where == "@cascade_ingestion on `one_day`"
+
+
+def test_a_column_with_a_name_of_ours_is_refused() -> None:
+    declared = Schema(NestedField(1, "id", LongType()), NestedField(2, "_cascade_partition", StringType()))
+    with pytest.raises(DefinitionError, match="are Cascade's own: `_cascade_partition`"):
+        load_plan(build(iceberg_schema=declared))
 
 
 @pytest.mark.parametrize("option", ["unique_key", "partition_column", "order_by"])

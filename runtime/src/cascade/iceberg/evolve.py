@@ -71,13 +71,16 @@ def evolve(
 
 
 def require_distinct(table: str, columns: StructType) -> None:
-    """Refuse names that differ only in case, of columns or of the fields of a struct.
+    """Refuse names that differ only in case, of columns or of the fields of a struct, and empty ones.
 
     Raises:
         SchemaMismatchError: There are such names; all are named.
     """
     nested = (f.field_type for f in index_by_id(columns).values())
     structs = [columns, *(kind for kind in nested if isinstance(kind, StructType))]
+    if nameless := [str(struct) for struct in structs if not all(f.name for f in struct.fields)]:
+        what = f"A column, or a field inside one, has no name: {', '.join(nameless)}."
+        raise SchemaMismatchError(what, where=f"table {table}", fix="give it one.")
     if same := "; ".join(filter(None, (alike(f.name for f in struct.fields) for struct in structs))):
         raise SchemaMismatchError(
             f"SQL, which knows no capital letters, cannot tell these columns apart: {same}.",

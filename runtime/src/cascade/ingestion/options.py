@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -78,19 +79,32 @@ class Options:
                 yield f"{name}={value!r} is not one of {', '.join(choices)}"
         for name in _NUMBERS:
             value, least = getattr(self, name), int(name == "max_runtime_seconds")
-            if not isinstance(value, int | float) or value < least:
+            if not isinstance(value, int | float) or not least <= value < float("inf"):
                 yield f"{name}={value!r} must be a number, at least {least}"
             elif name in ("max_retries", "quarantine_limit") and isinstance(value, float):
                 yield f"{name}={value!r} must be a whole number"
             elif name == "quarantine_fraction" and value > 1:
                 yield f"{name}={value!r} is a share of the rows: at most 1"
+        for name in ("unique_key", "partition_column", "order_by"):
+            value = getattr(self, name)
+            several = list(value) if name == "unique_key" and isinstance(value, list | tuple) else [value]
+            if value is not None and not all(isinstance(column, str) and column for column in several):
+                yield f"{name}={value!r} is not the name of a column" + (", or a list" if name == "unique_key" else "")
+        for name, wanted in (("iceberg_schema", "Schema"), ("partition_spec", "PartitionSpec")):
+            value = getattr(self, name)
+            if value is not None and not type(value).__module__.startswith("pyiceberg."):
+                yield f"{name} is a {type(value).__module__}.{type(value).__name__}, not a {wanted} of PyIceberg"
         partitions = Partitions.of(self.partitions)
         if partitions is None:
             yield f"partitions={self.partitions!r} is not one of {', '.join(get_args(Word))}, static([...])"
             return
         sliced, hours, no_column = partitions.unit != "none", self.freshness_hours, self.partition_column is None
         wrong = {
-            "namespace `quarantine` is for rows set aside": self.namespace == QUARANTINE,
+            "namespace `quarantine` is for rows set aside": str(self.namespace).lower() == QUARANTINE,
+            f"group={self.group!r} must be letters, digits and underscores": (
+                self.group is not None and not re.fullmatch(r"[A-Za-z0-9_/]+", str(self.group))
+            ),
+            f"validate={self.validate!r} is neither True nor False": not isinstance(self.validate, bool),
             "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,
             f"the function takes {' and '.join(per_run)}, but the asset has no partitions": per_run and not sliced,
             "the function must take partition_date: str or partition_dates: list[str] (or set partitions=none())": (
@@ -99,6 +113,7 @@ class Options:
             "a function of partition_dates needs partition_column, which says what belongs to which partition": (
                 "partition_dates" in per_run and no_column
             ),
+            "partition_column says what belongs to which partition, but the asset has none": not (sliced or no_column),
             'write="merge" needs unique_key': self.write == "merge" and not self.unique_key,
             "order_by needs unique_key: it says which of the rows with one key stays": (
                 self.order_by is not None and not self.unique_key
@@ -119,8 +134,9 @@ class Options:
 def _is_cron(cron: object) -> bool:
     from croniter import croniter
 
-    return isinstance(cron, str) and bool(croniter.is_valid(cron))
+    return isinstance(cron, str) and bool(croniter.is_valid(cron)) and len(cron.split()) < 6  # Dagster knows no seconds
 
 
 def _is_span(hours: object) -> bool:
-    return isinstance(hours, tuple | list) and len(hours) == 2 and 0 < hours[0] <= hours[1]
+    numbers = isinstance(hours, tuple | list) and len(hours) == 2 and all(isinstance(n, int | float) for n in hours)
+    return numbers and 0 < hours[0] <= hours[1]  # type: ignore[index]  # it is a pair

@@ -14,6 +14,7 @@ from cascade.iceberg.schema import alike
 from cascade.ingestion.contract import Contract, contract_of
 from cascade.ingestion.options import Options, Policy, Write
 from cascade.ingestion.text import listed, snake_case
+from cascade.names import COLUMN_PREFIX
 
 __all__ = ["LoadPlan", "build_plan"]
 
@@ -110,6 +111,12 @@ def build_plan(
             f"SQL ignores the case of names and cannot tell these columns apart: {same}.",
             where=f"table {plan.table}",
             fix="give one of them another name.",
+        )
+    if ours := [name for name in columns if name.startswith(COLUMN_PREFIX)]:
+        raise DefinitionError(
+            f"Columns that begin with `{COLUMN_PREFIX}` are Cascade's own: {listed(ours)}.",
+            where=f"table {plan.table}",
+            fix="give them other names.",
         )
     if plan.schema:
         plan.require_columns(columns, "The schema has", DefinitionError)

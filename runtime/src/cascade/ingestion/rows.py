@@ -354,7 +354,7 @@ class _Target:
         column = snake_case(name)
         if not column:
             raise SchemaMismatchError(
-                f"A fetched column is called `{name}`, which gives no column name.",
+                f"A fetched column is called {shown(name)}, which gives no column name.",
                 fix="rename it before the rows are returned.",
             )
         inferred = self.hints.get(column) or infer_type(values)

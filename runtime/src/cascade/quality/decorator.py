@@ -141,8 +141,9 @@ def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCh
         # and does not count for the newer one.
         head = scope.lakehouse.head(scope.table)
         evidence = snapshot_evidence(head, scope.lakehouse.branch)
-        if head is None:
-            _require_table(scope)
+        if head is None and scope.table not in (tables := scope.lakehouse.tables()):  # one without rows does exist
+            what = f"it does not exist on branch {scope.lakehouse.branch}, whose tables are"
+            raise QueryError(f"{what} {', '.join(tables) or 'none'}.", fix="materialize it first, or correct the name.")
         found = check.evaluate(scope)
     except ServiceError:
         raise
@@ -163,16 +164,6 @@ def _evaluate(check: Check, spec: dg.AssetCheckSpec, scope: Scope) -> dg.AssetCh
         severity=found.severity or (dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN),
         description=found.description,
     )
-
-
-def _require_table(scope: Scope) -> None:
-    """Refuse a table that does not exist; one without rows does."""
-    tables = scope.lakehouse.tables()
-    if scope.table not in tables:
-        raise QueryError(
-            f"it does not exist on branch {scope.lakehouse.branch}, whose tables are {', '.join(tables) or 'none'}.",
-            fix="materialize it first, or correct the name.",
-        )
 
 
 def _call(function: _Function, scope: Scope) -> Outcome | dg.AssetCheckResult:
