@@ -13,7 +13,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "minimal"]
+nox.options.sessions = ["lint", "types", "ratios", "tests", "minimal"]
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 
@@ -139,9 +139,15 @@ def stack(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def ratios(session: nox.Session) -> None:
+    """Fail when work costs half as much again, beside its bare path in the same run, as is recorded; a minute."""
+    _environment(session)("python", "-W", "ignore", "tests/bench/ratios.py", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure: demo by step, start-up, definitions, a million rows; and all that on the real servers."""
-    _environment(session, "servers")("python", "tests/bench/bench.py", *session.posargs)
+    """Measure Cascade beside its peers: `-- --quick`, `-- --cases merge`, `-- --list`; all of it takes half an hour."""
+    _environment(session, "bench")("python", "tests/bench/bench.py", *session.posargs)
 
 
 @nox.session

@@ -151,7 +151,7 @@ def test_a_branch_is_promoted_by_somebody_whose_settings_name_another(
     lake = Lakehouse(settings, "ben").catalog
     start = lake.log(limit=1)[0].id if lake.log(limit=1) else 0
     with open_instance(settings) as instance:
-        entry = promote_branch(lake, settings, branch, instance, guards_of(build_definitions(settings)))
+        entry = promote_branch(lake, branch, instance, guards_of(build_definitions(settings)))
     assert entry is not None
     assert [change.table for change in entry.changes] == ["raw.guests"]
     lake.restore(start)

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from cascade.catalog import MAIN, LogEntry
 from cascade.errors import PromotionConflictError, PromotionRefusedError
@@ -46,7 +47,7 @@ class Gate:
         )
 
     def promote(self, branch: str = "dev", guards: Guards = GUARDS) -> LogEntry | None:
-        return promote_branch(self.catalog, self.settings, branch, self.instance, guards)
+        return promote_branch(self.catalog, branch, self.instance, guards)
 
     def refused(self, branch: str = "dev", guards: Guards = GUARDS) -> str:
         """Promote, which must be refused with `main` as it was, and return why."""
@@ -193,13 +194,39 @@ def test_all_reasons_are_named_together(gate: Gate) -> None:
     assert all(part in said for part in ("`good` failed", "`fine` has not run", "x.py:1: y"))
 
 
+def _evaluated_elsewhere(gate: Gate, times: int) -> None:
+    for _ in range(times):
+        gate.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(asset_key=TABLE, check_name="good", passed=False)
+        )
+
+
 def test_more_evaluations_than_a_page_are_looked_through(gate: Gate) -> None:
     gate.run(rows(1), check(True), branch="dev")
-    event = dg.AssetCheckEvaluation(asset_key=TABLE, check_name="good", passed=False)
-    noise = gate.run(rows(9), branch="other").run_id
-    for _ in range(120):
-        gate.instance.report_runless_asset_event(event)
-    assert noise
+    _evaluated_elsewhere(gate, times=220)
+    assert gate.promote() is not None
+
+
+def test_what_was_told_before_the_snapshot_is_not_looked_through(gate: Gate) -> None:
+    """The gate costs the same after ten years of runs: it asks for one page of them."""
+    _evaluated_elsewhere(gate, times=450)
+    with gate.instance.event_log_storage.index_connection() as log:  # type: ignore[attr-defined]  # SQL storages do
+        log.exec_driver_sql("update asset_check_executions set create_timestamp = '2020-01-01 00:00:00'")
+    gate.run(rows(1))
+    asked: list[str] = []
+    engine = log.engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    assert "`good` has not run" in gate.refused()
+    assert len([sql for sql in asked if "FROM asset_check_executions" in sql]) == 1
+
+
+def test_a_check_of_a_run_that_began_long_before_the_snapshot_counts(gate: Gate) -> None:
+    """Dagster plans the checks of a run when it begins, and the run may load for hours before it checks."""
+    gate.run(rows(1), check(True))
+    with gate.instance.event_log_storage.index_connection() as log:  # type: ignore[attr-defined]
+        log.exec_driver_sql("update asset_check_executions set create_timestamp = '2020-01-01 00:00:00'")
+    with gate.instance.run_storage.connect() as log:  # type: ignore[attr-defined]
+        log.exec_driver_sql("update runs set create_timestamp = '2020-01-01 00:00:00'")
     assert gate.promote() is not None
 
 

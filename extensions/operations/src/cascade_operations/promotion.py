@@ -44,7 +44,7 @@ def promote(settings: Settings, branch: str, *, tell: Listener = ignore) -> Main
 
     def move() -> LogEntry | None:
         with open_instance(settings) as instance:
-            return promote_branch(catalog, settings, branch, instance, guards)
+            return promote_branch(catalog, branch, instance, guards)
 
     return _move_main(catalog, settings, f"the promotion of {branch}", move)
 

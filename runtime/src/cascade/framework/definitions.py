@@ -16,7 +16,7 @@ from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
 from cascade.framework.base import AssetSource, ScheduleFactory
 from cascade.framework.discovery import Item, collect, discover, says
-from cascade.framework.jobs import cron_schedules, describe, unpromoted_jobs
+from cascade.framework.jobs import cron_schedules, describe, downstream, unpromoted_jobs
 from cascade.iceberg.schema import alike
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
@@ -170,12 +170,13 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
             fix="give one of them another name.",
         )
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
+    before = upstream.keys() - downstream({PROMOTE_KEY, PUBLISH_KEY}, upstream)
     schedules, impossible = cron_schedules(assets, upstream)
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
     guards = Guards(_blocking(theirs), tuple(problems.broken))
     ours = dg.Definitions(
         metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))},
-        assets=[*build_publishing(_before_promotion(upstream), guards), *_signs(problems)],
+        assets=[*build_publishing(sorted(before), guards), *_signs(problems)],
         schedules=schedules,
         resources={"lakehouse": _lakehouse_resource(settings)},
         executor=None if theirs.executor else dg.in_process_executor,
@@ -234,14 +235,6 @@ def _hint(cause: str) -> str:
     if '["lakehouse"]' in cause:
         cause += " Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`."
     return cause
-
-
-def _before_promotion(upstream: dict[dg.AssetKey, set[dg.AssetKey]]) -> list[dg.AssetKey]:
-    """Return all assets that are materialized here, except those that depend on the promotion."""
-    after = {PROMOTE_KEY, PUBLISH_KEY}
-    while more := {key for key, deps in upstream.items() if deps & after} - after:
-        after |= more
-    return sorted(upstream.keys() - after)
 
 
 def _lakehouse_resource(settings: Settings) -> dg.ResourceDefinition:

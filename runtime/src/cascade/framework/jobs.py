@@ -1,6 +1,5 @@
 """The schedules of `cron=`, and warnings for jobs that do not promote."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from cascade.framework.discovery import Item
 from cascade.names import CRON_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["cron_schedules", "describe", "unpromoted_jobs"]
+__all__ = ["cron_schedules", "describe", "downstream", "unpromoted_jobs"]
 
 
 def cron_schedules(
@@ -27,19 +26,13 @@ def cron_schedules(
     Returns:
         The schedules, and one message for each that is impossible.
     """
-    below: dict[dg.AssetKey, set[dg.AssetKey]] = defaultdict(set)
-    for key, deps in upstream.items():
-        for dep in deps:
-            below[dep].add(key)
     partitions = {spec.key: spec.partitions_def for asset in assets for spec in asset.specs}
     schedules, impossible = [], []
     for asset in assets:
         cron = next((str(m[CRON_METADATA]) for m in asset.metadata_by_key.values() if CRON_METADATA in m), None)
         if cron is None:
             continue
-        covered = {asset.key, PROMOTE_KEY, PUBLISH_KEY}
-        while more := set().union(*(below[key] for key in covered)) - covered:
-            covered |= more
+        covered = downstream({asset.key, PROMOTE_KEY, PUBLISH_KEY}, upstream)
         others = {key for key in covered if partitions.get(key) not in (None, asset.partitions_def)}
         if others:
             impossible.append(
@@ -49,6 +42,13 @@ def cron_schedules(
         else:
             schedules.append(_schedule(asset, cron, covered))
     return schedules, impossible
+
+
+def downstream(keys: set[dg.AssetKey], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]) -> set[dg.AssetKey]:
+    """Return assets with all that depends on them; `upstream` as for `cron_schedules`."""
+    while more := {key for key, deps in upstream.items() if not deps.isdisjoint(keys)} - keys:
+        keys = keys | more
+    return keys
 
 
 def _schedule(asset: dg.AssetsDefinition, cron: str, covered: set[dg.AssetKey]) -> dg.ScheduleDefinition:

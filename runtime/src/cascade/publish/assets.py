@@ -37,7 +37,7 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
         lakehouse: Lakehouse = context.resources.lakehouse
         try:
             lakehouse.require_branch()
-            entry = promote_branch(lakehouse.catalog, lakehouse.settings, lakehouse.branch, context.instance, guards)
+            entry = promote_branch(lakehouse.catalog, lakehouse.branch, context.instance, guards)
         except Exception as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         lakehouse.forget_branch()  # a run branch ends with its promotion: later steps read `main`

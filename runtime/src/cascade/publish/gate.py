@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from cascade._dagster import NOT_FINISHED_STATUSES
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry
 from cascade.config import Settings
 from cascade.engine import delete_branch
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Guards", "promote_branch"]
 
-_PAGE = 10  # what is looked for is among the newest, and there may be thousands
+_PAGE = 100
+_CLOCKS_DIFFER = dt.timedelta(hours=1)  # of two machines, at most
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,12 @@ class Guards:
 
 
 def promote_branch(
-    catalog: BranchingCatalog, settings: Settings, branch: str, instance: dg.DagsterInstance, guards: Guards
+    catalog: BranchingCatalog, branch: str, instance: dg.DagsterInstance, guards: Guards
 ) -> LogEntry | None:
     """Merge a branch into `main` if its checks passed; the branch of a run is then deleted.
 
     Args:
         catalog: The catalog.
-        settings: The project's settings.
         branch: The branch to promote.
         instance: Dagster's storage, with the results of the checks.
         guards: The checks that must have passed.
@@ -65,7 +68,7 @@ def promote_branch(
             continue
         head = catalog.load(change.table, change.after).current_snapshot()
         for check in guards.blocking.get(dg.AssetKey(change.table.split(".")), ()):
-            verdict = _verdict(check, branch, head, instance, settings)
+            verdict = _verdict(check, head, branch, instance, catalog.settings)
             if not verdict:
                 said = "has not run" if verdict is None else "failed"
                 snapshot_id = head.snapshot_id if head else None
@@ -84,26 +87,33 @@ def promote_branch(
 
 
 def _verdict(
-    check: dg.AssetCheckKey, branch: str, head: Snapshot | None, instance: dg.DagsterInstance, settings: Settings
+    check: dg.AssetCheckKey, head: Snapshot | None, branch: str, instance: dg.DagsterInstance, settings: Settings
 ) -> bool | None:
     """Return whether a check passed on one snapshot of one branch; `None` when it has not run on it.
 
     The event log mixes all branches, so its latest entry proves nothing: an evaluation counts when
     its run writes to this branch and it is about this snapshot.
     """
-    cursor: int | None = None
-    while True:
-        records = instance.event_log_storage.get_asset_check_execution_history(check, limit=_PAGE, cursor=cursor)
+    history = partial(instance.event_log_storage.get_asset_check_execution_history, check, _PAGE)
+    since, records = _oldest_run_since(head, instance), history()
+    while records and records[0].create_timestamp >= since:
         for record in records:
-            run, said = instance.get_run_by_id(record.run_id), record.evaluation
-            if run is None or branch_of_run(run, settings) != branch:
-                continue
-            # A planned evaluation has no result yet.
+            said = record.evaluation  # a planned one has no result yet
             if isinstance(said, dg.AssetCheckEvaluation) and _is_about_head(said, head, instance):
-                return said.passed or said.severity is dg.AssetCheckSeverity.WARN
-        if len(records) < _PAGE:
-            return None
-        cursor = records[-1].id
+                run = instance.get_run_by_id(record.run_id)
+                if run is not None and branch_of_run(run, settings) == branch:
+                    return said.passed or said.severity is dg.AssetCheckSeverity.WARN
+        records = history(cursor=records[-1].id)
+    return None
+
+
+def _oldest_run_since(head: Snapshot | None, instance: dg.DagsterInstance) -> float:
+    """Return when the oldest run began that was at work after a commit: no earlier one can have looked at it."""
+    committed = dt.datetime.fromtimestamp(head.timestamp_ms / 1000 if head else 0, dt.UTC) - _CLOCKS_DIFFER
+    at_work = dg.RunsFilter(updated_after=committed), dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
+    oldest = (instance.get_run_records(runs, 1, "create_timestamp", ascending=True) for runs in at_work)
+    began = min((run.create_timestamp for runs in oldest for run in runs), default=committed)
+    return (began - _CLOCKS_DIFFER).timestamp()
 
 
 def _is_about_head(evaluation: dg.AssetCheckEvaluation, head: Snapshot | None, instance: dg.DagsterInstance) -> bool:
