@@ -1,7 +1,7 @@
 """The promises of a catalog to several processes: writers take turns, one promoter wins, a kill tears nothing.
 
-Modules: `cascade_embedded.database`, `cascade.catalog.locks`, `cascade_servers.postgres.database`,
-`cascade_servers.postgres.locks`.
+Modules: `cascade_embedded.database`, `cascade.catalog.locks`, `cascade_embedded.locks`,
+`cascade_servers.postgres.database`, `cascade_servers.postgres.locks`.
 """
 
 import itertools

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from cascade.config import Settings
+from cascade_maintain.settings import MaintainSettings
 from cascade_servers.settings import NessieSettings, TrinoSettings
 from support.copies import Run, commit_all
 from support.generated import BIN, REPOSITORY
@@ -297,6 +298,7 @@ def own(project: Path, tmp_path: Path, run: Run) -> Path:
 # As the environment names them.
 _SETTINGS = [
     *(name for name in Settings.model_fields if name != "plugins"),
+    *(f"maintain__{name}" for name in MaintainSettings.model_fields),
     *(f"nessie__{name}" for name in NessieSettings.model_fields),
     *(f"trino__{name}" for name in TrinoSettings.model_fields),
 ]
@@ -332,7 +334,7 @@ def test_every_setting_of_env_reaches_the_container_that_runs_everything(
 def test_a_setting_that_env_does_not_have_stays_the_default(services: dict[str, Document]) -> None:
     inside = services["code"]["environment"]
     assert inside["CASCADE_TIMEZONE"] is None
-    assert inside["CASCADE_NIGHTLY_MAINTENANCE"] == "true"
+    assert inside["CASCADE_MAINTAIN__NIGHTLY"] == "true"
 
 
 OWN = {

@@ -63,6 +63,10 @@ CRON_METADATA = "cascade/cron"
 SQL_METADATA = "cascade/sql"
 #: On the definitions: the files and definitions that could not be loaded, as JSON.
 PROBLEMS_METADATA = "cascade/problems"
+#: On promotions that moved `main`: the entry of its log, the entry's time, and the tables that moved.
+PROMOTION = "promotion"
+PROMOTED_AT = "promoted_at"
+PROMOTED_TABLES = "tables"
 #: On materializations: rows of the table on the branch. Dagster draws it over time.
 ROW_COUNT = "dagster/row_count"
 #: On materializations of one partition: rows that the run loaded into it.
@@ -110,6 +114,8 @@ RUN_PROPERTY = "cascade.run-id"
 #: Snapshot property: the snapshot whose rows this one holds in other files. Written by `cascade maintain compact`; read
 #: wherever a table counts as changed only when its rows are.
 ROWS_OF_PROPERTY = "cascade.rows-of"
+#: Snapshot property: how many bytes a row takes in memory, on average. Read to tell full files from small ones.
+ROW_BYTES_PROPERTY = "cascade.row-bytes"
 #: Snapshot property: the branch that the run wrote to.
 BRANCH_PROPERTY = "cascade.branch"
 #: How the columns that Cascade adds begin. Columns of sources that begin so are left out.

@@ -18,7 +18,7 @@ from pyiceberg.types import LongType
 
 from cascade.catalog import MAIN, BranchingCatalog, rows_of
 from cascade.errors import CatalogError, PromotionConflictError
-from cascade.names import KEY_PROPERTY
+from cascade.names import KEY_PROPERTY, PARTITIONS_PROPERTY
 from cascade.publish.marts import Mart
 from cascade_maintain import rewrite
 from cascade_maintain.compact import Compaction, compact_tables
@@ -157,11 +157,30 @@ def test_each_partition_keeps_its_own_files(lake: BranchingCatalog) -> None:
     assert len(files_of(lake)) == 3
 
 
-def test_many_rows_go_to_several_files_with_ranges_of_their_own(
+def test_rows_that_loads_replace_go_to_several_files_with_ranges_of_their_own(
+    lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the memory that their rows take: a load of one day copies the files that hold the day."""
+    properties = {KEY_PROPERTY: '["id"]', PARTITIONS_PROPERTY: "daily UTC by day"}
+    for start in range(4):
+        ids_ = range(start, 3000, 4)
+        put(lake, "setup", T, [{"id": -n, "day": n // 1500} for n in ids_], properties=properties)
+    lake.merge("setup")
+    monkeypatch.setattr(rewrite, "FILE_BYTES", 32_000)  # two numbers a row: 12 kB, 12 kB, 12 kB and 12 kB
+    assert done(compact_tables(lake)) == [(T, 4, 2)]
+    files = [task.file for task in main_table(lake).scan().plan_files()]
+    assert [file.record_count for file in files] == [1500, 1500]
+    days = [main_table(lake).scan(row_filter=f"day = {day}").to_arrow()["id"].to_pylist() for day in (0, 1)]
+    assert days == [sorted(-n for n in range(1500 * day, 1500 * (day + 1))) for day in (0, 1)]
+    assert [len([*main_table(lake).scan(row_filter=f"day = {day}").plan_files()]) for day in (0, 1)] == [1, 1]
+    assert done(compact_tables(lake)) == []
+
+
+def test_rows_that_are_only_added_go_to_files_of_a_size_on_disk(
     lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for start in (0, 1, 2):
-        put(lake, "setup", T, [{"id": n} for n in range(start, 3000, 3)], properties={KEY_PROPERTY: '["id"]'})
+        put(lake, "setup", T, [{"id": n} for n in range(start, 3000, 3)])
     lake.merge("setup")
     size = sum(task.file.file_size_in_bytes for task in main_table(lake).scan().plan_files())
     monkeypatch.setattr(rewrite, "TARGET_BYTES", size // 2)

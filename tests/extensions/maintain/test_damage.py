@@ -8,8 +8,8 @@ import pytest
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import SchemaMismatchError
-from cascade.iceberg.damage import damage_of
 from cascade.iceberg.schema import schema_from_arrow
+from cascade_maintain.damage import damage_of
 from cascade_maintain.verify import verify_files
 from support.lakes import numbers, open_embedded, put
 

@@ -10,7 +10,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.utils import make_new_run_id
 
 from cascade.catalog import MAIN, BranchingCatalog
-from cascade.config import Settings
+from cascade.config import Settings, build_settings
 from cascade.engine import engine_of
 from cascade.errors import CatalogError
 from cascade.names import BRANCH_TAG
@@ -225,5 +225,5 @@ def test_the_job_does_both(janitor: Janitor) -> None:
 @pytest.mark.parametrize("on", [False, True])
 def test_the_lake_is_cleaned_every_night_where_the_setting_says_so(tmp_path: Path, on: bool) -> None:
     """In containers it does: nobody looks at branches of failed runs there."""
-    schedule = build_maintenance(Settings(project_dir=tmp_path, nightly_maintenance=on))
+    schedule = build_maintenance(build_settings(tmp_path, {"maintain.nightly": on}))
     assert (schedule.default_status is dg.DefaultScheduleStatus.RUNNING) is on

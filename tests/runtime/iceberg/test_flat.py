@@ -85,6 +85,19 @@ def test_files_of_one_part_are_joined_those_of_others_stay(lake: BranchingCatalo
     assert ids(lake, "dev", T) == [*range(10), 100]
 
 
+def test_a_full_file_is_not_joined_however_small_it_is_on_disk(
+    lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is full is told by the memory that rows take: joined, they would be as many files again, at each commit."""
+    monkeypatch.setattr(head, "SMALL_FILE", 100_000)
+    for n in range(9):
+        put(lake, "dev", T, [{"id": n * 100 + i, "text": "x" * 1000} for i in range(100)])
+    before = {f.file_path for f in Head(table(lake)).files(AlwaysTrue())}
+    for n in (900, 901):
+        put(lake, "dev", T, [{"id": n, "text": "x" * 1000}], "merge", key=["id"])
+    assert before < {f.file_path for f in Head(table(lake)).files(AlwaysTrue())}
+
+
 def test_only_files_that_hold_replaced_rows_are_written_again(lake: BranchingCatalog) -> None:
     """A filter on a column without bounds selects all files; those without such rows stay as they are."""
     for n in range(3):

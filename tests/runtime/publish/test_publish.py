@@ -1,6 +1,7 @@
 """The promises of the gate before `main`, and of what is published behind it.
 
-Modules: `cascade.evidence`, `cascade_operations.promotion`, `cascade.publish.assets`, `cascade.publish.gate`.
+Modules: `cascade.evidence`, `cascade_operations.promotion`, `cascade.publish.after`, `cascade.publish.assets`,
+`cascade.publish.gate`.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, SNAPSHOT_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing, promote_branch
 from support.lakes import ids, numbers, promoted, put, settings_in
+from support.packages import install
 
 pytestmark = pytest.mark.on_servers("nessie")
 
@@ -285,3 +287,46 @@ def test_a_refused_promotion_is_a_failure_that_is_not_repeated(gate: Gate) -> No
     result = gate.run(*build_publishing([], GUARDS))
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "has not run on snapshot" in str(failure.step_failure_data.user_failure_data)
+
+
+# --- what follows -----------------------------------------------------------------------------------------
+
+FOLLOWS = {
+    "tells": (
+        "[cascade.after_promotion]\ntells = tells:follow\n",
+        "def follow(catalog, entry):\n    return f'entry {entry.id}: {[change.table for change in entry.changes]}'\n",
+    ),
+    "silent": ("[cascade.after_promotion]\nsilent = silent:follow\n", "def follow(catalog, entry):\n    return ''\n"),
+    "breaks": (
+        "[cascade.after_promotion]\nbreaks = breaks:follow\nmissing = breaks:nothing\n",
+        "def follow(catalog, entry):\n    raise OSError('the mail server is away')\n",
+    ),
+}
+
+
+def test_packages_follow_a_promotion_and_what_fails_of_it_is_told_and_undoes_nothing(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "packages", monkeypatch, FOLLOWS)
+    result = gate.run(rows(1), check(True), *build_publishing([TABLE], GUARDS))
+    assert result.success
+    assert ids(gate.catalog, MAIN, "raw.a") == [1]
+    told = {
+        name: value.value
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.ASSET_OBSERVATION
+        for name, value in event.asset_observation_data.asset_observation.metadata.items()
+    }
+    assert told.keys() == {"tells", "breaks", "missing"}
+    assert told["tells"] == f"entry {gate.catalog.log(limit=1)[0].id}: ['raw.a']"
+    assert told["breaks"] == "OSError: the mail server is away"
+    assert "cannot be used: AttributeError" in str(told["missing"])
+
+
+def test_nothing_follows_where_nothing_was_promoted(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "packages", monkeypatch, FOLLOWS)
+    result = gate.run(*build_publishing([], GUARDS))
+    assert result.success
+    assert not [e for e in result.all_events if e.event_type is dg.DagsterEventType.ASSET_OBSERVATION]

@@ -135,4 +135,5 @@ def restore(entry: int, as_json: bool) -> None:
 
 
 def _published(done: MainMove) -> list[str]:
-    return [f"Published {table}, {count(rows, 'row')}" for table, rows in done.published.items()]
+    lines = [f"Published {table}, {count(rows, 'row')}" for table, rows in done.published.items()]
+    return lines + [f"Afterwards, {name}: {said}" for name, said in done.followed.items()]

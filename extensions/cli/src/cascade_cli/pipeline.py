@@ -162,7 +162,8 @@ def moved(report: RunReport, *, promote: bool) -> str:
     """Return what became of `main`, in words."""
     if move := report.promotion:
         text = f"\nBranch {report.branch} was promoted to main (entry {move.id} of the log): {', '.join(move.tables)}"
-        return f"{text}\nMarts: {report.marts}"
+        after = "".join(f"\nAfterwards, {name}: {said}" for name, said in report.followed.items())
+        return f"{text}\nMarts: {report.marts}{after}"
     if report.published:
         tables = ", ".join(report.published)
         return f"\nThere is nothing new; main is unchanged. The marts were behind it and are published: {tables}"

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from pyiceberg.catalog.sql import IcebergTables
 
-from cascade.catalog.locks import FileLocks, Locks
+from cascade.catalog.locks import Locks
 from cascade.names import BASES_TABLE, BRANCHES_TABLE, LOG_TABLE, PROPERTIES_TABLE
+from cascade_embedded.locks import FileLocks
 
 __all__ = [
     "BASES",

@@ -1,4 +1,4 @@
-"""Keep the lakehouse small: delete the branches of ended runs, remove files that nothing needs."""
+"""Keep the lakehouse small and quick: compact tables, let old snapshots leave, remove what nothing needs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ import re
 
 from cascade.errors import UsageError
 
-__all__ = ["BRANCHES_OLDER_THAN", "FILES_OLDER_THAN", "KEEP_HISTORY", "parse_age"]
-
-#: Minimum age of the branch of an ended run.
-BRANCHES_OLDER_THAN = "7d"
-#: Minimum age of a file; longer than the longest run, because its files are not committed yet.
-FILES_OLDER_THAN = "3d"
-#: How long past states of `main` can be restored.
-KEEP_HISTORY = "30d"
+__all__ = ["parse_age"]
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 

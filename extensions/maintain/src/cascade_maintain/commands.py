@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.config import load_settings
 from cascade.errors import count
 from cascade_cli.output import json_option, print_json, print_table, progress, say
 from cascade_cli.style import click
-from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
+from cascade_maintain import parse_age
+from cascade_maintain.settings import of
 
 if TYPE_CHECKING:
+    from cascade.config import Settings
     from cascade_maintain.branches import Cleaning
     from cascade_maintain.compact import Compaction
     from cascade_maintain.expire import Expiry
@@ -23,20 +25,30 @@ __all__ = ["maintain"]
 
 _SHOWN = 10
 
-_age = partial(click.option, metavar="AGE", show_default=True)
+_age = partial(click.option, metavar="AGE")
 _apply = click.option("--apply", is_flag=True, help="Do it; without this it is only shown.")
 _tables = click.argument("tables", nargs=-1)
 _files_older_than = partial(
-    _age, default=FILES_OLDER_THAN, help="How old a file must be, such as 3d or 12h; longer than the longest run."
+    _age,
+    help="How old a file must be, such as 3d or 12h; longer than the longest run. Default: the setting "
+    "maintain.files_older_than.",
 )
 _branches_older_than = partial(
-    _age, default=BRANCHES_OLDER_THAN, help="How long ago the last thing happened on a branch, such as 7d or 12h."
+    _age,
+    help="How long ago the last thing happened on a branch, such as 7d or 12h. Default: the setting "
+    "maintain.branches_older_than.",
 )
 _keep_history = _age(
     "--keep-history",
-    default=KEEP_HISTORY,
-    help="How long entries of `cascade branch log` can be restored, and older states of `main` be read.",
+    help="How long entries of `cascade branch log` can be restored, and older states of `main` be read. Default: the "
+    "setting maintain.keep_history.",
 )
+
+
+def _ages(settings: Settings, **asked: str | None) -> dict[str, Any]:
+    """Return each age that was asked for, else as the setting of its name says."""
+    own = of(settings)
+    return {name: parse_age(age or getattr(own, name)) for name, age in asked.items()}
 
 
 @click.group()
@@ -55,7 +67,9 @@ def maintain() -> None:
 @_keep_history
 @_apply
 @json_option
-def everything(branches_older_than: str, files_older_than: str, keep_history: str, apply: bool, as_json: bool) -> None:
+def everything(
+    branches_older_than: str | None, files_older_than: str | None, keep_history: str | None, apply: bool, as_json: bool
+) -> None:
     """Take all steps: branches, compact, expire, files.
 
     Without --apply each step says what it would do to the lake as it is now. Exit code 1 when something could not be
@@ -63,13 +77,17 @@ def everything(branches_older_than: str, files_older_than: str, keep_history: st
     """
     from cascade_maintain import maintenance
 
-    ages = [parse_age(age) for age in (branches_older_than, files_older_than, keep_history)]
+    settings = load_settings()
+    ages = _ages(
+        settings,
+        branches_older_than=branches_older_than,
+        files_older_than=files_older_than,
+        keep_history=keep_history,
+    )
     with progress("cascade maintain all") as tell:
         done = maintenance.maintain_all(
-            load_settings(),
-            branches_older_than=ages[0],
-            files_older_than=ages[1],
-            keep_history=ages[2],
+            settings,
+            **ages,
             dry_run=not apply,
             tell=tell,
         )
@@ -110,7 +128,7 @@ def compact(tables: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 @_keep_history
 @_apply
 @json_option
-def expire(tables: tuple[str, ...], keep_history: str, apply: bool, as_json: bool) -> None:
+def expire(tables: tuple[str, ...], keep_history: str | None, apply: bool, as_json: bool) -> None:
     """Let old snapshots of tables leave.
 
     TABLES are named namespace.table; all tables of `main` by default. No row changes; what a branch, a tag or a recent
@@ -118,9 +136,10 @@ def expire(tables: tuple[str, ...], keep_history: str, apply: bool, as_json: boo
     """
     from cascade_maintain import maintenance
 
-    age = parse_age(keep_history)
+    settings = load_settings()
+    ages = _ages(settings, keep_history=keep_history)
     with progress("cascade maintain expire") as tell:
-        done = maintenance.expire(load_settings(), tables, keep_history=age, dry_run=not apply, tell=tell)
+        done = maintenance.expire(settings, tables, **ages, dry_run=not apply, tell=tell)
     if as_json:
         print_json(done)
     else:
@@ -132,16 +151,17 @@ def expire(tables: tuple[str, ...], keep_history: str, apply: bool, as_json: boo
 @_branches_older_than("--older-than")
 @_apply
 @json_option
-def branches(older_than: str, apply: bool, as_json: bool) -> None:
+def branches(older_than: str | None, apply: bool, as_json: bool) -> None:
     """Delete old branches of failed runs and backfills.
 
     `main`, `dev`, tags and branches that people created are never touched.
     """
     from cascade_maintain import maintenance
 
-    age = parse_age(older_than)
+    settings = load_settings()
+    (age,) = _ages(settings, branches_older_than=older_than).values()
     with progress("cascade maintain branches") as tell:
-        done = maintenance.drop_branches(load_settings(), older_than=age, dry_run=not apply, tell=tell)
+        done = maintenance.drop_branches(settings, older_than=age, dry_run=not apply, tell=tell)
     if as_json:
         print_json(done)
     else:
@@ -155,18 +175,17 @@ def branches(older_than: str, apply: bool, as_json: bool) -> None:
 @_keep_history
 @_apply
 @json_option
-def files(older_than: str, keep_history: str, apply: bool, as_json: bool) -> None:
+def files(older_than: str | None, keep_history: str | None, apply: bool, as_json: bool) -> None:
     """Remove the files of tables that nothing needs any more.
 
     What a branch, a tag or a recent entry of the log needs stays.
     """
     from cascade_maintain import maintenance
 
-    age, history = parse_age(older_than), parse_age(keep_history)
+    settings = load_settings()
+    age, history = _ages(settings, files_older_than=older_than, keep_history=keep_history).values()
     with progress("cascade maintain files") as tell:
-        done = maintenance.remove_files(
-            load_settings(), older_than=age, keep_history=history, dry_run=not apply, tell=tell
-        )
+        done = maintenance.remove_files(settings, older_than=age, keep_history=history, dry_run=not apply, tell=tell)
     if as_json:
         print_json(done)
     else:

@@ -4,14 +4,15 @@ import dagster as dg
 
 from cascade.config import Settings
 from cascade.errors import count
-from cascade_maintain import BRANCHES_OLDER_THAN, FILES_OLDER_THAN, KEEP_HISTORY, parse_age
+from cascade_maintain import parse_age
 from cascade_maintain.maintenance import maintain_all
+from cascade_maintain.settings import of
 
 __all__ = ["build_maintenance"]
 
 
 class Ages(dg.Config):
-    """How long things stay; see `cascade maintain`.
+    """How long things stay, such as `7d`; what is empty is as the settings of `maintain` say.
 
     Attributes:
         branches: Branches of runs that ended.
@@ -19,17 +20,18 @@ class Ages(dg.Config):
         history: What the log can restore.
     """
 
-    branches: str = BRANCHES_OLDER_THAN
-    files: str = FILES_OLDER_THAN
-    history: str = KEEP_HISTORY
+    branches: str = ""
+    files: str = ""
+    history: str = ""
 
 
 def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
     """Make the job that takes all steps of maintenance, and its nightly schedule.
 
     Args:
-        settings: The project's settings; `nightly_maintenance` says whether the schedule is on from the start.
+        settings: The project's settings; `maintain.nightly` says whether the schedule is on from the start.
     """
+    own = of(settings)
 
     @dg.op(
         name="maintain",
@@ -40,9 +42,9 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
     def maintain(context: dg.OpExecutionContext, config: Ages) -> None:
         done = maintain_all(
             settings,
-            branches_older_than=parse_age(config.branches),
-            files_older_than=parse_age(config.files),
-            keep_history=parse_age(config.history),
+            branches_older_than=parse_age(config.branches or own.branches_older_than),
+            files_older_than=parse_age(config.files or own.files_older_than),
+            keep_history=parse_age(config.history or own.keep_history),
             instance=context.instance,
             run_id=context.run_id,
         )
@@ -72,7 +74,5 @@ def build_maintenance(settings: Settings) -> dg.ScheduleDefinition:
         job=cascade_maintenance,
         cron_schedule="17 3 * * *",
         execution_timezone=settings.timezone,
-        default_status=(
-            dg.DefaultScheduleStatus.RUNNING if settings.nightly_maintenance else dg.DefaultScheduleStatus.STOPPED
-        ),
+        default_status=dg.DefaultScheduleStatus.RUNNING if own.nightly else dg.DefaultScheduleStatus.STOPPED,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -25,14 +25,21 @@ from cascade.catalog import rows_of
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier
 from cascade.errors import CascadeError, CatalogError
-from cascade.iceberg.damage import require_whole
-from cascade.iceberg.staging import Staged, writing
-from cascade.names import KEY_PROPERTY, PARTITIONS_PROPERTY, ROWS_OF_PROPERTY
+from cascade.iceberg.head import arrow_size
+from cascade.iceberg.staging import FILE_BYTES, Staged, writing
+from cascade.names import (
+    KEY_PROPERTY,
+    MADE_FROM_PROPERTY,
+    PARTITIONS_PROPERTY,
+    ROW_BYTES_PROPERTY,
+    ROWS_OF_PROPERTY,
+)
+from cascade_maintain.damage import require_whole
 from cascade_maintain.warehouse import in_threads
 
-__all__ = ["SMALL_BYTES", "TARGET_BYTES", "Choice", "choose", "rewrite"]
+__all__ = ["SMALL_BYTES", "TARGET_BYTES", "Choice", "Target", "choose", "rewrite"]
 
-#: Least size of the files that rows are written to, where there are enough of them.
+#: Least size of the files that rows are written to, where there are enough of them and no load replaces rows.
 TARGET_BYTES = 128 << 20
 #: Files below this size are small.
 SMALL_BYTES = TARGET_BYTES // 2
@@ -65,11 +72,38 @@ class _Totals:
 
 
 @dataclass(frozen=True)
+class Target:
+    """How large the files of a table are to be.
+
+    Attributes:
+        size: Tells the size that counts, of the rows and bytes of files.
+        small: Files below this size are small.
+        least: Least size of new files, where there are enough rows.
+    """
+
+    size: Callable[[int, int], int]
+    small: int
+    least: int
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """Return what a table needs: a load that replaces rows copies whole files, so these stay as loads make them."""
+        if {KEY_PROPERTY, PARTITIONS_PROPERTY, MADE_FROM_PROPERTY} & table.properties.keys():
+            return cls(arrow_size(table.metadata), FILE_BYTES // 2, FILE_BYTES * 3 // 4)
+        return cls(lambda _, stored: stored, SMALL_BYTES, TARGET_BYTES)
+
+    def parts(self, rows: int, stored: int) -> int:
+        """Return into how many files so many rows go, which are so many bytes now."""
+        return max(1, self.size(rows, stored) // self.least)
+
+
+@dataclass(frozen=True)
 class Choice:
     """Which files of a table are rewritten.
 
     Attributes:
         table: The table, in the state that was looked at.
+        target: How large its files are to be.
         groups: The files; those of one partition are one group, each with the rows that are deleted in it.
         kept: Manifests that stay as they are.
         merged: The others: one, or a few, come in their place.
@@ -78,6 +112,7 @@ class Choice:
     """
 
     table: Table
+    target: Target
     groups: list[list[FileScanTask]] = field(default_factory=list)
     kept: list[ManifestFile] = field(default_factory=list)
     merged: list[ManifestFile] = field(default_factory=list)
@@ -92,7 +127,7 @@ class Choice:
     @property
     def number(self) -> int:
         """How many files come in their place."""
-        return sum(map(_parts, self.groups))
+        return sum(self.target.parts(*_rows_and_bytes(group)) for group in self.groups)
 
     @property
     def needed(self) -> bool:
@@ -105,15 +140,15 @@ def choose(table: Table, *, eager: bool = True) -> Choice:
 
     Args:
         table: The table.
-        eager: Whether all small files are rewritten; else none that is larger than all smaller ones together, so that
-            a row is rewritten a few times in its life and not with each load.
+        eager: Whether all small files are rewritten; else none that has more rows than all smaller ones together, so
+            that a row is rewritten a few times in its life and not with each load.
 
     Raises:
         CatalogError: Its deleted rows are marked in a way that cannot be read, or it is of a newer format.
     """
-    snapshot = table.current_snapshot()
+    snapshot, target = table.current_snapshot(), Target.of(table)
     if snapshot is None:
-        return Choice(table)
+        return Choice(table, target)
     if table.format_version > 2:
         raise CatalogError("the numbers that this format gives to rows would change", where=".".join(table.name()))
     manifests = snapshot.manifests(table.io)
@@ -122,13 +157,13 @@ def choose(table: Table, *, eager: bool = True) -> Choice:
     deleted = _deleted(table) if len(data) < len(manifests) else {}
     parts: dict[tuple[int, object], list[DataFile]] = defaultdict(list)
     live = [entry.data_file for _, found in entries for entry in found]
-    chosen = Choice(table, totals=_Totals.of(live))
+    chosen = Choice(table, target, totals=_Totals.of(live))
     for file in live:
-        if file.file_path in deleted or file.file_size_in_bytes < SMALL_BYTES:
+        if file.file_path in deleted or target.size(file.record_count, file.file_size_in_bytes) < target.small:
             parts[file.spec_id, file.partition].append(file)
     for files in parts.values():
         group = [deleted.get(file.file_path) or FileScanTask(file) for file in (files if eager else _alike(files))]
-        if _parts(group) < len(group) or any(task.delete_files for task in group):
+        if target.parts(*_rows_and_bytes(group)) < len(group) or any(task.delete_files for task in group):
             chosen.groups.append(group)
     gone = {file.file_path for file in chosen.files}
     for manifest, found in entries:
@@ -142,16 +177,15 @@ def choose(table: Table, *, eager: bool = True) -> Choice:
 
 
 def _alike(files: list[DataFile]) -> list[DataFile]:
-    """Leave out each file that is larger than all smaller ones together."""
-    files = sorted(files, key=lambda file: file.file_size_in_bytes)
-    while len(files) > 1 and files[-1].file_size_in_bytes > sum(file.file_size_in_bytes for file in files[:-1]):
+    """Leave out each file that has more rows than all smaller ones together."""
+    files = sorted(files, key=lambda file: file.record_count)
+    while len(files) > 1 and files[-1].record_count > sum(file.record_count for file in files[:-1]):
         files.pop()
     return files
 
 
-def _parts(group: Sequence[FileScanTask]) -> int:
-    """Return into how many files the rows of a group go."""
-    return max(1, sum(task.file.file_size_in_bytes for task in group) // TARGET_BYTES)
+def _rows_and_bytes(group: Sequence[FileScanTask]) -> tuple[int, int]:
+    return sum(task.file.record_count for task in group), sum(task.file.file_size_in_bytes for task in group)
 
 
 def _deleted(table: Table) -> dict[str, FileScanTask]:
@@ -178,7 +212,7 @@ def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: 
         CatalogError: Not every row that was read was written.
     """
     _write(choice, staged, spill_to)
-    with _Replace(transaction, choice) as update:
+    with _Replace(transaction, choice, staged) as update:
         for file in choice.files:
             update.delete_data_file(file)
         for file in staged.files:
@@ -189,8 +223,8 @@ def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
     order = ", ".join(identifier(name) for name in _sort_columns(choice.table))
     source = _Source(choice.table)
     for group in choice.groups:
-        rows, size = (sum(getattr(t.file, of) for t in group) for of in ("record_count", "file_size_in_bytes"))
-        part = -(-rows // _parts(group))
+        rows, size = _rows_and_bytes(group)
+        part = -(-rows // choice.target.parts(rows, size))
         at_once = min(_ROWS, part, max(1, rows * _ROWS_BYTES // size))
         with connect(spill_to) as connection, writing(staged, file_bytes=size * 100) as writer:
             connection.execute(f"SET memory_limit='{_SORT_MEMORY}'")
@@ -281,21 +315,24 @@ def _fields(schema: Schema) -> dict[int, tuple[str, object]]:
 
 
 def _sort_columns(table: Table) -> list[str]:
-    """Return what rows are sorted by: their key, else what tells their partition, else the table's own order."""
+    """Return what rows are sorted by: what tells their partition, since loads bring these together, then their key.
+
+    Without both, the table's own order.
+    """
     properties, there = table.properties, {f.name for f in table.schema().fields if f.field_type.is_primitive}
-    by_partition = [properties.get(PARTITIONS_PROPERTY, "").rpartition(" ")[2]]
+    by_partition = properties.get(PARTITIONS_PROPERTY, "").rpartition(" ")[2]
     own = [table.schema().find_column_name(of.source_id) or "" for of in table.sort_order().fields]
-    for columns in (json.loads(properties.get(KEY_PROPERTY, "[]")), by_partition, own):
-        if columns and set(columns) <= there:
-            return [*columns]
-    return []
+    columns = [by_partition, *json.loads(properties.get(KEY_PROPERTY, "[]"))]
+    return [name for name in dict.fromkeys(columns) if name in there] or [name for name in own if name in there]
 
 
 class _Replace(_SnapshotProducer["_Replace"]):
     """A snapshot of the same rows in other files. PyIceberg makes none; its manifests name no file that is gone."""
 
-    def __init__(self, transaction: Transaction, choice: Choice) -> None:
+    def __init__(self, transaction: Transaction, choice: Choice, staged: Staged) -> None:
         of = {ROWS_OF_PROPERTY: str(rows_of(choice.table))}
+        if staged.rows:
+            of[ROW_BYTES_PROPERTY] = str(max(1, staged.bytes // staged.rows))
         super().__init__(Operation.REPLACE, transaction, choice.table.io, snapshot_properties=of)
         self._choice = choice
 

@@ -10,7 +10,7 @@ from pyiceberg.manifest import DataFile
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import BranchNotFoundError
-from cascade.iceberg.damage import damage_of
+from cascade_maintain.damage import damage_of
 from cascade_maintain.warehouse import in_threads
 from cascade_operations.events import Counted, Listener, Loading, ignore
 

@@ -12,6 +12,7 @@ from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
 from cascade.ingestion.contract import ContractFactory
 from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.base import FAMILIES, Command
+from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
 from cascade.quality.model import CHECKS
 
@@ -20,6 +21,7 @@ __all__ = ["GROUPS", "inspect_plugins", "known_groups"]
 #: Every group that the runtime reads: what its names are, and the Protocol that each of its objects fits.
 GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
+    "cascade.after_promotion": ("any name", AfterPromotion),
     "cascade.assets": ("any name", AssetSource),
     "cascade.commands": ("the command", Command),
     CHECKS: ("the check", FunctionType),

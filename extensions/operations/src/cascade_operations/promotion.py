@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, UsageError
 from cascade_operations.events import Listener, Loading, ignore
 from cascade_operations.records import MainMove, Move
+
+if TYPE_CHECKING:
+    from cascade.publish.after import FollowUp
 
 __all__ = ["promote", "restore"]
 
@@ -38,7 +42,7 @@ def promote(settings: Settings, branch: str, *, tell: Listener = ignore) -> Main
     tell(Loading("workflows and models"))
     from cascade.framework.definitions import build_definitions, guards_of
     from cascade.framework.instance import open_instance
-    from cascade.publish import promote_branch
+    from cascade.publish import after_promotion, promote_branch
 
     guards = guards_of(build_definitions(settings))
 
@@ -46,7 +50,7 @@ def promote(settings: Settings, branch: str, *, tell: Listener = ignore) -> Main
         with open_instance(settings) as instance:
             return promote_branch(catalog, branch, instance, guards)
 
-    return _move_main(catalog, settings, f"the promotion of {branch}", move)
+    return _move_main(catalog, settings, f"the promotion of {branch}", move, after_promotion)
 
 
 def restore(settings: Settings, entry: int) -> MainMove:
@@ -68,7 +72,11 @@ def restore(settings: Settings, entry: int) -> MainMove:
 
 
 def _move_main(
-    catalog: BranchingCatalog, settings: Settings, holder: str, move: Callable[[], LogEntry | None]
+    catalog: BranchingCatalog,
+    settings: Settings,
+    holder: str,
+    move: Callable[[], LogEntry | None],
+    follow: Callable[[BranchingCatalog, LogEntry], Iterable[FollowUp]] = lambda *_: (),
 ) -> MainMove:
     """Move `main`, then publish its marts: readers of reports must not see what `main` no longer holds."""
     from cascade.publish.marts import publish_marts
@@ -84,4 +92,5 @@ def _move_main(
                 where=error.where,
                 fix=f"{error.fix} Then `cascade run --select cascade/publish` publishes them.".strip(),
             ) from error
-    return MainMove(Move.of(entry) if entry else None, published)
+        followed = {one.name: one.said for one in (follow(catalog, entry) if entry else ())}
+    return MainMove(Move.of(entry) if entry else None, published, followed)

@@ -128,6 +128,7 @@ class RunReport:
         published: Marts that were published although `main` did not move, and their rows.
         promotion: The move of `main`; `None` when it did not move.
         marts: Where the marts were published, without a password; `None` without a promotion.
+        followed: What was done after the promotion, or why it could not be, by what did it, such as `maintain`.
         seconds: Duration by step, in seconds.
     """
 
@@ -146,6 +147,7 @@ class RunReport:
     published: Mapping[str, int]
     promotion: Move | None
     marts: str | None
+    followed: Mapping[str, str]
     seconds: Mapping[str, float]
 
 
@@ -156,10 +158,12 @@ class MainMove:
     Attributes:
         move: The move of `main`; `None` when it was in that state already.
         published: The marts that were written, as `namespace.table`, with their rows.
+        followed: What was done after a promotion, or why it could not be, by what did it, such as `maintain`.
     """
 
     move: Move | None
     published: Mapping[str, int]
+    followed: Mapping[str, str]
 
 
 @dataclass(frozen=True)

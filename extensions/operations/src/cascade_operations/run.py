@@ -27,7 +27,7 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
 from cascade_operations.leave_out import find_unchanged
-from cascade_operations.records import Move, RunReport
+from cascade_operations.records import RunReport
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade_operations.watch import Watcher
 
@@ -111,9 +111,8 @@ def launch(
         with _stopped(watcher):
             _Launch(definitions, instance, lakehouse, watcher, named).execute(chosen, partition, run_id, tags)
         watcher.branch_kept = None
-        log = lakehouse.catalog.log(MAIN, limit=1)
-        if log and log[0].source == lakehouse.branch:
-            watcher.promotion, watcher.marts = Move.of(log[0]), marts_location(settings)
+        if watcher.promotion:
+            watcher.marts = marts_location(settings)
         watcher.branch_kept = _keep_if_written(lakehouse)
     return watcher.report()
 

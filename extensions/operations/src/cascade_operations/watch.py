@@ -15,10 +15,14 @@ from cascade.names import (
     DUPLICATE_ROWS,
     EXTRACTED_ROWS,
     LOADED_ROWS,
+    PROMOTED_AT,
+    PROMOTED_TABLES,
+    PROMOTION,
     QUARANTINED_ROWS,
     ROW_COUNT,
     SNAPSHOT_METADATA,
 )
+from cascade.publish import PROMOTE_KEY
 from cascade_operations.events import (
     AssetMaterialized,
     CheckEvaluated,
@@ -61,6 +65,7 @@ class Watcher:
     published: dict[str, int] = field(default_factory=dict)
     promotion: Move | None = None
     marts: str | None = None
+    followed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
 
@@ -98,6 +103,9 @@ class Watcher:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._checked(event)
+        elif kind is dg.DagsterEventType.ASSET_OBSERVATION and event.asset_key == PROMOTE_KEY:
+            told = event.asset_observation_data.asset_observation.metadata
+            self.followed.update({name: str(value.value) for name, value in told.items()})
 
     def _failed(self, step: str, why: str) -> None:
         """Say once what let several steps fail, such as a server that cannot be reached."""
@@ -110,11 +118,15 @@ class Watcher:
     def _materialized(self, event: dg.DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization
         asset = materialization.asset_key.to_user_string()
-        metadata = {name: value.value for name, value in materialization.metadata.items()}
+        metadata: dict[str, Any] = {name: value.value for name, value in materialization.metadata.items()}
         # One event for each partition of a range; a load tells of all of them with the last one.
         part = materialization.partition and SNAPSHOT_METADATA in metadata and ROW_COUNT not in metadata
         if part or any(done.asset == asset for done in self.assets):
             return
+        if PROMOTION in metadata:
+            at = dt.datetime.fromtimestamp(metadata[PROMOTED_AT], dt.UTC)
+            tables = tuple(metadata[PROMOTED_TABLES])
+            self.promotion = Move(metadata[PROMOTION], at, "promote", self.branch, tables)
         rows = metadata.get(ROW_COUNT)
         counts = [metadata.get(name) for name in (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS)]
         load = LoadedRows(*(int(str(count)) for count in counts)) if None not in counts else None

@@ -93,10 +93,6 @@ class Settings(BaseSettings):
         default=dt.date(2024, 1, 1), description="First day of partitions that name no start."
     )
     timezone: str = Field(default="UTC", description="Time zone of partitions and schedules.")
-    nightly_maintenance: bool = Field(
-        default=False,
-        description="Whether the schedule that keeps the lake clean is on from the start, as in compose.yaml.",
-    )
     warehouse: str = Field(
         default="",
         description="Storage root of the tables' files: a folder, or s3://bucket/prefix; "

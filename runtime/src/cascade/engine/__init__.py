@@ -4,10 +4,4 @@ from cascade.engine.base import Engine, engine_of
 from cascade.engine.query import delete_branch, query
 from cascade.engine.views import register_table
 
-__all__ = [
-    "Engine",
-    "delete_branch",
-    "engine_of",
-    "query",
-    "register_table",
-]
+__all__ = ["Engine", "delete_branch", "engine_of", "query", "register_table"]

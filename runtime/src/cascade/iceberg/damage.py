@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import parquet_path_to_id_mapping, pyarrow_to_schema
-from pyiceberg.manifest import DataFile, FileFormat
+from pyiceberg.manifest import DataFile
 
 from cascade.errors import SchemaMismatchError
 from cascade.names import CHECKSUMS_ENTRY
 
-__all__ = ["CHECKSUMS", "DamagedError", "batches", "damage_of", "refusal", "require_whole"]
+__all__ = ["CHECKSUMS", "DamagedError", "batches", "refusal"]
 
 #: Entry of a Parquet file whose pages all have checksums.
 CHECKSUMS = {CHECKSUMS_ENTRY.encode(): b"crc32"}
@@ -24,26 +24,6 @@ _ROWS = 50_000
 
 class DamagedError(Exception):
     """A file is not what was written; the text says why."""
-
-
-def damage_of(io: FileIO, file: DataFile) -> tuple[str, bool]:
-    """Read a whole file, and compare it with its checksums and with Iceberg's metadata.
-
-    Args:
-        io: How files are reached.
-        file: What Iceberg knows of it.
-
-    Returns:
-        What is wrong with it, "" when nothing is; and whether its pages have checksums, without which a changed
-        value may go unseen.
-    """
-    if file.file_format != FileFormat.PARQUET:
-        return "", False
-    try:
-        schemas = {batch.schema for batch in batches(io, file)}
-    except DamagedError as damage:
-        return str(damage), True
-    return "", all(CHECKSUMS.items() <= (schema.metadata or {}).items() for schema in schemas)
 
 
 def batches(io: FileIO, file: DataFile) -> Iterator[pa.RecordBatch]:
@@ -69,12 +49,6 @@ def batches(io: FileIO, file: DataFile) -> Iterator[pa.RecordBatch]:
         raise DamagedError("it is not there") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedError(f"it cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def require_whole(io: FileIO, files: Iterable[DataFile], table: str) -> None:
-    """Refuse damaged files; see `refusal`."""
-    if found := {file.file_path: problem for file in files if (problem := damage_of(io, file)[0])}:
-        raise refusal(table, found)
 
 
 def refusal(table: str, found: Mapping[str, str]) -> SchemaMismatchError:

@@ -43,20 +43,24 @@ from pyiceberg.table.update import (
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError, SchemaMismatchError
+from cascade.iceberg.staging import FILE_BYTES
+from cascade.names import ROW_BYTES_PROPERTY
 
-__all__ = ["KEPT_STATES", "SMALL_FILE", "Head", "is_cut", "past"]
+__all__ = ["KEPT_STATES", "SMALL_FILE", "Head", "arrow_size", "is_cut", "past"]
 
 #: Snapshots that a table's metadata lists, and earlier metadata files: each commit writes these lists. What is older is
 #: found through the catalog's log.
 KEPT_STATES = 30
-#: Files up to this many bytes are joined where a part of a table has several of about the same size.
-SMALL_FILE = 8 << 20
+#: Files of less Arrow data are joined where a part of a table has several of about the same size.
+SMALL_FILE = FILE_BYTES // 2
 
 # How many files, or manifests, of about the same size are joined. A row is then copied once each time that its file
 # becomes so many times larger.
 _JOINED = 8
 _MANIFEST_ENTRIES = 1_000
 _THREADS = 8
+# Bytes of Arrow data for each byte of a file, where no commit has said how large its rows are.
+_UNPACKED = 3
 _COMPRESSION: Any = TableProperties.WRITE_AVRO_COMPRESSION_DEFAULT
 
 
@@ -128,8 +132,9 @@ class Head:
             for entry in entries
         ]
         files = [entry.data_file for entry in self._entries if entry.data_file.file_path not in paths]
+        size = arrow_size(self._table.metadata)
         return _alike(
-            (f for f in files if f.spec_id == spec and f.file_size_in_bytes < SMALL_FILE),
+            (f for f in files if f.spec_id == spec and size(f.record_count, f.file_size_in_bytes) < SMALL_FILE),
             lambda f: (f.partition, f.record_count),
         )
 
@@ -265,6 +270,15 @@ def past(catalog: BranchingCatalog, name: str, table: Table) -> Iterator[Table]:
 def is_cut(table: Table) -> bool:
     """Say whether a table had snapshots that this state of it does not list any more."""
     return min((s.sequence_number or 0 for s in table.metadata.snapshots), default=0) > 1
+
+
+def arrow_size(metadata: TableMetadata) -> Callable[[int, int], int]:
+    """Return what gives the bytes of Arrow data of files, from their rows and their bytes."""
+    newest_first = sorted(metadata.snapshots, key=lambda s: s.timestamp_ms, reverse=True)
+    told = (s.summary.additional_properties.get(ROW_BYTES_PROPERTY) for s in newest_first if s.summary)
+    if row := next(filter(None, told), None):
+        return lambda rows, _: rows * int(row)
+    return lambda _, stored: stored * _UNPACKED
 
 
 def _new_file(metadata: TableMetadata, name: str) -> str:

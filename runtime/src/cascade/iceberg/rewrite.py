@@ -52,5 +52,4 @@ def copy(connection: duckdb.DuckDBPyConnection, files: Iterable[DataFile], into:
                     place += batch.num_rows
             except DamagedError as damage:
                 raise refusal(into.table, {file.file_path: str(damage)}) from damage
-            if file.file_size_in_bytes >= SMALL_FILE:
-                writer.close()
+            writer.close(least=SMALL_FILE)

@@ -28,10 +28,10 @@ from cascade.errors import SchemaMismatchError
 from cascade.iceberg.damage import CHECKSUMS
 from cascade.iceberg.read import float_ids
 
-__all__ = ["FileWriter", "Staged", "discard", "writing"]
+__all__ = ["FILE_BYTES", "FileWriter", "Staged", "discard", "writing"]
 
-# One file holds about this much Arrow data: a merge rewrites whole files, so they must not be large.
-_FILE_BYTES = 32 << 20
+#: One file holds about this much Arrow data: a merge rewrites whole files, so they must not be large.
+FILE_BYTES = 32 << 20
 _ROW_GROUP = 100_000
 # Rows wait for their row group up to this many bytes, of all open files together.
 _HELD_BYTES = 64 << 20
@@ -50,6 +50,7 @@ class Staged:
         io: Where the files are.
         files: The files.
         rows: How many rows they hold.
+        bytes: How much Arrow data that is.
         steps: The columns, and fields of columns, by which the table grew while they were written, in order.
     """
 
@@ -58,6 +59,7 @@ class Staged:
     io: FileIO
     files: list[DataFile] = field(default_factory=list)
     rows: int = 0
+    bytes: int = 0
     steps: list[Schema] = field(default_factory=list)
 
     @property
@@ -85,7 +87,7 @@ def discard(staged: Staged) -> None:
 
 
 @contextlib.contextmanager
-def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = _FILE_BYTES) -> Iterator[FileWriter]:
+def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = FILE_BYTES) -> Iterator[FileWriter]:
     """Write files of so much Arrow data each; when that fails, none are left."""
     writer = FileWriter(staged, partitioned, file_bytes)
     try:
@@ -190,15 +192,16 @@ class FileWriter:
         file.held_bytes += size
         self._held += size
         staged.rows += rows.num_rows
+        staged.bytes += size
         if file.size >= self._file_bytes:
             self._finish(partition)
         elif file.held_rows >= _ROW_GROUP or self._held >= _HELD_BYTES:
             for one in self._open.values() if self._held >= _HELD_BYTES else (file,):
                 self._held -= one.flush()
 
-    def close(self) -> None:
-        """Finish the open files; more batches may follow, in new ones."""
-        for partition in list(self._open):
+    def close(self, *, least: int = 0) -> None:
+        """Finish the open files that hold so many bytes of Arrow data; more batches may follow, in new ones."""
+        for partition in [partition for partition, file in self._open.items() if file.size >= least]:
             self._finish(partition)
 
     def _finish(self, partition: Record) -> None:

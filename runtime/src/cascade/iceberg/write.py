@@ -38,6 +38,7 @@ from cascade.iceberg.rewrite import copy
 from cascade.iceberg.rows import Where, between
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 from cascade.iceberg.staging import Staged, discard, writing
+from cascade.names import ROW_BYTES_PROPERTY
 
 if TYPE_CHECKING:
     import duckdb
@@ -202,7 +203,10 @@ class Staging:
         gone, new = incoming.remove(head, kept), incoming.staged
         updates, requirements = transaction._updates, transaction._requirements
         if gone or new.files or settings or head.is_empty:
-            more, required = head.follow(metadata, gone, [*kept.files, *new.files], self._summary)
+            summary = dict(self._summary)
+            if rows := kept.rows + new.rows:
+                summary[ROW_BYTES_PROPERTY] = str(max(1, (kept.bytes + new.bytes) // rows))
+            more, required = head.follow(metadata, gone, [*kept.files, *new.files], summary)
             updates = (*updates, SetPropertiesUpdate(updates=settings), *more)
             requirements = (*requirements, required)
         if isinstance(transaction, CreateTableTransaction):

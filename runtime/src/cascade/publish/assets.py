@@ -1,13 +1,14 @@
 """The two assets that end a pipeline: `cascade/promote` moves `main`, `cascade/publish` copies the marts out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
 from cascade.catalog import MAIN
 from cascade.lakehouse import Lakehouse
-from cascade.names import PROMOTE_ASSET, PROMOTE_POOL, PUBLISH_ASSET
+from cascade.names import PROMOTE_ASSET, PROMOTE_POOL, PROMOTED_AT, PROMOTED_TABLES, PROMOTION, PUBLISH_ASSET
+from cascade.publish.after import after_promotion
 from cascade.publish.gate import Guards, promote_branch
 
 __all__ = ["PROMOTE_KEY", "PUBLISH_KEY", "build_publishing"]
@@ -33,21 +34,28 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
         required_resource_keys={"lakehouse"},
         description="Promotes the run's branch: all its tables move to `main` at once, if every blocking check passed.",
     )
-    def promote(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def promote(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         lakehouse: Lakehouse = context.resources.lakehouse
+        catalog, branch = lakehouse.catalog, lakehouse.branch
         try:
             lakehouse.require_branch()
-            entry = promote_branch(lakehouse.catalog, lakehouse.branch, context.instance, guards)
+            entry = promote_branch(catalog, branch, context.instance, guards)
         except Exception as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         lakehouse.forget_branch()  # a run branch ends with its promotion: later steps read `main`
-        tables = [change.table for change in entry.changes] if entry else []
-        if entry:
-            context.log.info(f"Promoted branch {lakehouse.branch} to {MAIN} (entry {entry.id}): {', '.join(tables)}.")
-        else:
-            context.log.info(f"Branch {lakehouse.branch} contains nothing new; {MAIN} is unchanged.")
-        promotion = entry.id if entry else "nothing to promote"
-        return dg.MaterializeResult(metadata={"branch": lakehouse.branch, "promotion": promotion, "tables": tables})
+        if entry is None:
+            context.log.info(f"Branch {branch} contains nothing new; {MAIN} is unchanged.")
+            yield dg.MaterializeResult(metadata={"branch": branch, "promoted": "nothing"})
+            return
+        tables = [change.table for change in entry.changes]
+        context.log.info(f"Promoted branch {branch} to {MAIN} (entry {entry.id}): {', '.join(tables)}.")
+        at = dg.MetadataValue.timestamp(entry.at)
+        moved: dict[str, Any] = {"branch": branch, PROMOTION: entry.id, PROMOTED_AT: at, PROMOTED_TABLES: tables}
+        yield dg.MaterializeResult(metadata=moved)
+        # Told after the promotion, which stands whatever becomes of the rest.
+        for one in after_promotion(catalog, entry):
+            (context.log.warning if one.failed else context.log.info)(f"Afterwards, {one.name}: {one.said}")
+            context.log_event(dg.AssetObservation(PROMOTE_KEY, metadata={one.name: one.said}))
 
     @dg.asset(
         key=PUBLISH_KEY,

@@ -19,7 +19,7 @@ from cascade.catalog import (
     check_reference_name,
     compare,
 )
-from cascade.catalog.locks import FileLocks, Locks
+from cascade.catalog.locks import Locks
 from cascade.catalog.merge import (
     changed_error,
     conflict_error,
@@ -33,6 +33,7 @@ from cascade.catalog.merge import (
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
+from cascade_embedded.locks import FileLocks
 from cascade_servers.names import FIRST_KEY, KIND_PROPERTY, SOURCE_PROPERTY, TARGET_PROPERTY
 from cascade_servers.nessie.client import NO_ANCESTOR, Conflict, Json, NessieClient
 from cascade_servers.nessie.records import Records
