@@ -58,6 +58,14 @@ class Lake(TemporaryLakehouse):
         assert record.asset_materialization is not None
         return {name: value.value for name, value in record.asset_materialization.metadata.items()}
 
+    def check(self, asset: dg.AssetsDefinition, name: str) -> dg.AssetCheckEvaluation:
+        """Return what the newest evaluation of a check of an asset says, also when its step failed."""
+        key = dg.AssetCheckKey(asset.key, name)
+        (found,) = self._instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert found.event is not None
+        assert found.event.dagster_event is not None
+        return found.event.dagster_event.asset_check_evaluation_data
+
     def rows(self, table: str, *, order: str = "", ours: bool = False) -> Rows:
         """Return the rows of a table, sorted, without the columns that Cascade adds unless they are asked for."""
         rows = self.query(f"SELECT * FROM {table}" + (f" ORDER BY {order}" if order else ""))
