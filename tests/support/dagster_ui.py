@@ -210,6 +210,43 @@ class DagsterUI:
         events = self.ask(query, r=run_id)["eventConnection"]["events"]
         return json.dumps([event for event in events if event], ensure_ascii=False).replace("\\n", "\n")
 
+    def retries(self, run_id: str) -> list[str]:
+        """Return why steps of a run were repeated, each time."""
+        query = """
+        query($r: ID!) {
+          runOrError(runId: $r) { ... on Run { eventConnection { events {
+            ... on ExecutionStepUpForRetryEvent { error { message causes { message } } }
+          } } } }
+        }
+        """
+        events = self.ask(query, r=run_id)["eventConnection"]["events"]
+        return [json.dumps(event, ensure_ascii=False) for event in events if event]
+
+    def freshness(self, asset: str) -> str:
+        """Return how fresh the daemon finds an asset: HEALTHY, WARNING, DEGRADED, UNKNOWN."""
+        query = """
+        query($k: AssetKeyInput!) {
+          assetNodeOrError(assetKey: $k) { ... on AssetNode { freshnessStatusInfo { freshnessStatus } } }
+        }
+        """
+        found = self.ask(query, k=_keys([asset])[0])["freshnessStatusInfo"]
+        return str(found["freshnessStatus"]) if found else ""
+
+    def tick(self, schedule: str) -> str:
+        """Switch a schedule on until the daemon has started a run of it, and return the run's id."""
+        selector = {**self.location, "scheduleName": schedule}
+        started = self.ask(
+            "mutation($s: ScheduleSelector!) { startSchedule(scheduleSelector: $s) { __typename "
+            "... on ScheduleStateResult { scheduleState { id } } } }",
+            s=selector,
+        )
+        tags = [{"key": "dagster/schedule_name", "value": schedule}]
+        try:
+            return str(until(lambda: self.runs(tags=tags), f"a tick of {schedule}", seconds=150)[-1]["runId"])
+        finally:
+            stop = "mutation($i: String!) { stopRunningSchedule(id: $i) { __typename } }"
+            self.ask(stop, i=started["scheduleState"]["id"])
+
     def run_schedule(self, name: str) -> str:
         """Evaluate a schedule's next tick, start the run that it requests, and return its id."""
         selector = {**self.location, "scheduleName": name}

@@ -17,6 +17,7 @@ _WORKFLOW = '''\
 
 import datetime as dt
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -47,6 +48,25 @@ def customers():
     while (DATA / "hold").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     return json.loads((DATA / "customers.json").read_text())
+
+
+@cascade_ingestion(
+    unique_key="id",
+    partitions=none(),
+    cron="* * * * *",
+    freshness_hours=(1, 24),
+    max_runtime_seconds=15,
+    max_retries=2,
+    retry_delay_seconds=0,
+    group="shop",
+)
+def deliveries(context):
+    """Of three attempts the first one hangs, and the second one is refused."""
+    if context.retry_number == 0:
+        threading.Event().wait()
+    if context.retry_number == 1:
+        raise ConnectionError("the van is late")
+    return [{"id": 1}]
 
 
 @cascade_quality(asset="raw/customers", checks=[not_null("name")])

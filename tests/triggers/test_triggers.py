@@ -136,6 +136,20 @@ def test_the_schedule_of_cron_promotes_from_a_branch_of_its_own(shop: Shop, ui: 
     assert shop.log()[0].source == f"run-{run['runId'][:8]}"
 
 
+def test_the_daemon_keeps_what_is_declared(shop: Shop, ui: DagsterUI) -> None:
+    """`cron` starts it, the time limit stops the attempt that hangs, retries say why, and freshness is told."""
+    run = ui.tick("raw__deliveries_schedule")
+    ui.wait(run)
+    assert ui.status(run) == "SUCCESS", ui.failures(run)
+    hanging, late = ui.retries(run)
+    assert "Stopped after 15 seconds" in hanging
+    assert "table raw.deliveries" in hanging
+    assert "ConnectionError: the van is late" in late
+    assert shop.log()[0].source == f"run-{run[:8]}"
+    assert shop.catalog.load("raw.deliveries", shop.catalog.pointers("main")["raw.deliveries"]).current_snapshot()
+    until(lambda: ui.freshness("raw/deliveries") == "HEALTHY", "the daemon to look at the freshness", seconds=120)
+
+
 @pytest.mark.parametrize("cause", ["a broken step", "a failing check"])
 def test_a_run_repeated_from_its_failure_promotes_the_branch_of_the_first(
     cause: str, shop: Shop, ui: DagsterUI

@@ -13,31 +13,37 @@ from types import FrameType
 __all__ = ["deadline"]
 
 
-def deadline(seconds: float, error: BaseException) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def deadline(seconds: float, error: BaseException) -> Iterator[None]:
     """Raise an error in the block when it takes longer, also while it waits for a server.
 
-    On the main thread a signal interrupts system calls; elsewhere the error is raised in the thread as soon as it runs
-    Python again. A deadline around this one that comes earlier is the one that counts.
+    On the main thread a signal interrupts system calls; elsewhere the block is stopped as soon as it runs Python again.
+    What stops it is no `Exception`: a loop in the block that repeats whatever fails ends, too. A deadline around this
+    one that comes earlier is the one that counts.
 
     Args:
         seconds: How long the block may take.
-        error: What is raised in it.
+        error: What is raised in its place.
     """
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        return _by_signal(seconds, error)
-    return _by_thread(seconds, error)
+    stop: type[BaseException] = type("Stop", (BaseException,), {})  # its own: another one may stop the block, too
+    main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    try:
+        with (_by_signal if main else _by_thread)(seconds, stop):
+            yield
+    except stop:
+        raise error from None
 
 
 @contextlib.contextmanager
-def _by_signal(seconds: float, error: BaseException) -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise error
+def _by_signal(seconds: float, stop: type[BaseException]) -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise stop
 
     outer, begun = signal.getitimer(signal.ITIMER_REAL)[0], time.monotonic()
     if 0 < outer <= seconds:
         yield
         return
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -49,14 +55,12 @@ def _by_signal(seconds: float, error: BaseException) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _by_thread(seconds: float, error: BaseException) -> Iterator[None]:
-    thread, kind = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(type(error))
-    timer = threading.Timer(seconds, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, kind))
+def _by_thread(seconds: float, stop: type[BaseException]) -> Iterator[None]:
+    thread = ctypes.c_ulong(threading.get_ident())
+    timer = threading.Timer(seconds, ctypes.pythonapi.PyThreadState_SetAsyncExc, (thread, ctypes.py_object(stop)))
     timer.daemon = True
     timer.start()
     try:
         yield
-    except type(error):
-        raise error from None
     finally:
         timer.cancel()

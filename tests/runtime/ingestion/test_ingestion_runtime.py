@@ -1,6 +1,10 @@
 """The promises of a load's time limit and of its retries."""
 
+import contextlib
+import datetime as dt
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +15,7 @@ import requests
 
 from cascade.deadline import deadline
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion import cascade_ingestion
+from cascade.ingestion import cascade_ingestion, daily
 from cascade.ingestion.limits import TimeLimitError, is_transient
 from support.ingestion import Lake
 
@@ -26,6 +30,22 @@ def wait_for_ever() -> None:
 def compute_for_ever() -> None:
     while True:
         pass
+
+
+def repeat_for_ever() -> None:
+    """As a source does that repeats whatever fails."""
+    while True:
+        with contextlib.suppress(Exception):
+            wait_for_ever()
+
+
+def ask_a_server_that_is_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        requests.get(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=600)
+
+
+def wait_for_a_program() -> None:
+    subprocess.run(["sleep", "600"], check=True)
 
 
 def in_thread(work: Callable[[], object]) -> BaseException | None:
@@ -51,7 +71,10 @@ def _limited(work: Callable[[], object], seconds: float = 0.05) -> None:
         work()
 
 
-@pytest.mark.parametrize("work", [wait_for_ever, compute_for_ever])
+HANGING = [wait_for_ever, compute_for_ever, repeat_for_ever, ask_a_server_that_is_silent, wait_for_a_program]
+
+
+@pytest.mark.parametrize("work", HANGING)
 def test_what_takes_too_long_is_stopped(work: Callable[[], object]) -> None:
     with pytest.raises(IngestionError, match=r"Stopped[\s\S]*raw/a"):
         _limited(work)
@@ -202,3 +225,38 @@ def test_an_attempt_that_was_stopped_is_repeated(lake: Lake) -> None:
 
     lake.succeed(fetch)
     assert lake.rows("raw.t") == [{"id": 1}]
+
+
+# --- freshness --------------------------------------------------------------------------------------------
+
+# Days ago that are loaded, in this order; hours at which the check warns and fails; whether it passes, or how severe it
+# is. The day before yesterday ended between 24 and 48 hours ago.
+AGES: dict[str, tuple[list[int], tuple[float, float], str]] = {
+    "young enough": ([2], (100, 200), ""),
+    "old enough to warn": ([2], (12, 200), "WARN"),
+    "too old": ([2], (12, 20), "ERROR"),
+    "too old at once": ([2], (20, 20), "ERROR"),
+    "an older day is loaded afterwards": ([2, 9], (100, 200), ""),
+    "only an older day is loaded": ([9], (100, 150), "ERROR"),
+}
+
+
+@pytest.mark.parametrize(("days", "hours", "severity"), AGES.values(), ids=AGES)
+def test_the_age_of_the_newest_partition_is_a_check_that_stops_nothing(
+    lake: Lake, days: list[int], hours: tuple[float, float], severity: str
+) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+
+    @cascade_ingestion(table_name="t", partitions=daily(start=today - dt.timedelta(20)), freshness_hours=hours)
+    def fetch(partition_date: str) -> Any:
+        return []
+
+    for ago in days:
+        lake.succeed(fetch, str(today - dt.timedelta(ago)))
+    found = lake.check(fetch, "freshness")
+    assert (found.passed, "" if found.passed else found.severity.value, found.blocking) == (
+        not severity,
+        severity,
+        False,
+    )
+    assert f"warn after {hours[0]:g}, fail after {hours[1]:g}" in str(found.description)
