@@ -30,8 +30,8 @@ def deadline(seconds: float, error: BaseException) -> Iterator[None]:
     try:
         with (_by_signal if main else _by_thread)(seconds, stop):
             yield
-    except stop:
-        raise error from None
+    except stop as stopped:
+        raise error.with_traceback(stopped.__traceback__) from None  # it names the line that took so long
 
 
 @contextlib.contextmanager
