@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from measuring import CASES, Case, Figure, measured
+from cases import CASES
+from measuring import Case, Figure, measured
 
 _LIBRARIES = ("pyarrow", "pyiceberg", "dlt", "duckdb", "dagster", "dbt-core", "pandera", "polars")
 
@@ -30,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=[""], metavar="WORD", help="those whose name or way holds a word")
     parser.add_argument("--quick", action="store_true", help="small sizes, in about three minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the figures; those of other cases that it has stay"
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the page of charts from a file of figures")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
@@ -54,9 +57,16 @@ def main() -> None:
             for figure in _in_a_process(each, size):
                 found.append(figure)
                 print(_line(figure, found), flush=True)
-    if asked.json:
-        asked.json.write_text(json.dumps({**_machine(), "figures": [each.as_dict() for each in found]}, indent=2))
+                if asked.json:
+                    _keep(asked.json, found)
     return None
+
+
+def _keep(file: Path, found: Sequence[Figure]) -> None:
+    """Write figures to a file, beside those of other cases that are there."""
+    kept = json.loads(file.read_text("utf-8"))["figures"] if file.exists() else []
+    figures = {(f["name"], f["who"], f["at"]): f for f in [*kept, *(each.as_dict() for each in found)]}
+    file.write_text(json.dumps({**_machine(), "figures": list(figures.values())}, indent=1) + "\n")
 
 
 def _in_a_process(case: Case, size: int) -> Iterator[Figure]:
@@ -78,7 +88,7 @@ def _inside(number: int, size: int) -> None:
 def _line(figure: Figure, found: Sequence[Figure]) -> str:
     what = f"{figure.name}, {figure.at:,} {figure.axis}"
     ratio = f"{value:5.2f} x {figure.bare}" if (value := ratio_of(figure, found)) is not None else ""
-    return f"{what:<64} {figure.who:<13} {figure.cpu:>8.2f} CPU-s {figure.memory:>6.0f} MB  {ratio}"
+    return f"{what:<64} {figure.who:<13} {figure.cpu:>8.3f} CPU-s {figure.memory:>6.0f} MB  {ratio}"
 
 
 def ratio_of(figure: Figure, found: Sequence[Figure]) -> float | None:

@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # `support`
-
 import loading
 import merging
 import projects
 import servers
 import upkeep
+from measuring import CASES
 
-__all__ = ["loading", "merging", "projects", "servers", "upkeep"]
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # `support`
+
+__all__ = ["CASES", "loading", "merging", "projects", "servers", "upkeep"]

@@ -24,12 +24,14 @@ class Work:
         making: Makes the rows that `do` makes too, and throws them away: what it costs is taken out.
         at: Where it stands on the axis of its case; by default the size that the case was called with.
         times: How often it is done; the cheapest counts.
+        number: How many of a kind `do` does; the figure is for one.
     """
 
     do: Callable[[], object]
     making: Callable[[], object] | None = None
     at: int | None = None
     times: int = 1
+    number: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,9 @@ def measured(case: Case, folder: Path, size: int) -> Iterator[Figure]:
     for work in case.begin(folder, size):
         making = min(_cpu_of(work.making)[0] for _ in range(work.times)) if work.making else 0.0
         cpu, wall, memory = min(_cpu_of(work.do) for _ in range(work.times))
+        cpu, making, wall = (seconds / work.number for seconds in (max(cpu - making, 0.0), making, wall))
         at = size if work.at is None else work.at
-        yield Figure(case.name, case.who, case.axis, at, max(cpu - making, 0.0), making, wall, memory, case.bare)
+        yield Figure(case.name, case.who, case.axis, at, cpu, making, wall, memory, case.bare)
 
 
 def _cpu_of(do: Callable[[], object]) -> tuple[float, float, float]:

@@ -129,7 +129,7 @@ def one_ours(folder: Path, tables: int) -> Iterator[Work]:
 def promote_ours(folder: Path, tables: int) -> Iterator[Work]:
     gate = _Gate(folder, tables)
     gate.promote(runs=1)
-    yield Work(lambda: gate.promote(runs=10))
+    yield Work(lambda: gate.promote(runs=10), number=10)
 
 
 @case(f"{PROMOTE}, by history", OURS, *_HISTORY)
@@ -137,7 +137,7 @@ def promote_late_ours(folder: Path, runs: int) -> Iterator[Work]:
     gate = _Gate(folder, 10)
     gate.remember(runs)
     gate.promote(runs=1)
-    yield Work(lambda: gate.promote(runs=10))
+    yield Work(lambda: gate.promote(runs=10), number=10)
 
 
 @case(GATE, OURS, *_HISTORY)
@@ -146,7 +146,7 @@ def gate_ours(folder: Path, runs: int) -> Iterator[Work]:
     gate.remember(runs)
     gate.write("unchecked")
     gate.refused("unchecked")
-    yield Work(lambda: [gate.refused("unchecked") for _ in range(10)])
+    yield Work(lambda: [gate.refused("unchecked") for _ in range(10)], number=10)
 
 
 class _Gate:

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cases import loading, merging, projects, upkeep
-from measuring import CASES, OURS, Case, measured
+from cases import CASES, loading, merging, projects, upkeep
+from measuring import OURS, Case, measured
 
 RECORDED = Path(__file__).with_suffix(".json")
 #: How much worse a ratio may be than the recorded one.

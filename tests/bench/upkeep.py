@@ -16,12 +16,13 @@ from rows import DAY, SCHEMA, arrow
 APPEND, MERGE, COMPACT = "an append of 100 rows", "a merge of 100 rows", "small files made large"
 
 _COMMITS = ("commits before", (1_000,), (100,))
-_FILES = ("small files", (1_000, 3_000, 10_000), (100, 300))
+_PEERS_COMMITS = ("commits before", (300,), (100,))  # each one costs more than the one before it
+_FILES = ("small files", (300, 1_000, 10_000), (100, 300))
 _ROWS = 100
 
 
 def _measured_ten_times(commits: int, commit: Callable[[int], object]) -> Iterator[Work]:
-    """Give each tenth of so many commits as one work; a figure is for all of them, and divided on the page."""
+    """Give each tenth of so many commits as one work; the figure is for one commit."""
     block = commits // 10
     for number in range(10):
         first = number * block
@@ -30,7 +31,7 @@ def _measured_ten_times(commits: int, commit: Callable[[int], object]) -> Iterat
             for n in range(first, first + block):
                 commit(n)
 
-        yield Work(do, at=first)
+        yield Work(do, at=first, number=block)
 
 
 def _commits(folder: Path, commits: int, key: Callable[[int], int], **options: Any) -> Iterator[Work]:
@@ -51,7 +52,7 @@ def append_ours(folder: Path, commits: int) -> Iterator[Work]:
     yield from _commits(folder, commits, lambda n: n * _ROWS, write="append")
 
 
-@case(APPEND, PYICEBERG, *_COMMITS)
+@case(APPEND, PYICEBERG, *_PEERS_COMMITS)
 def append_pyiceberg(folder: Path, commits: int) -> Iterator[Work]:
     table = iceberg_table(folder, SCHEMA)
     table.append(arrow(0, 1))

@@ -25,6 +25,7 @@ from cascade_operations.run import run_pipeline
 from cascade_servers.postgres import server
 from cascade_servers.postgres import storage as postgres_storage
 from support.marts import in_background
+from support.partition_events import told
 from support.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,40 @@ ROOT = Path(__file__).resolve().parents[2]
 @dg.asset
 def thing() -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"n": 1})
+
+
+# A process of Dagster that knows nothing of Cascade: what it opens is what `dagster.yaml` names. It runs a hundred
+# partitions of an asset with a check, and prints how many statements changed the database.
+_RANGE = """
+import sys
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.instance.ref import InstanceRef
+
+days = dg.DailyPartitionsDefinition("2024-01-01", end_date="2025-01-01")
+policy = dg.BackfillPolicy.single_run()
+
+@dg.asset(partitions_def=days, backfill_policy=policy, check_specs=[dg.AssetCheckSpec("good", asset="daily")])
+def daily():
+    yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+changes = []
+
+def see(connection, cursor, sql, values, context, many):
+    if sql.startswith(("INSERT", "UPDATE")):
+        changes.append(sql)
+
+assert not [name for name in sys.modules if name.startswith("cascade")]
+with dg.DagsterInstance.from_ref(InstanceRef.from_dir(".")) as instance:
+    sa.event.listen(sa.Engine, "before_cursor_execute", see)
+    job = dg.Definitions(assets=[daily]).resolve_implicit_global_asset_job_def()
+    first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    assert job.execute_in_process(instance=instance, tags={first: "2024-01-01", last: "2024-04-09"}).success
+    assert len(instance.get_materialized_partitions(daily.key)) == 100
+    assert {r.partition for r in instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(daily.key, "good"), limit=1000)} >= {"2024-01-01", "2024-04-09"}
+print(len(changes))
+"""
 
 
 @pytest.fixture
@@ -68,6 +103,30 @@ def test_without_the_setting_it_is_sqlite_below_the_project(project: Path) -> No
     assert (project / ".dagster" / "history" / "runs" / "index.db").is_file()
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+def test_what_a_run_tells_of_many_partitions_is_stored_at_once(
+    project: Path, storage: str, request: pytest.FixtureRequest
+) -> None:
+    """In each process that Dagster starts, the daemon's and those of the UI: the instance brings it."""
+    if storage == "postgresql":
+        request.getfixturevalue("on_postgres")
+    command = [sys.executable, "-W", "ignore", "-c", _RANGE]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100
+
+
+def test_events_that_postgresql_stores_at_once_say_what_single_ones_say(
+    on_postgres: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as singly, dg.instance_for_test() as dagsters_own:
+        singly.setenv("DAGSTER_EVENT_BATCH_SIZE", "0")
+        expected = told(dagsters_own)
+    with open_instance(on_postgres) as instance:
+        assert isinstance(instance.event_log_storage, postgres_storage.PostgresEvents)
+        assert told(instance) == expected
+
+
 def test_sqlite_closes_files_of_runs_that_are_over(project: Path) -> None:
     with open_instance(load_settings()) as instance:
         for _ in range(12):
@@ -95,7 +154,7 @@ def test_with_the_setting_it_is_postgresql_in_this_process_and_in_others(
         )
         reference = serialize_value(instance.get_ref())
         done = subprocess.run([sys.executable, "-c", script], input=reference, capture_output=True, text=True)
-        assert done.stdout.split() == ["1", "PostgresEventLogStorage"], done.stderr
+        assert done.stdout.split() == ["1", "PostgresEvents"], done.stderr
         assert postgres_server.passwords["POSTGRES_DAGSTER_PASSWORD"] not in reference
     with open_instance(on_postgres) as instance:
         assert materialized(instance) == 1
