@@ -10,21 +10,30 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from cascade.config import Settings
+from cascade.framework.instance import open_instance
+from cascade.names import COMMAND_TAG, PROMOTE_POOL
+from cascade_operations.run import close_killed_runs
 from support.file_operations import GO_ON, KILL
 from support.places import Place
+from support.projects import make_project
 from support.works import PIPELINE, WORKS
 
 #: Kills of each work when not all of them are made, and how many moments it has at least.
 SLICE = {
     "first load": (10, 50),
-    "append": (10, 45),
-    "quarantine": (12, 70),
+    "append": (8, 45),
+    "quarantine": (10, 70),
     "dbt": (4, 60),
-    "promotion": (10, 40),
-    "publishing": (10, 50),
-    "maintenance": (10, 60),
+    "promotion": (8, 40),
+    "publishing": (8, 50),
+    "maintenance": (4, 60),
+    "compaction": (4, 100),
+    "expiry": (2, 60),
+    "all maintenance": (6, 200),
 }
 
 
@@ -41,7 +50,7 @@ def test_a_kill_before_any_change_of_a_file_tears_loses_and_doubles_nothing(
 ) -> None:
     with contextlib.chdir(tmp_path):
         place = Place(tmp_path / "project", WORKS[name])
-        assert place.after != place.before or name == "maintenance"
+        assert (place.after == place.before) == place.work.same
         assert len(place.operations) >= SLICE[name][1]
         with contextlib.chdir(place.root):
             killed = 0
@@ -73,3 +82,15 @@ def test_kills_at_any_time_of_a_whole_run_tear_lose_and_double_nothing(tmp_path:
                 assert ended.code == -signal.SIGKILL, when
                 place.require_whole(when)
                 place.require_converged(when)
+
+
+def test_a_run_that_was_killed_while_it_promoted_does_not_keep_its_turn(tmp_path: Path) -> None:
+    """Of the pool `cascade_promote`, in which every later promotion would wait."""
+    killed = dg.DagsterRun(job_name="all", status=dg.DagsterRunStatus.STARTED, tags={COMMAND_TAG: "run"})
+    make_project(tmp_path)
+    with open_instance(Settings(project_dir=tmp_path)) as instance:
+        instance.add_run(killed)
+        turns = instance.event_log_storage
+        assert turns.claim_concurrency_slot(PROMOTE_POOL, killed.run_id, "promote").is_claimed
+        close_killed_runs(instance)
+        assert turns.claim_concurrency_slot(PROMOTE_POOL, "the next", "promote").is_claimed

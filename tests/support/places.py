@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.file_operations import GO_ON, Ended, Operation, watched
 from support.lakes import finish, start
-from support.works import Work, files_below, janitor
+from support.works import Work, files_below, require_clean
 
 
 class Place:
@@ -29,7 +29,7 @@ class Place:
             shutil.copytree(root, self._kept, symlinks=True)
             self.operations = self.watch().operations
             self.after = work.seen()
-            janitor()
+            require_clean()
             self.files = _outside(files_below(root))
 
     def watch(self, answer: Callable[[Operation, int], int] = lambda _o, _n: GO_ON) -> Ended:
@@ -55,12 +55,12 @@ class Place:
         """The next run ends the work, and nothing of the killed one is left when the janitor has been there."""
         assert finish([start(self.work.do)]) == [0], when
         assert self.work.seen() == self.after, when
-        janitor()
+        require_clean()
         assert self.work.seen() == self.after, when
         assert _outside(files_below(self.root)) == self.files, when
 
 
 def _outside(files: Counter[str]) -> set[str]:
-    """Return the names of the files outside the tables; those of tables, the janitor itself has looked through."""
+    """Return the names of the files outside the tables."""
     elsewhere = (".dagster/", ".cascade/warehouse/", ".cascade/dbt/")
     return {name for name in files if not name.startswith(elsewhere)}

@@ -27,12 +27,14 @@ from cascade.publish.marts import publish_marts
 from cascade_dbt.project import dbt_environment, parse_project
 from cascade_maintain.branches import clean_branches
 from cascade_maintain.garbage import collect_files
+from cascade_maintain.maintenance import compact, expire, maintain_all
 from cascade_operations import run_pipeline
 from support.dbt import dbt_project
+from support.garbage import needed, stored
 from support.lakes import numbers, promoted, put, read
 from support.projects import make_project
 
-__all__ = ["PIPELINE", "WORKS", "Work", "files_below", "janitor"]
+__all__ = ["PIPELINE", "WORKS", "Work", "files_below", "require_clean"]
 
 _NOW = dt.timedelta(0)
 _DAYS = ("2013-07-01", "2013-07-02")
@@ -51,12 +53,14 @@ class Work:
         do: Does the work; its working folder is the folder.
         seen: What readers see.
         parts: Whether each table moves by itself, so that readers may see some after the work and some before it.
+        same: Whether readers see the same before and after.
     """
 
     prepare: Callable[[], None]
     do: Callable[[], object]
     seen: Callable[[], Seen]
     parts: bool = False
+    same: bool = False
 
 
 def lake() -> BranchingCatalog:
@@ -207,14 +211,56 @@ def _to_maintain() -> None:
     Path(".cascade/published.new").write_text("left by a killed process")
 
 
+def _to_compact() -> None:
+    """Make tables of several small files and old snapshots, and a branch that wrote one of them."""
+    _to_maintain()
+    with _closing(lake()) as opened:
+        for first in (10, 20, 30):
+            for table in ("raw.a", "raw.b"):
+                promoted(opened, table, numbers(first, first + 1))
+
+
+def _compact() -> None:
+    with _closing(lake()) as opened:
+        done = compact(opened.settings)
+        assert not done.problems, done.problems
+        assert not done.left
+
+
+def _expire() -> None:
+    with _closing(lake()) as opened:
+        assert not expire(opened.settings, keep_history=_NOW).left
+
+
+def _maintain_all() -> None:
+    with _closing(lake()) as opened, dg.DagsterInstance.ephemeral() as instance:
+        ages = {"branches_older_than": _NOW, "files_older_than": _NOW, "keep_history": _NOW}
+        done = maintain_all(opened.settings, instance=instance, **ages)
+        assert not [*done.branches.problems, *done.compaction.problems, *done.files.failed, *done.files.missing]
+
+
 def janitor() -> None:
     """Take away what nobody needs: `cascade maintain` with no grace, where Dagster knows no run."""
     with _closing(lake()) as opened, dg.DagsterInstance.ephemeral() as instance:
         done = clean_branches(opened, opened.settings, instance, older_than=_NOW)
-        assert not done.problems
+        assert not done.problems, done.problems
         collected = collect_files(opened, older_than=_NOW, keep_history=_NOW)
         assert not collected.failed
         assert not collected.missing
+
+
+def require_clean() -> None:
+    """After the janitor no branch of a run is there, no file that no state of a table needs, and no held lock."""
+    janitor()
+    with _closing(lake()) as opened:
+        branches = [branch.name for branch in opened.branches()]
+        assert set(branches) <= {MAIN, "dev"}
+        assert stored(opened) == needed(opened, log=False, forgotten=True)
+        for branch in branches:
+            with opened.lease(branch, "the test"):
+                for table in opened.pointers(branch):
+                    with opened.table_lock(table):
+                        pass
 
 
 # --- dbt ------------------------------------------------------------------------------------------------------
@@ -287,7 +333,10 @@ WORKS = {
     "dbt": Work(_to_transform, _transform, rows_of_all, parts=True),
     "promotion": Work(_to_promote, _promote, rows_of_all),
     "publishing": Work(_to_publish, _publish, _published),
-    "maintenance": Work(_to_maintain, janitor, rows_of_all),
+    "maintenance": Work(_to_maintain, janitor, rows_of_all, same=True),
+    "compaction": Work(_to_compact, _compact, rows_of_all, same=True),
+    "expiry": Work(_to_compact, _expire, rows_of_all, same=True),
+    "all maintenance": Work(_to_compact, _maintain_all, rows_of_all, same=True),
 }
 PIPELINE = Work(_whole_project, _pipeline, rows_of_all)
 

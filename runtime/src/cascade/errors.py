@@ -8,6 +8,7 @@ __all__ = [
     "CatalogError",
     "ConfigurationError",
     "ContractError",
+    "DamagedFileError",
     "DefinitionError",
     "IngestionError",
     "LeaseHeldError",
@@ -98,6 +99,10 @@ class PromotionRefusedError(CascadeError):
 
 class SchemaMismatchError(CascadeError):
     """Rows and table do not fit together."""
+
+
+class DamagedFileError(CascadeError):
+    """A data file is not what was written: a disk, a copy or a person has changed it."""
 
 
 class ServiceError(CascadeError):

@@ -124,8 +124,8 @@ COLUMN_PREFIX = "_cascade_"
 INGESTED_AT_COLUMN = "_cascade_ingested_at"
 #: Column of appended tables without a partition column: the partition that the row was loaded for.
 PARTITION_COLUMN = "_cascade_partition"
-#: Entry in the footer of Parquet files whose pages all have checksums; its value is `crc32`.
-CHECKSUMS_ENTRY = "cascade.page-checksums"
+#: Entry in the footer of Parquet files: CRC-32 of the file's name and bytes, where its own eight digits are zeros.
+CHECKSUM_ENTRY = "cascade.checksum"
 #: Folder of the warehouse with one note for each catalog that keeps files there.
 NOTES_FOLDER = "_cascade"
 

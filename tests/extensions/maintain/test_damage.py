@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import SchemaMismatchError
+from cascade.errors import DamagedFileError
 from cascade.iceberg.schema import schema_from_arrow
 from cascade_maintain.damage import damage_of
 from cascade_maintain.verify import verify_files
@@ -86,7 +86,7 @@ def test_a_damaged_file_is_named_with_its_table(lake: BranchingCatalog, how: str
 def test_a_merge_does_not_copy_damaged_rows(lake: BranchingCatalog) -> None:
     path = the_file(lake)
     damage(path, 200)
-    with pytest.raises(SchemaMismatchError, match="damaged") as caught:
+    with pytest.raises(DamagedFileError, match="damaged") as caught:
         put(lake, "dev", T, [{"id": 1, "v": 0.0}], "merge", key=["id"])
     assert str(path) in caught.value.where
 

@@ -12,6 +12,7 @@ from cascade.engine.base import Engine
 from cascade.engine.snapshots import explain_missing, only_reading, states
 from cascade.engine.views import register_table
 from cascade.errors import QueryError
+from cascade.iceberg.damage import require_whole
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,11 +46,13 @@ class _Embedded(Engine):
     ) -> pa.Table:
         import duckdb
 
-        with _session(catalog, ref, sql, at) as connection:
-            try:
+        try:
+            with _session(catalog, ref, sql, at) as connection:
                 return connection.sql(sql, params=parameters).to_arrow_table()
-            except duckdb.Error as error:
-                raise _explain(error, catalog, ref, at, sql) from error
+        except duckdb.Error as error:
+            if not isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
+                _require_whole(catalog, ref, at, sql)
+            raise _explain(error, catalog, ref, at, sql) from error
 
     def regexp_match(self, column: str, pattern: str) -> str:
         return f"regexp_matches({column}, {pattern})"
@@ -99,6 +102,13 @@ def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
     words = set(re.findall(r"\w+", sql.lower()))
     everything = bool(words & {"information_schema", "duckdb_tables", "duckdb_views"})
     return [name for name in names if everything or name.split(".")[1].lower() in words]
+
+
+def _require_whole(catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str) -> None:
+    """Name the damaged files of the tables of a statement: DuckDB, which could not read one, seldom does."""
+    for state in states(catalog, ref, at, lambda names: _mentioned(sql, names)).values():
+        scan = state.table.scan(snapshot_id=state.snapshot_id)
+        require_whole(state.table.io, [task.file for task in scan.plan_files()])
 
 
 def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

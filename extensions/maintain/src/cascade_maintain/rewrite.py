@@ -25,6 +25,7 @@ from cascade.catalog import rows_of
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier
 from cascade.errors import CascadeError, CatalogError
+from cascade.iceberg.damage import require_whole
 from cascade.iceberg.head import arrow_size
 from cascade.iceberg.staging import FILE_BYTES, Staged, writing
 from cascade.names import (
@@ -34,7 +35,6 @@ from cascade.names import (
     ROW_BYTES_PROPERTY,
     ROWS_OF_PROPERTY,
 )
-from cascade_maintain.damage import require_whole
 from cascade_maintain.warehouse import in_threads
 
 __all__ = ["SMALL_BYTES", "TARGET_BYTES", "Choice", "Target", "choose", "rewrite"]
@@ -208,10 +208,11 @@ def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: 
         spill_to: Folder for what does not fit into memory.
 
     Raises:
-        SchemaMismatchError: A file is damaged.
+        DamagedFileError: A file is damaged, one that goes or one that comes.
         CatalogError: Not every row that was read was written.
     """
     _write(choice, staged, spill_to)
+    require_whole(staged.io, staged.files, staged=True)
     with _Replace(transaction, choice, staged) as update:
         for file in choice.files:
             update.delete_data_file(file)
@@ -246,7 +247,7 @@ def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
 
 
 class _Source:
-    """Reads files in the columns that the table has now, and their checksums with them; counts the rows."""
+    """Reads whole files in the columns that the table has now; counts the rows."""
 
     def __init__(self, table: Table) -> None:
         self.rows = 0
@@ -273,26 +274,18 @@ class _Source:
 
     def _of(self, task: FileScanTask, at_once: int) -> Iterator[pa.RecordBatch]:
         file, io = task.file, self._table.io
-        source = io.new_input(file.file_path)
-        if file.file_format == FileFormat.PARQUET and not task.delete_files:
-            try:
-                with source.open() as stream, pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
-                    if parquet.metadata.num_rows == file.record_count and self._is_present(parquet.schema_arrow):
-                        yield from parquet.iter_batches(at_once)
-                        return
-            except (OSError, ValueError, pa.ArrowException):
-                self._require_whole(file)
-                raise
-        self._require_whole(file)
-        scan = ArrowScan(self._table.metadata, io, self._table.schema(), AlwaysTrue())
-        yield from scan.to_record_batches([task])
-
-    def _require_whole(self, file: DataFile) -> None:
         try:
-            require_whole(self._table.io, [file], ".".join(self._table.name()))
+            require_whole(io, [file])
         except CascadeError as error:
             self.problem = error  # DuckDB, which asks for the rows, makes another error of it
             raise
+        if file.file_format == FileFormat.PARQUET and not task.delete_files:
+            with io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream) as parquet:
+                if self._is_present(parquet.schema_arrow):
+                    yield from parquet.iter_batches(at_once)
+                    return
+        scan = ArrowScan(self._table.metadata, io, self._table.schema(), AlwaysTrue())
+        yield from scan.to_record_batches([task])
 
     def _is_present(self, schema: pa.Schema) -> bool:
         """Say whether a file has the columns of the table as it is now: then nothing has to be looked up by id."""

@@ -179,6 +179,8 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
     """
     alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=alive, tags={COMMAND_TAG: "run"})):
+        # Killed while it promoted, it holds the only slot of the pool: every later promotion would wait for ever.
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         instance.report_run_failed(run, "The process that executed this run was killed.")
 
 

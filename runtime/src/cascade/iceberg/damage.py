@@ -1,78 +1,129 @@
-"""Tell whether a data file is still what was written: page by page, and by what Iceberg knows of it."""
+"""Give Parquet files a checksum of all their bytes, and tell by it whether they are still what was written."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import io
+import zlib
+from collections.abc import Iterable
+from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import parquet_path_to_id_mapping, pyarrow_to_schema
-from pyiceberg.manifest import DataFile
+from pyiceberg.io import FileIO, OutputFile, OutputStream
+from pyiceberg.manifest import DataFile, FileFormat
 
-from cascade.errors import SchemaMismatchError
-from cascade.names import CHECKSUMS_ENTRY
+from cascade.errors import DamagedFileError
+from cascade.names import CHECKSUM_ENTRY
 
-__all__ = ["CHECKSUMS", "DamagedError", "batches", "refusal"]
+__all__ = ["UNSUMMED", "SummedFile", "damage_of", "require_whole"]
 
-#: Entry of a Parquet file whose pages all have checksums.
-CHECKSUMS = {CHECKSUMS_ENTRY.encode(): b"crc32"}
-
-_ROWS = 50_000
-
-
-class DamagedError(Exception):
-    """A file is not what was written; the text says why."""
+_ZEROS = b"0" * 8
+#: Entry of a Parquet file whose place the checksum takes.
+UNSUMMED = {CHECKSUM_ENTRY.encode(): _ZEROS}
+# The entry as Thrift writes it: a text of 8 bytes follows the name.
+_MARK = CHECKSUM_ENTRY.encode() + b"\x18\x08"
+_READ_BYTES = 1 << 20
 
 
-def batches(io: FileIO, file: DataFile) -> Iterator[pa.RecordBatch]:
-    """Read a Parquet file; what is wrong with a page shows before its rows are returned.
+class SummedFile(io.RawIOBase):
+    """A Parquet file to be written, and then its stream; the checksum of what passes goes into its footer."""
+
+    def __init__(self, output: OutputFile) -> None:
+        self._output = output
+        self._sum = _start(output.location)
+        self._footer: bytearray | None = None
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        """Open it; what PyIceberg asks of a file."""
+        self._stream = self._output.create(overwrite)
+        return cast(OutputStream, self)
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+    def begin_footer(self) -> None:
+        """Hold back what is written from now on."""
+        self._footer = bytearray()
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        if self._footer is not None:
+            self._footer += data
+        else:
+            self._sum = zlib.crc32(data, self._sum)
+            self._stream.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Write the footer."""
+        if self.closed:
+            return
+        super().close()
+        if self._footer:
+            place = self._footer.rfind(_MARK) + len(_MARK)
+            self._footer[place : place + 8] = _text(zlib.crc32(self._footer, self._sum))
+            self._stream.write(bytes(self._footer))
+        self._stream.close()
+
+
+def damage_of(io: FileIO, file: DataFile) -> str | None:
+    """Compare a data file with its checksum.
 
     Args:
         io: How files are reached.
         file: What Iceberg knows of it.
 
-    Raises:
-        DamagedError: It is not there, or its content is not what was written.
+    Returns:
+        What is wrong with it, "" when nothing is; `None` for a file of another engine, which has no checksum.
     """
+    if file.file_format != FileFormat.PARQUET:
+        return None
     try:
         source = io.new_input(file.file_path)
-        if len(source) != file.file_size_in_bytes:
-            raise DamagedError(f"it has {len(source):,} bytes, {file.file_size_in_bytes:,} were written")
-        with source.open() as stream, pq.ParquetFile(stream, page_checksum_verification=True) as parquet:
-            found = parquet.metadata
-            if found.num_rows != file.record_count or _sizes(parquet) != (file.column_sizes or _sizes(parquet)):
-                raise DamagedError("its footer is not the one that was written")
-            yield from parquet.iter_batches(_ROWS)
+        if (size := len(source)) != file.file_size_in_bytes:
+            return f"it has {size:,} bytes, {file.file_size_in_bytes:,} were written"
+        with source.open() as stream:
+            stream.seek(size - 8)
+            left = max(0, size - 8 - int.from_bytes(stream.read(4), "little"))
+            stream.seek(left)
+            footer = bytearray(stream.read(size - left))
+            place = footer.rfind(_MARK) + len(_MARK)
+            if place < len(_MARK):
+                return None if footer.endswith(b"PAR1") and left else "its end is not that of a Parquet file"
+            stream.seek(0)
+            found = _start(file.file_path)
+            while left and (read := stream.read(min(left, _READ_BYTES))):
+                found = zlib.crc32(read, found)
+                left -= len(read)
     except FileNotFoundError:
-        raise DamagedError("it is not there") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DamagedError(f"it cannot be read: {str(error).splitlines()[0]}") from error
+        return "it is not there"
+    noted, footer[place : place + 8] = bytes(footer[place : place + 8]), _ZEROS
+    return "" if noted == _text(zlib.crc32(footer, found)) else "it has changed since it was written"
 
 
-def refusal(table: str, found: Mapping[str, str]) -> SchemaMismatchError:
-    """Return the error for rows that are not copied: in a new file, damaged ones would look sound.
+def require_whole(io: FileIO, files: Iterable[DataFile], *, staged: bool = False) -> None:
+    """Refuse damaged files: in a new file, their rows would look sound.
 
     Args:
-        table: `namespace.table`.
-        found: The damaged files, and what is wrong with each.
+        io: How files are reached.
+        files: The files.
+        staged: Whether they were just written, by us; else they are of a table.
+
+    Raises:
+        DamagedFileError: Files are not what was written.
     """
-    return SchemaMismatchError(
-        "Files of the table are damaged; nothing was written.",
-        where="; ".join(f"{path}: {problem}" for path, problem in found.items()),
-        fix=f"bring the files back from a backup, or load all of {table} again; `cascade maintain verify` looks at "
-        "every file.",
-    )
+    found = {file.file_path: damage_of(io, file) for file in files}
+    if staged:
+        found = {path: "its checksum is gone" if problem is None else problem for path, problem in found.items()}
+    again = "run again: the rows come from their source again; if it repeats, look at the disk."
+    restore = "bring them back from a backup, or load all of the table again; `cascade maintain verify` finds them all."
+    if damaged := [f"{path}: {problem}" for path, problem in found.items() if problem]:
+        raise DamagedFileError("Data files are damaged.", where="; ".join(damaged), fix=again if staged else restore)
 
 
-def _sizes(parquet: pq.ParquetFile) -> dict[int, int]:
-    """Return how many bytes each column has, by Iceberg's ids."""
-    ids = parquet_path_to_id_mapping(pyarrow_to_schema(parquet.schema_arrow))
-    sizes: Counter[int] = Counter()
-    for group in range(parquet.metadata.num_row_groups):
-        row_group = parquet.metadata.row_group(group)
-        for place in range(row_group.num_columns):
-            column = row_group.column(place)
-            sizes[ids[column.path_in_schema]] += column.total_compressed_size
-    return dict(sizes)
+def _start(location: str) -> int:
+    """Begin a checksum with a file's name: another whole file in its place is damage, too."""
+    return zlib.crc32(location.rpartition("/")[2].encode())
+
+
+def _text(checksum: int) -> bytes:
+    return b"%08x" % checksum

@@ -1,4 +1,4 @@
-"""Copy rows of data files into new files, without those that go; a damaged file is never copied."""
+"""Copy rows of data files into new files, without those that go."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import _to_requested_schema, pyarrow_to_schema
 from pyiceberg.manifest import DataFile
 
-from cascade.iceberg.damage import DamagedError, batches, refusal
 from cascade.iceberg.head import SMALL_FILE
 from cascade.iceberg.read import ROW, files_sql
 from cascade.iceberg.staging import Staged, writing
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import duckdb
 
 __all__ = ["copy"]
+
+_ROWS = 50_000
 
 
 def copy(connection: duckdb.DuckDBPyConnection, files: Iterable[DataFile], into: Staged, *, without: str = "") -> None:
@@ -29,12 +31,9 @@ def copy(connection: duckdb.DuckDBPyConnection, files: Iterable[DataFile], into:
 
     Args:
         connection: Finds the rows that go.
-        files: The files.
+        files: The files; whole ones, or their copies would look sound.
         into: Where the rows are staged.
         without: The condition of the rows that go, in SQL on the columns of `old`; "" for none.
-
-    Raises:
-        SchemaMismatchError: A file is damaged: its copy would look sound.
     """
     with writing(into) as writer:
         for file in sorted(files, key=lambda file: file.file_size_in_bytes, reverse=True):
@@ -44,12 +43,10 @@ def copy(connection: duckdb.DuckDBPyConnection, files: Iterable[DataFile], into:
                 gone = connection.sql(f"SELECT {ROW} FROM {rows} AS old WHERE {without}").fetchnumpy()
                 stays[gone[ROW]] = False
             place = 0
-            try:
-                for batch in batches(into.io, file):
+            with into.io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream) as parquet:
+                for batch in parquet.iter_batches(_ROWS):
                     fitting = _to_requested_schema(into.schema, pyarrow_to_schema(batch.schema), batch)
                     stay = pa.array(stays[place : place + batch.num_rows])
                     writer.write(pa.Table.from_batches([fitting]).filter(stay))
                     place += batch.num_rows
-            except DamagedError as damage:
-                raise refusal(into.table, {file.file_path: str(damage)}) from damage
             writer.close(least=SMALL_FILE)

@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import pyarrow as pa
 from pyiceberg.io import FileIO, OutputFile
@@ -25,7 +26,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Properties, Record
 
 from cascade.errors import SchemaMismatchError
-from cascade.iceberg.damage import CHECKSUMS
+from cascade.iceberg.damage import UNSUMMED, SummedFile
 from cascade.iceberg.read import float_ids
 
 __all__ = ["FILE_BYTES", "FileWriter", "Staged", "discard", "writing"]
@@ -101,13 +102,14 @@ def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = FILE_
 
 
 class _ParquetWriter(ParquetFormatWriter):
-    """Gives pages checksums, and floating-point columns no statistics: who believes those misses NaN."""
+    """Gives files and pages checksums, and floating-point columns no statistics: who believes those misses NaN."""
 
     def __init__(self, output: OutputFile, schema: Schema, properties: Properties) -> None:
         floats = float_ids(schema)
         of_column = TableProperties.METRICS_MODE_COLUMN_CONF_PREFIX
         none = {f"{of_column}.{schema.find_column_name(field_id)}": "none" for field_id in floats}
-        super().__init__(output, schema, {**properties, **none})
+        self._summed = SummedFile(output)
+        super().__init__(cast(OutputFile, self._summed), schema, {**properties, **none})
         paths = parquet_path_to_id_mapping(schema)
         self._parquet_writer_kwargs |= {
             "write_statistics": [path for path in paths if paths[path] not in floats],
@@ -116,6 +118,7 @@ class _ParquetWriter(ParquetFormatWriter):
 
     def close(self) -> DataFileStatistics:
         """Close the file. A text whose upper bound PyIceberg cannot make has none: U+D7FF has no next character."""
+        self._summed.begin_footer()
         statistics = super().close()
         for column in statistics.column_aggregates.values():
             try:
@@ -160,7 +163,7 @@ class FileWriter:
         self._staged.metadata = metadata
         self._spec = metadata.spec() if self._partitioned else UNPARTITIONED_PARTITION_SPEC
         self._locations = load_location_provider(metadata.location, metadata.properties)
-        self._arrow_schema = schema_to_pyarrow(metadata.schema(), include_field_ids=True).with_metadata(CHECKSUMS)
+        self._arrow_schema = schema_to_pyarrow(metadata.schema(), include_field_ids=True).with_metadata(UNSUMMED)
 
     def write(self, batch: pa.Table) -> None:
         """Write a batch whose columns fit the table by name."""

@@ -29,7 +29,8 @@ from cascade.catalog.reference import TableCommit
 from cascade.catalog.storage import storage_errors
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier, literals
-from cascade.errors import BranchNotFoundError, CatalogError, SchemaMismatchError
+from cascade.errors import BranchNotFoundError, CascadeError, CatalogError, SchemaMismatchError
+from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
 from cascade.iceberg.head import Head
 from cascade.iceberg.properties import long_values, pack
@@ -134,10 +135,10 @@ def stage(
         begin = partial(_begin, catalog, branch, table, spec=spec, exact=exact, drop=drop)
         single = key if deduplicate else ()
         fetched = _stage(begin, table, batches, schema, in_order=bool(single) and order_by is None)
-        undo.callback(discard, fetched)
+        undo.push(partial(_abandon, fetched))
         with connect(spill_to, fetched.io) as connection:
             staged = _deduplicate(connection, fetched, single, order_by)
-            undo.callback(discard, staged)
+            undo.push(partial(_abandon, staged))
             yield Staging(
                 catalog=catalog,
                 branch=branch,
@@ -186,15 +187,15 @@ class Staging:
         """Leave out the staged rows for which a condition with a window function is not true."""
         columns = ", ".join(identifier(f.name) for f in self.files.schema.fields)
         kept = self.files.without_files()
-        self.undo.callback(discard, kept)
-        _stage_query(self.query(f"SELECT {columns} FROM {{rows}} QUALIFY {condition}"), kept)
+        self.undo.push(partial(_abandon, kept))
+        _stage_query(self.query(f"SELECT {columns} FROM {{rows}} QUALIFY {condition}"), self.files, kept)
         discard(self.files)
         self.files, self._incoming = kept, dataclasses.replace(self._incoming, staged=kept)
 
     def plan(self) -> _Plan:
         """Plan the table's next snapshot on the state that it has now; its lock is held."""
         kept = self.files.without_files()
-        self.undo.callback(discard, kept)
+        self.undo.push(partial(_abandon, kept))
         transaction, metadata = _again(self._begin, self.files, self.branch)
         values, io = self._properties, self.files.io
         settings = pack((values(long_values(metadata, io)) if callable(values) else values) or {}, metadata, io)
@@ -229,6 +230,7 @@ def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
 
     Raises:
         SchemaMismatchError: Another run changed a table's columns.
+        DamagedFileError: Files are not what was written: staged ones, or those whose rows are copied.
         CommitFailedException: Other processes kept writing the tables.
     """
     catalog, branch = stagings[0].catalog, stagings[0].branch
@@ -238,6 +240,8 @@ def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
             for table in sorted(staging.table for staging in stagings):
                 locks.enter_context(catalog.table_lock(table))
             plans = [staging.plan() for staging in stagings]
+            for plan in plans:
+                require_whole(plan.new.io, [*plan.new.files, *plan.kept.files], staged=True)
             try:
                 tables = _commit(catalog.open(branch), plans, stagings)
                 break
@@ -297,6 +301,7 @@ class _Incoming:
             return self
         schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
         candidates = head.files(self._key_range(new))
+        require_whole(self.staged.io, candidates)
         old = files_sql(schema, candidates, columns=[*self.key, self.order_by])
         same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
         rank = partial(_rank, schema, self.order_by)
@@ -305,9 +310,10 @@ class _Incoming:
         if not candidates or not self.connection.sql(f"SELECT 1 FROM {new} AS new WHERE {outdated} LIMIT 1").fetchall():
             return self
         current = self.staged.without_files()
-        undo.callback(discard, current)
+        undo.push(partial(_abandon, current))
         columns = ", ".join(identifier(f.name) for f in schema.fields)
-        _stage_query(self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}"), current)
+        kept = self.connection.sql(f"SELECT {columns} FROM {new} AS new WHERE NOT {outdated}")
+        _stage_query(kept, self.staged, current)
         return dataclasses.replace(self, staged=current)
 
     def remove(self, head: Head, kept: Staged) -> list[DataFile]:
@@ -315,12 +321,14 @@ class _Incoming:
         files, goes = ([], "") if head.is_empty else self._replaced(head)
         partly = []
         if files and goes:
+            require_whole(kept.io, files)
             old = files_sql(self.staged.schema, files, position=True)
             found = f"SELECT {FILE}, count(*) FROM {old} AS old WHERE {goes} GROUP BY {FILE}"
             going = dict(self.connection.sql(found).fetchall())
             files = [file for file in files if file.file_path in going]
             partly = [file for file in files if going[file.file_path] < file.record_count]
         small = head.small_files(files)
+        require_whole(kept.io, small)
         copy(self.connection, partly, kept, without=goes)
         copy(self.connection, small, kept)
         return [*files, *small]
@@ -373,11 +381,21 @@ def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schem
     return staged
 
 
-def _stage_query(rows: duckdb.DuckDBPyRelation, staged: Staged) -> None:
-    """Stage the rows of a query."""
-    with writing(staged) as writer:
+def _stage_query(rows: duckdb.DuckDBPyRelation, source: Staged, into: Staged) -> None:
+    """Stage the rows of a query on staged files again."""
+    with writing(into) as writer:
         for batch in rows.to_arrow_reader(_READ_ROWS):
             writer.write(pa.Table.from_batches([batch]))
+        require_whole(source.io, source.files, staged=True)
+
+
+def _abandon(staged: Staged, _type: object, error: BaseException | None, _traceback: object) -> None:
+    """Delete staged files that will not be used; a damaged one is why its rows could not be read."""
+    try:
+        if isinstance(error, Exception) and not isinstance(error, CascadeError):
+            require_whole(staged.io, staged.files, staged=True)
+    finally:
+        discard(staged)
 
 
 def _begin(
@@ -436,7 +454,7 @@ def _deduplicate(
         f"SELECT {columns} FROM {rows} QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
     )
     single = staged.without_files()
-    _stage_query(winners, single)
+    _stage_query(winners, staged, single)
     discard(staged)
     return single
 
