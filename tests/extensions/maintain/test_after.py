@@ -15,15 +15,21 @@ from pyiceberg.transforms import IdentityTransform
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry
 from cascade.config import build_settings
 from cascade.errors import ConfigurationError
-from cascade.iceberg.head import KEPT_STATES
 from cascade.names import KEY_PROPERTY
 from cascade.publish import after_promotion
+from cascade_maintain import after, expire
 from cascade_maintain.after import maintain_promoted
 from cascade_maintain.settings import MaintainSettings, of
 from support.lakes import ids, mark_deleted, numbers, open_embedded, put, settings_in
 
 T = "raw.a"
-MANY = 64
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, number in {"MANY_FILES": 8, "MANY_DELETE_FILES": 3, "MANY_SNAPSHOTS": 10}.items():
+        monkeypatch.setattr(after, name, number)
+    monkeypatch.setattr(expire, "KEPT_STATES", 4)
 
 
 def append(lake: BranchingCatalog, branch: str, table: str, times: int, first: int = 1) -> None:
@@ -49,11 +55,11 @@ def files_of(lake: BranchingCatalog) -> int:
 def test_a_promoted_table_of_many_small_files_and_snapshots_gets_few(lake: BranchingCatalog) -> None:
     put(lake, "dev", T, numbers(0, 0))
     put(lake, "dev", "raw.b", numbers(1, 3))
-    append(lake, "dev", T, MANY)
+    append(lake, "dev", T, 10)
     said = maintain_promoted(lake, promote(lake))
-    assert said == f"compacted {T}, 65 files to 1; let 36 old snapshots of {T} leave"
-    assert (files_of(lake), len(main_table(lake).metadata.snapshots)) == (1, KEPT_STATES)
-    assert (ids(lake, MAIN, T), ids(lake, MAIN, "raw.b")) == ([*range(65)], [1, 2, 3])
+    assert said == f"compacted {T}, 11 files to 1; let 8 old snapshots of {T} leave"
+    assert (files_of(lake), len(main_table(lake).metadata.snapshots)) == (1, 4)
+    assert (ids(lake, MAIN, T), ids(lake, MAIN, "raw.b")) == ([*range(11)], [1, 2, 3])
     # The branch goes on, and what it brings next is one file more.
     put(lake, "dev", T, numbers(100, 100))
     assert maintain_promoted(lake, promote(lake)) == ""
@@ -67,7 +73,7 @@ def test_what_needs_nothing_is_left_alone(tmp_path: Path, why: str) -> None:
         lake = type(lake)(settings)
     by_id = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "id"))
     put(lake, "dev", T, numbers(0, 0), **({"spec": by_id} if why == "partitions" else {}))
-    append(lake, "dev", T, 5 if why == "few files" else 35)
+    append(lake, "dev", T, 3 if why == "few files" else 8)
     if why == "another table":
         promote(lake)
         put(lake, "dev", "raw.b", numbers(1, 1))
@@ -83,12 +89,12 @@ def test_rows_that_trino_marked_as_deleted_are_taken_out_when_they_are_in_many_f
     put(lake, "dev", T, numbers(0, 99))
     table = lake.open("dev").load_table(T)
     (task,) = table.scan().plan_files()
-    for n in range(15):
+    for n in range(2):
         mark_deleted(lake.open("dev").load_table(T), [(task.file.file_path, n)])
     assert maintain_promoted(lake, promote(lake)) == ""
-    mark_deleted(lake.open("dev").load_table(T), [(task.file.file_path, 15)])
+    mark_deleted(lake.open("dev").load_table(T), [(task.file.file_path, 2)])
     assert maintain_promoted(lake, promote(lake)) == f"compacted {T}, 1 file to 1"
-    assert ids(lake, MAIN, T) == [*range(16, 100)]
+    assert ids(lake, MAIN, T) == [*range(3, 100)]
     assert [task.delete_files for task in main_table(lake).scan().plan_files()] == [set()]
 
 
@@ -96,7 +102,7 @@ def test_a_table_that_cannot_be_compacted_is_told_and_the_promotion_stands(lake:
     put(lake, "dev", T, numbers(0, 0), properties={KEY_PROPERTY: '["id"]'})
     table = lake.open("dev").load_table(T)
     (path,) = (task.file.file_path for task in table.scan().plan_files())
-    append(lake, "dev", T, 35)
+    append(lake, "dev", T, 8)
     with table.io.new_input(path).open() as file:
         content = bytearray(file.read())
     content[30] ^= 1

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cascade.catalog.locks import WAIT_SECONDS, Locks
+from cascade.catalog.locks import Locks
 from cascade.errors import LeaseHeldError
 
-__all__ = ["FileLocks", "describe_holder", "lease_held"]
+__all__ = ["WAIT_SECONDS", "FileLocks", "describe_holder", "lease_held"]
+
+#: Seconds that a writer waits for its turn.
+WAIT_SECONDS = 600
 
 
 class FileLocks(Locks):

@@ -11,14 +11,15 @@ from cascade_maintain.expire import keep_newest
 from cascade_maintain.rewrite import Target
 from cascade_maintain.settings import of
 
-__all__ = ["maintain_promoted"]
+__all__ = ["MANY_DELETE_FILES", "MANY_FILES", "MANY_SNAPSHOTS", "maintain_promoted"]
 
-# So many files, and so many times as many as there need to be, are too many.
-_FILES, _TIMES = 32, 4
-# So many files of rows that are marked as deleted are too many. Only Trino writes them.
-_DELETE_FILES = 16
-# Our commits keep fewer snapshots in the metadata. Trino keeps all.
-_SNAPSHOTS = 60
+#: So many files are too many, when they are four times as many as there need to be.
+MANY_FILES = 32
+#: So many files that mark rows as deleted are too many. Only Trino writes them.
+MANY_DELETE_FILES = 16
+#: More snapshots in the metadata are too many. Our commits keep fewer, Trino keeps all.
+MANY_SNAPSHOTS = 60
+_TIMES = 4
 
 
 def maintain_promoted(catalog: BranchingCatalog, entry: LogEntry) -> str:
@@ -38,7 +39,7 @@ def maintain_promoted(catalog: BranchingCatalog, entry: LogEntry) -> str:
         return ""
     tables = {c.table: catalog.load(c.table, c.after) for c in entry.changes if c.after is not None}
     crowded = [name for name, table in tables.items() if _has_too_many_files(table)]
-    long = [name for name, table in tables.items() if len(table.metadata.snapshots) > _SNAPSHOTS]
+    long = [name for name, table in tables.items() if len(table.metadata.snapshots) > MANY_SNAPSHOTS]
     said, problems = [], dict[str, str]()
     if crowded:
         done = compact_tables(catalog, crowded, eager=False)
@@ -62,10 +63,10 @@ def _has_too_many_files(table: Table) -> bool:
         return False
     told = head.summary.additional_properties
     files, deletes = (int(told.get(f"total-{of}", 0)) for of in ("data-files", "delete-files"))
-    if deletes >= _DELETE_FILES:
+    if deletes >= MANY_DELETE_FILES:
         return True
     # Files of partitions stay apart; commits join those of one partition.
-    if files < _FILES or not table.spec().is_unpartitioned():
+    if files < MANY_FILES or not table.spec().is_unpartitioned():
         return False
     parts = Target.of(table).parts(int(told.get("total-records", 0)), int(told.get("total-files-size", 0)))
     return files >= _TIMES * parts

@@ -5,10 +5,7 @@ from __future__ import annotations
 import abc
 from contextlib import AbstractContextManager
 
-__all__ = ["WAIT_SECONDS", "Locks"]
-
-#: Seconds that a writer waits for its turn.
-WAIT_SECONDS = 600
+__all__ = ["Locks"]
 
 
 class Locks(abc.ABC):

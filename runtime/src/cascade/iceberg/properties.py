@@ -42,5 +42,5 @@ def _write(metadata: TableMetadata, io: FileIO, value: str) -> str:
     # Not `.gz`: PyArrow would unpack such a file of S3 by itself, and of a local disk not.
     name = f"{uuid.uuid4()}.property"
     with io.new_output(f"{metadata.location}/metadata/{name}").create() as file:
-        file.write(gzip.compress(value.encode(), mtime=0))
+        file.write(gzip.compress(value.encode(), compresslevel=1, mtime=0))  # hashes become no smaller by more
     return PROPERTY_FILE + name

@@ -111,11 +111,15 @@ def _packed(plan: LoadPlan, properties: Mapping[str, str]) -> str:
 
 def _pack(definition: dg.PartitionsDefinition[Any], packed: str, loaded: Iterable[str]) -> str:
     """Add partitions to a record: as ranges of neighbours in time, because a table property must stay short."""
-    ends = {(first, last) for first, last in json.loads(packed)} | {(key, key) for key in loaded}
-    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return json.dumps([(span.first, span.last) for span in spans(definition, ends)])
-    # Other keys have no neighbours: further ones may be declared between them.
-    return json.dumps(sorted(ends))
+    held, new = sorted((first, last) for first, last in json.loads(packed)), [(key, key) for key in loaded]
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return json.dumps(sorted({*held, *new}))  # other keys have no neighbours: further ones may be declared between
+    for span in spans(definition, new):
+        # It can touch its neighbours only; the times of all ranges take long to tell.
+        low, high = bisect_left(held, (span.first, "")) - 1, bisect_left(held, (span.last, "~")) + 1
+        near = slice(max(low, 0), high)
+        held[near] = [(one.first, one.last) for one in spans(definition, [*held[near], (span.first, span.last)])]
+    return json.dumps(held)
 
 
 def _unpack(definition: dg.PartitionsDefinition[Any], packed: str) -> set[str]:

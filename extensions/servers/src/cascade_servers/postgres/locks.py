@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from cascade.catalog.locks import WAIT_SECONDS, Locks
-from cascade_embedded.locks import describe_holder, lease_held
+from cascade.catalog.locks import Locks
+from cascade_embedded.locks import WAIT_SECONDS, describe_holder, lease_held
 from cascade_servers.postgres.server import repeat_while_restarting
 
 if TYPE_CHECKING:
