@@ -3,6 +3,8 @@
 Modules: `cascade.framework.base`, `cascade.framework.discovery`.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -52,6 +54,27 @@ def names(definitions: dg.Definitions) -> set[str]:
     """Return the assets that can be materialized, without our own."""
     keys = definitions.resolve_asset_graph().executable_asset_keys
     return {key.to_user_string() for key in keys if key.path[0] != "cascade"}
+
+
+_DEFINE = """
+import sys
+from cascade.config import load_settings
+from cascade.framework.definitions import build_definitions
+build_definitions(load_settings())
+print(sorted({"dbt", "dlt", "duckdb", "pandas", "pyarrow.dataset", "pyiceberg.io.pyarrow"} & sys.modules.keys()))
+"""
+
+
+def test_to_define_assets_imports_nothing_that_only_runs_need(tmp_path: Path) -> None:
+    """Each process of Dagster loads the definitions, and so does `cascade validate`."""
+    (tmp_path / "pyproject.toml").write_text("[tool.cascade]\n")
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows" / "orders.py").write_text(
+        "from cascade.ingestion import cascade_ingestion\n\n"
+        "@cascade_ingestion(unique_key='id')\ndef orders(partition_date: str): ...\n"
+    )
+    done = subprocess.run([sys.executable, "-c", _DEFINE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_what_files_define_is_found_by_its_type(tmp_path: Path) -> None:

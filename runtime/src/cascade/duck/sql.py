@@ -6,10 +6,18 @@ import datetime as dt
 from collections.abc import Iterable
 from decimal import Decimal
 
-__all__ = ["Value", "identifier", "literal", "literals", "qualified"]
+__all__ = ["Value", "alike", "identifier", "literal", "literals", "qualified"]
 
 #: What can be written as a literal.
 Value = str | int | float | bool | Decimal | dt.date | dt.datetime
+
+
+def alike(names: Iterable[str]) -> str:
+    """Return the names that SQL, which knows no capital letters, cannot tell apart, in words; "" for none."""
+    by_name: dict[str, set[str]] = {}
+    for name in names:
+        by_name.setdefault(name.lower(), set()).add(name)
+    return "; ".join(" and ".join(f"`{n}`" for n in sorted(same)) for same in by_name.values() if len(same) > 1)
 
 
 def identifier(name: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any, cast
 import dagster as dg
 
 from cascade.config import Settings, load_settings, use_settings
+from cascade.duck.sql import alike
 from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
 from cascade.framework.base import AssetSource, ScheduleFactory
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.jobs import cron_schedules, describe, downstream, unpromoted_jobs
-from cascade.iceberg.schema import alike
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all

@@ -7,8 +7,8 @@ from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.table import Transaction
 from pyiceberg.types import IcebergType, StructType
 
+from cascade.duck.sql import alike
 from cascade.errors import SchemaMismatchError
-from cascade.iceberg.schema import alike
 
 __all__ = ["evolve", "require_distinct"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pyarrow as pa
 from pyiceberg import types as t
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -12,7 +10,6 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from cascade.errors import SchemaMismatchError
 
 __all__ = [
-    "alike",
     "arrow_schema",
     "grows",
     "iceberg_type",
@@ -38,14 +35,6 @@ _PRIMITIVES = {arrow_type: iceberg_type for iceberg_type, arrow_types in _HELD_B
 _WIDER = {(pa.int32(), pa.int64()), (pa.float32(), pa.float64())}
 
 _CANNOT_CONVERT = (TypeError, ValueError, KeyError, pa.ArrowException)
-
-
-def alike(names: Iterable[str]) -> str:
-    """Return the column names that SQL, which knows no capital letters, cannot tell apart, in words; "" for none."""
-    by_name: dict[str, set[str]] = {}
-    for name in names:
-        by_name.setdefault(name.lower(), set()).add(name)
-    return "; ".join(" and ".join(f"`{n}`" for n in sorted(same)) for same in by_name.values() if len(same) > 1)
 
 
 def schema_from_arrow(schema: pa.Schema) -> Schema:

@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 from pyiceberg.schema import Schema
 
+from cascade.duck.sql import alike
 from cascade.errors import CascadeError, DefinitionError
-from cascade.iceberg.schema import alike
 from cascade.ingestion.contract import Contract, contract_of
 from cascade.ingestion.options import Options, Policy, Write
 from cascade.ingestion.text import listed, snake_case
