@@ -24,6 +24,8 @@ MISSING_ONLY_TAG = "cascade/missing_only"
 #: Rebuilds the tables of incremental models, whatever its value. Set by `--full-refresh` or in Dagster's UI; read by
 #: dbt assets.
 FULL_REFRESH_TAG = "cascade/full-refresh"
+#: Of a run that makes tables without rows, to see their columns; and of assets that can do so.
+EMPTY_TAG = "cascade/empty"
 #: The backfill of the run. Set by Dagster; read to give all runs of one backfill the same branch.
 BACKFILL_TAG = "dagster/backfill"
 #: The run that the run repeats. Set by Dagster; read by `cascade maintain branches`.

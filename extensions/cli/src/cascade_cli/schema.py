@@ -47,7 +47,7 @@ def schema() -> None:
 
 @schema.command()
 @click.argument("table", required=False)
-@click.option("--all", "everything", is_flag=True, help="All tables that are loaded.")
+@click.option("--all", "everything", is_flag=True, help="All tables that are loaded, or made by models.")
 @_decisions
 @branch_option(help=BRANCH_HELP)
 @json_option
@@ -61,10 +61,13 @@ def plan(
     branch: str,
     as_json: bool,
 ) -> None:
-    """Show how the columns of TABLE become those of its contract; nothing is changed.
+    """Show how the columns of TABLE become those of its contract, or of its model; nothing is changed.
 
     New columns and wider types are taken over by the next load. What would lose values, or may be a column with another
     name, is for a person to decide: the plan says with which options, and exits with code 3.
+
+    A model that has changed is made without rows, on a branch that is dropped afterwards: the plan says which columns
+    the next run would take away, add, or give another type.
     """
     import cascade_operations as operations
 

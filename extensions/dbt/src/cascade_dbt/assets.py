@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import FULL_REFRESH_TAG, ROW_COUNT
+from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, ROW_COUNT
 from cascade_dbt.dagster_dbt import (
     DBT_VERSION,
     DagsterDbtTranslator,
@@ -97,12 +98,17 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
             shutil.copy(manifest.parent / "partial_parse.msgpack", target)
         recipes, before, made = read_recipes(settings, parsed), lakehouse.catalog.pointers(branch), {}
         # What dbt would write of its manifest and its results nobody reads.
-        command = ["--no-write-json", "build", *(["--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else [])]
+        # Without rows no test means anything.
+        empty = ["--empty", *(f"--exclude-resource-type={kind}" for kind in ("test", "unit_test"))]
+        command = ["build", *(empty if EMPTY_TAG in context.run.tags else [])]
+        command += ["--full-refresh"] if FULL_REFRESH_TAG in context.run.tags else []
         with (
             dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, namespaces)),
             _log(context, settings),
         ):
-            invocation = dbt.cli(command, context=context, target_path=target, raise_on_error=False)
+            invocation = dbt.cli(
+                ["--no-write-json", *command], context=context, target_path=target, raise_on_error=False
+            )
             for event in invocation.stream():
                 if isinstance(event, dg.Output):
                     table = ".".join(context.asset_key_for_output(event.output_name).path)
@@ -121,7 +127,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
 
     translator = _Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
     with without_dbt():
-        return dbt_assets(manifest=manifest, name="dbt", dagster_dbt_translator=translator)(run_dbt)
+        options: dict[str, Any] = {"name": "dbt", "dagster_dbt_translator": translator, "op_tags": {EMPTY_TAG: "true"}}
+        return dbt_assets(manifest=manifest, **options)(run_dbt)
 
 
 def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None:
@@ -134,7 +141,7 @@ def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None
 
 def _said_by_dbt(text: str) -> str:
     """Return what dbt said of its models, without Dagster's words on the command and the trail of macros."""
-    said = text.partition("Errors parsed from dbt logs:")[2] or text
+    said = re.sub(r"\x1b\[\d+m", "", text.partition("Errors parsed from dbt logs:")[2] or text)  # colours
     # dbt tells each failure as it comes, and all again at its end with the model's name and file.
     _, summary, failures = said.partition("Failure in ")
     lines = (summary + failures if summary else said).splitlines()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
     from cascade.lakehouse import Lakehouse
 
-__all__ = ["Decisions", "change", "steps_of"]
+__all__ = ["Decisions", "change", "model_steps", "steps_of"]
 
 _SHOWN = 5
 _ROWS = 100_000
@@ -87,6 +87,25 @@ def steps_of(plan: LoadPlan, table: Table, decisions: Decisions) -> list[SchemaS
         SchemaStep("add", name, None, str(declared[name].field_type), "null in the rows that are there") for name in new
     ]
     return steps
+
+
+def model_steps(before: Table, after: Table) -> list[SchemaStep]:
+    """Return what the next run of a model does to each column that differs.
+
+    Args:
+        before: The table that the branch has.
+        after: The table that the model makes now.
+    """
+    have, now = ({f.name: str(f.field_type) for f in table.schema().fields} for table in (before, after))
+    steps = [
+        SchemaStep("drop", name, have[name], None, "the model has it no longer") for name in have if name not in now
+    ]
+    steps += [
+        SchemaStep("retype", name, have[name], now[name], "the model has another type for it")
+        for name in have
+        if now.get(name, have[name]) != have[name]
+    ]
+    return steps + [SchemaStep("add", name, None, now[name], "new in the model") for name in now if name not in have]
 
 
 def _undeclared(plan: LoadPlan, name: str, before: str, new: Sequence[str]) -> SchemaStep:

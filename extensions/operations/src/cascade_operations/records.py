@@ -293,15 +293,15 @@ class SchemaStep:
     """What happens to one column, so that a table has the columns of its contract.
 
     Attributes:
-        action: `add`, `widen`, `rename`, `drop` or `narrow`: what is done. `decide`: what a person has to say first.
-            `keep`: a column that only the table has, and that may stay.
+        action: `add`, `widen`, `rename`, `drop`, `narrow` or `retype` (of a model): what is done. `decide`: what a
+            person has to say first. `keep`: a column that only the table has, and that may stay.
         column: The column, as the table has it; the new one where it is added.
         before: Its type in the table; `None` where it is added.
         after: Its type in the contract; `None` where the contract does not have it.
         note: What it becomes, or what is to be said.
     """
 
-    action: Literal["add", "widen", "rename", "drop", "narrow", "decide", "keep"]
+    action: Literal["add", "widen", "rename", "drop", "narrow", "retype", "decide", "keep"]
     column: str
     before: str | None
     after: str | None

@@ -6,10 +6,11 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from typing import TypeVar
 
 import dagster as dg
 
@@ -17,12 +18,12 @@ from cascade._dagster import compute_logs, serializable_error_info_from_exc_info
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.engine import delete_branch
-from cascade.errors import DefinitionError
+from cascade.errors import DefinitionError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.failures import error_text
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
-from cascade.names import BRANCH_TAG, COMMAND_TAG, FULL_REFRESH_TAG, run_branch
+from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
@@ -31,7 +32,18 @@ from cascade_operations.records import RunReport
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 from cascade_operations.watch import Watcher
 
-__all__ = ["ENDS", "close_killed_runs", "launch", "load_definitions", "materialize", "run_pipeline"]
+__all__ = [
+    "ENDS",
+    "close_killed_runs",
+    "emptied",
+    "launch",
+    "load_definitions",
+    "materialize",
+    "rehearse",
+    "run_pipeline",
+]
+
+_Seen = TypeVar("_Seen")
 
 #: The assets that end a pipeline.
 ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
@@ -145,6 +157,45 @@ def materialize(
     with _stopped(watcher), open_instance(settings) as instance:
         _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
     return watcher.report()
+
+
+def emptied(definitions: dg.Definitions) -> set[dg.AssetKey]:
+    """Return the assets whose tables can be made without rows: models."""
+    assets = [a for a in definitions.assets or () if isinstance(a, dg.AssetsDefinition) and a.is_executable]
+    return {key for asset in assets if EMPTY_TAG in asset.op.tags for key in asset.keys}
+
+
+def rehearse(
+    settings: Settings, definitions: dg.Definitions, assets: set[dg.AssetKey], look: Callable[[str], _Seen]
+) -> _Seen:
+    """Make tables without rows, on a branch of their own that is dropped afterwards; Dagster's history knows nothing.
+
+    Args:
+        settings: The project's settings.
+        definitions: The project's definitions.
+        assets: Assets that can do so: their op has `EMPTY_TAG`.
+        look: Given the branch before it is dropped.
+
+    Returns:
+        What `look` returns.
+
+    Raises:
+        TransformError: The tables cannot be made.
+    """
+    run_id = str(uuid.uuid4())
+    lakehouse = Lakehouse(settings, run_branch(run_id))
+    watcher = Watcher(ignore, settings.project_dir, lakehouse.branch)
+    tags = {BRANCH_TAG: lakehouse.branch, EMPTY_TAG: "true"}
+    try:
+        with dg.DagsterInstance.ephemeral() as instance:
+            _Launch(definitions, instance, lakehouse, watcher).execute(assets, None, run_id, tags)
+        if watcher.failures:
+            what = "These tables cannot be made as their models are now"
+            raise TransformError(f"{what}: {'; '.join(watcher.failures)}", fix="correct the models.")
+        return look(lakehouse.ref)
+    finally:
+        if lakehouse.catalog.exists(lakehouse.branch):
+            delete_branch(lakehouse.catalog, lakehouse.branch)
 
 
 def load_definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg.Definitions:

@@ -13,6 +13,8 @@ from cascade_operations.events import Listener, ignore
 from cascade_operations.records import SchemaPlan
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from cascade.catalog import BranchingCatalog
     from cascade.ingestion.load import LoadResult
     from cascade.ingestion.plan import LoadPlan
@@ -32,11 +34,13 @@ def plan_schema(
     narrow: Sequence[str] = (),
     tell: Listener = ignore,
 ) -> tuple[SchemaPlan, ...]:
-    """Compare the contracts of ingestion assets with the columns that their tables have.
+    """Compare the columns of tables with the contracts of the assets that load them, or with the models that make them.
+
+    Models that have changed are made without rows, on a branch that is dropped afterwards.
 
     Args:
         settings: The project's settings.
-        tables: The tables, `namespace.table`; all that are loaded, and there, by default.
+        tables: The tables, `namespace.table`; all that are loaded or made by models, and there, by default.
         branch: The branch or tag.
         rename: Column of the table to its name in the contract. This and the next two are for one table.
         drop: Columns that the table is to lose.
@@ -45,12 +49,13 @@ def plan_schema(
 
     Raises:
         UsageError: No asset loads a table, the branch does not have it, or what was decided cannot be done.
+        TransformError: Models cannot be made as they are now.
         BranchNotFoundError: The branch does not exist.
     """
     from cascade.ingestion import load_plan
     from cascade_operations.evolution import Decisions
     from cascade_operations.instead import ingestion_of, ingestions_of
-    from cascade_operations.run import load_definitions
+    from cascade_operations.run import emptied, load_definitions
 
     decisions, catalog = Decisions(rename or {}, tuple(drop), tuple(narrow)), open_catalog(settings)
     if decisions and len(tables) != 1:
@@ -58,11 +63,43 @@ def plan_schema(
     pointers = catalog.pointers(branch)
     definitions = load_definitions(settings, tell, promote=False)
     names = [table.replace("/", ".") for table in tables]
-    fix = "name a table that an asset of @cascade_ingestion loads; dbt changes its own tables when it runs."
-    plans = {name: ingestion_of(definitions, name, fix)[1] for name in names} or {
-        name: load_plan(asset) for name, asset in sorted(ingestions_of(definitions).items()) if name in pointers
-    }
-    return tuple(_compare(catalog, branch, plan, decisions) for plan in plans.values())
+    models = {".".join(key.path): key for key in emptied(definitions)}
+    fix = "name a table that an asset of @cascade_ingestion loads, or a model makes."
+    plans = {name: ingestion_of(definitions, name, fix)[1] for name in names if name not in models}
+    if not names:
+        plans = {n: load_plan(asset) for n, asset in sorted(ingestions_of(definitions).items()) if n in pointers}
+    made = {n: key for n, key in models.items() if n in pointers and (n in names or not names)}
+    if decisions and made:
+        raise UsageError("A model decides about its columns itself.", where=", ".join(made), fix="change the model.")
+    found = [_compare(catalog, branch, plan, decisions) for plan in plans.values()]
+    return (*found, *_compare_models(settings, definitions, catalog, branch, made))
+
+
+def _compare_models(
+    settings: Settings,
+    definitions: dg.Definitions,
+    catalog: BranchingCatalog,
+    branch: str,
+    made: Mapping[str, dg.AssetKey],
+) -> list[SchemaPlan]:
+    """Compare tables of models with what the models make now, of those that are not known to be the same."""
+    from cascade_operations.evolution import model_steps
+    from cascade_operations.leave_out import find_unchanged
+    from cascade_operations.run import emptied, rehearse
+
+    every = emptied(definitions)
+    changed = every - find_unchanged(settings, catalog, every, set()).since.keys() if made else set()
+    plans = {name: SchemaPlan(name, (), 0) for name in made}
+
+    def look(ref: str) -> None:
+        before, after = catalog.pointers(branch), catalog.pointers(ref)
+        for name in made:
+            steps = model_steps(*(catalog.load(name, pointers[name]) for pointers in (before, after)))
+            plans[name] = SchemaPlan(name, tuple(steps), 0)
+
+    if changed:
+        rehearse(settings, definitions, changed, look)
+    return list(plans.values())
 
 
 def apply_schema(

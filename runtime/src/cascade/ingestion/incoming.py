@@ -90,11 +90,10 @@ class Incoming:
                 if plan.tagged:
                     rows = rows.append_column(PARTITION_COLUMN, pa.repeat(pa.scalar(label), rows.num_rows))
                 yield rows
-        strict = plan.policy == "strict"
-        if absent and (plan.contract or strict):
+        if absent:
             never = frozenset.intersection(*absent)
             result.absent = never & plan.contract.required if plan.contract else never
-        if result.absent and strict:
+        if result.absent and plan.policy == "strict":
             raise SchemaMismatchError(
                 f"No fetched row has {listed(sorted(result.absent))}; nothing was written.",
                 where=f'table {plan.table}, schema_policy="strict"',

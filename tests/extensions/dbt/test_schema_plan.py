@@ -1,0 +1,112 @@
+"""The promises of `cascade schema plan` over models: what the next run does to the columns that `main` has.
+
+Modules: `cascade_operations.schema`, `cascade_operations.run`.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.catalog import MAIN, open_catalog
+from cascade.config import Settings
+from cascade.errors import TransformError, UsageError
+from cascade_operations import plan_schema, run_pipeline
+from support.dbt import dbt_project
+from support.lakes import settings_in
+from support.projects import make_project
+
+pytestmark = pytest.mark.on_servers("nessie", shared=True)
+
+WORKFLOW = '''\
+"""What happened."""
+
+from cascade.ingestion import cascade_ingestion
+
+
+@cascade_ingestion(unique_key="id", partitions="none")
+def events():
+    return [{"id": 1, "name": "a", "v": 1}]
+'''
+SYNC = "{{ config(materialized='incremental', unique_key='id', on_schema_change='sync_all_columns') }} "
+FAIL = SYNC.replace("sync_all_columns", "fail")
+EVENTS = "from {{ source('raw', 'events') }}"
+
+# Each model, as `main` has it and as it is now; and what becomes of its columns.
+MODELS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
+    "kept": (f"select id, name {EVENTS}", f"select id, name {EVENTS}", []),
+    "said_otherwise": (f"select id {EVENTS}", f"select id {EVENTS} where id > 0", []),
+    "renames": (
+        f"select id, name {EVENTS}",
+        f"select id, name as title {EVENTS}",
+        [("drop", "name"), ("add", "title")],
+    ),
+    "follows": ("select * from {{ ref('renames') }}", "", [("drop", "name"), ("add", "title")]),
+    "retypes": (f"select id, v {EVENTS}", f"select id, cast(v as varchar) as v {EVENTS}", [("retype", "v")]),
+    "in_step": (SYNC + f"select id, name {EVENTS}", SYNC + f"select id, v {EVENTS}", [("drop", "name"), ("add", "v")]),
+    "forbids": (FAIL + f"select id, name {EVENTS}", FAIL + f"select id, name {EVENTS}", []),
+}
+ROOT = "transforms/dbt/models"
+FILES = {
+    "workflows/shop.py": WORKFLOW,
+    "transforms/dbt/dbt_project.yml": dbt_project("models: { shop: { +materialized: table, +schema: silver } }\n"),
+    f"{ROOT}/sources.yml": "sources: [{ name: raw, tables: [{ name: events }] }]\n"
+    # A test of the data says nothing of a table without rows, and must not stop what is below it.
+    "models: [{ name: renames, data_tests: [{ dbt_utils_at_least_one: {} }] }]\n",
+    "transforms/dbt/macros/tests.sql": "{% test dbt_utils_at_least_one(model) %}"
+    "select n from (select count(*) as n from {{ model }}) as counted where n = 0{% endtest %}",
+    **{f"{ROOT}/{name}.sql": before for name, (before, _, _) in MODELS.items()},
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="AssetExecutionContext")  # what dagster-dbt still uses
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A project whose models have changed since `main` was made."""
+    root = make_project(tmp_path_factory.mktemp("shop") / "project", FILES)
+    settings = settings_in(root)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.chdir(root)
+        done = run_pipeline(settings)
+        assert done.success, done.failures
+        for name, (_, now, _) in MODELS.items():
+            if now:
+                (root / ROOT / f"{name}.sql").write_text(now)
+        yield settings
+
+
+def test_a_plan_of_models_says_what_goes_what_comes_and_what_has_another_type(settings: Settings) -> None:
+    catalog = open_catalog(settings)
+    before = catalog.pointers(MAIN)
+    plans = {plan.table: plan for plan in plan_schema(settings)}
+    assert {step.action for step in plans.pop("raw.events").steps} == {"keep"}
+    found = {name: [(step.action, step.column) for step in plan.steps] for name, plan in plans.items()}
+    assert found == {f"silver.{name}": steps for name, (_, _, steps) in MODELS.items()}
+    assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
+
+
+def test_models_that_cannot_be_made_are_refused_in_dbt_s_words(settings: Settings) -> None:
+    file = Path(settings.dbt_path) / "models/forbids.sql"
+    before = file.read_text()
+    file.write_text(FAIL + f"select id {EVENTS}")
+    try:
+        with pytest.raises(TransformError, match=r"cannot be made as their models are now(.|\n)*name"):
+            plan_schema(settings, ["silver.forbids"])
+    finally:
+        file.write_text(before)
+    assert [branch.name for branch in open_catalog(settings).branches()] == [MAIN]
+
+
+def test_a_decision_about_a_model_is_refused(settings: Settings) -> None:
+    options: dict[str, Any] = {"drop": ["name"]}
+    with pytest.raises(UsageError, match="A model decides about its columns itself"):
+        plan_schema(settings, ["silver.renames"], **options)
