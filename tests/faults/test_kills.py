@@ -24,16 +24,16 @@ from support.works import PIPELINE, WORKS
 
 #: Kills of each work when not all of them are made, and how many moments it has at least.
 SLICE = {
-    "first load": (10, 50),
+    "first load": (8, 50),
     "append": (8, 45),
-    "quarantine": (10, 70),
+    "quarantine": (8, 70),
     "dbt": (4, 60),
     "promotion": (8, 40),
     "publishing": (8, 50),
     "maintenance": (4, 60),
     "compaction": (4, 100),
     "expiry": (2, 60),
-    "all maintenance": (6, 200),
+    "all maintenance": (4, 200),
 }
 
 

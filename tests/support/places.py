@@ -17,10 +17,11 @@ class Place:
     Args:
         root: The folder; made.
         work: The work.
+        janitor: Takes away what nobody needs, and asserts that all of it has gone.
     """
 
-    def __init__(self, root: Path, work: Work) -> None:
-        self.root, self.work = root, work
+    def __init__(self, root: Path, work: Work, janitor: Callable[[], None] = require_clean) -> None:
+        self.root, self.work, self._janitor = root, work, janitor
         self._kept = root.with_name("kept")
         root.mkdir()
         with contextlib.chdir(root):
@@ -29,7 +30,7 @@ class Place:
             shutil.copytree(root, self._kept, symlinks=True)
             self.operations = self.watch().operations
             self.after = work.seen()
-            require_clean()
+            self._janitor()
             self.files = _outside(files_below(root))
 
     def watch(self, answer: Callable[[Operation, int], int] = lambda _o, _n: GO_ON) -> Ended:
@@ -55,7 +56,7 @@ class Place:
         """The next run ends the work, and nothing of the killed one is left when the janitor has been there."""
         assert finish([start(self.work.do)]) == [0], when
         assert self.work.seen() == self.after, when
-        require_clean()
+        self._janitor()
         assert self.work.seen() == self.after, when
         assert _outside(files_below(self.root)) == self.files, when
 

@@ -57,10 +57,19 @@ def publish_to_file(read: ReadMarts, settings: Settings) -> dict[str, int]:
                     [name, versions[name].snapshot_id, versions[name].schema_id, dt.datetime.now(dt.UTC)],
                 )
             connection.execute("CHECKPOINT")  # what closing cannot write it leaves beside the file, without a word
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(fresh)
         fresh.replace(target)
+        _sync(target.parent)  # else a power cut brings the old marts back
     return rows
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _copy_to_file(connection: duckdb.DuckDBPyConnection, name: str, mart: Mart) -> int:
