@@ -1,8 +1,8 @@
 """The promises of the schema policies: what a change of source or contract does, and that none is lost silently."""
 
+import itertools
 from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,7 @@ from cascade.ingestion import cascade_ingestion
 from support.ingestion import Lake
 from support.lakes import Rows
 
-pytestmark = pytest.mark.on_servers("nessie")
+pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
 LONG, INT, DOUBLE, FLOAT, TEXT = pa.int64(), pa.int32(), pa.float64(), pa.float32(), pa.string()
 Columns = Mapping[str, pa.DataType]
@@ -25,10 +25,10 @@ BEFORE: Columns = {"id": LONG, "name": TEXT}
 OLD = {"id": 1, "name": "Ada"}
 
 
-def asset(columns: Columns | None, rows: Rows, **options: Any) -> dg.AssetsDefinition:
+def asset(table: str, columns: Columns | None, rows: Rows, **options: Any) -> dg.AssetsDefinition:
     declared = None if columns is None else schema_from_arrow(pa.schema(list(columns.items())))
 
-    @cascade_ingestion(table_name="t", partitions="none", unique_key="id", iceberg_schema=declared, **options)
+    @cascade_ingestion(table_name=table, partitions="none", unique_key="id", iceberg_schema=declared, **options)
     def fetch() -> Any:
         return rows
 
@@ -93,37 +93,48 @@ CHANGES: dict[str, tuple[Any, ...]] = {
 }
 POLICIES = ("strict", "additive", "drop_extra")
 CASES = [
-    pytest.param(policy, row, columns, outcomes[number], id=f"{name}, {policy}")
+    pytest.param((policy, row, columns, outcomes[number]), id=f"{name}, {policy}")
     for name, (row, columns, *outcomes) in CHANGES.items()
     for number, policy in enumerate(POLICIES)
 ]
 
 
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory, _own_machine: None) -> Lake:
+    folder = tmp_path_factory.mktemp("policies")
+    return Lake(folder, project_dir=folder)
+
+
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path, project_dir=tmp_path)
+def table() -> str:
+    """The name of a table that no other test uses."""
+    return f"t{next(_NUMBERS)}"
 
 
 def _by_name(rows: Rows) -> Rows:
     return [dict(sorted(row.items())) for row in rows]
 
 
-@pytest.mark.parametrize(("policy", "row", "columns", "outcome"), CASES)
+@pytest.mark.parametrize("case", CASES)
 def test_a_change_is_taken_over_left_out_or_refused_with_what_is_to_be_said(
-    policy: Any, row: dict[str, Any], columns: Columns, outcome: str | dict[str, Any], lake: Lake
+    case: tuple[Any, dict[str, Any], Columns, str | dict[str, Any]], lake: Lake, table: str
 ) -> None:
-    lake.load(asset(BEFORE, [OLD], schema_policy=policy))
-    changed = asset(columns, [row], schema_policy=policy)
+    policy, row, columns, outcome = case
+    lake.load(asset(table, BEFORE, [OLD], schema_policy=policy))
+    changed = asset(table, columns, [row], schema_policy=policy)
     if isinstance(outcome, str):
-        before = lake.lakehouse.head("raw.t")
+        before = lake.lakehouse.head(f"raw.{table}")
         with pytest.raises(CascadeError) as refused:
             lake.load(changed)
         said = str(refused.value)
         assert (outcome in said, bool(refused.value.fix)) == (True, True), said
-        assert lake.lakehouse.head("raw.t") == before
+        assert lake.lakehouse.head(f"raw.{table}") == before
         return
     lake.load(changed)
-    assert _by_name(lake.rows("raw.t", order="id")) == _by_name([dict.fromkeys(outcome) | OLD, outcome])
+    assert _by_name(lake.rows(f"raw.{table}", order="id")) == _by_name([dict.fromkeys(outcome) | OLD, outcome])
 
 
 INFERRED = {
@@ -135,9 +146,9 @@ INFERRED = {
 
 
 @pytest.mark.parametrize(("rows", "says"), INFERRED.values(), ids=INFERRED)
-def test_strict_holds_for_columns_that_nobody_declared(lake: Lake, rows: Any, says: str) -> None:
-    lake.load(asset(None, [OLD], schema_policy="strict"))
-    changed = asset(None, rows, schema_policy="strict")
+def test_strict_holds_for_columns_that_nobody_declared(lake: Lake, table: str, rows: Any, says: str) -> None:
+    lake.load(asset(table, None, [OLD], schema_policy="strict"))
+    changed = asset(table, None, rows, schema_policy="strict")
     if not says:
         lake.load(changed)
         return
@@ -158,12 +169,12 @@ WIDER = {
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("change", WIDER.values(), ids=WIDER)
 def test_a_wider_type_keeps_the_old_rows_and_takes_new_ones(
-    change: tuple[pa.DataType, pa.DataType, Any, Any], policy: Any, lake: Lake
+    change: tuple[pa.DataType, pa.DataType, Any, Any], policy: Any, lake: Lake, table: str
 ) -> None:
     narrow, wide, first, second = change
-    lake.load(asset({"id": LONG, "v": narrow}, [{"id": 1, "v": first}], schema_policy=policy))
-    lake.load(asset({"id": LONG, "v": wide}, [{"id": 2, "v": second}], schema_policy=policy))
-    old, new = (row["v"] for row in lake.rows("raw.t", order="id"))
+    lake.load(asset(table, {"id": LONG, "v": narrow}, [{"id": 1, "v": first}], schema_policy=policy))
+    lake.load(asset(table, {"id": LONG, "v": wide}, [{"id": 2, "v": second}], schema_policy=policy))
+    old, new = (row["v"] for row in lake.rows(f"raw.{table}", order="id"))
     assert (old, new) == (first | {"b": None} if isinstance(second, dict) and "b" in second else first, second)
 
 
@@ -183,11 +194,11 @@ class Later(Guests):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("age", [None, 36])
 def test_a_new_nullable_field_of_the_model_is_null_in_the_rows_that_are_there(
-    policy: Any, age: int | None, lake: Lake
+    policy: Any, age: int | None, lake: Lake, table: str
 ) -> None:
     """Situation 13: also when the same days are loaded again, by key."""
     row = {"id": 1, "name": "Ada"}
-    options: dict[str, Any] = {"table_name": "t", "partitions": "none", "unique_key": "id", "schema_policy": policy}
+    options: dict[str, Any] = {"table_name": table, "partitions": "none", "unique_key": "id", "schema_policy": policy}
     lake.load(cascade_ingestion(validation_schema=Guests, **options)(lambda: [row, {**row, "id": 2}]))
     lake.load(cascade_ingestion(validation_schema=Later, **options)(lambda: [{**row, "age": age}]))
-    assert lake.rows("raw.t", order="id") == [{**row, "age": age}, {**row, "id": 2, "age": None}]
+    assert lake.rows(f"raw.{table}", order="id") == [{**row, "age": age}, {**row, "id": 2, "age": None}]
