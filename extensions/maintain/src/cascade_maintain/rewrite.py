@@ -162,7 +162,10 @@ def choose(table: Table, *, eager: bool = True) -> Choice:
         if file.file_path in deleted or target.size(file.record_count, file.file_size_in_bytes) < target.small:
             parts[file.spec_id, file.partition].append(file)
     for files in parts.values():
-        group = [deleted.get(file.file_path) or FileScanTask(file) for file in (files if eager else _alike(files))]
+        # Those with deleted rows always: no delete file stays, so a file that stayed would have its deleted rows again.
+        marked = [deleted[file.file_path] for file in files if file.file_path in deleted]
+        plain = [file for file in files if file.file_path not in deleted]
+        group = [*marked, *map(FileScanTask, plain if eager else _alike(plain))]
         if target.parts(*_rows_and_bytes(group)) < len(group) or any(task.delete_files for task in group):
             chosen.groups.append(group)
     gone = {file.file_path for file in chosen.files}
