@@ -50,6 +50,9 @@ COMMANDS = {
     "branch restore": "cascade_operations.restore",
     "branch log": "cascade_operations.log",
     "config show": "cascade_operations.list_settings",
+    "create-workflow": "cascade_create.workflow.create_workflow",
+    "create-model": "cascade_create.model.create_model",
+    "create-check": "cascade_create.check.create_check",
     "maintain branches": "cascade_maintain.maintenance.drop_branches",
     "maintain all": "cascade_maintain.maintenance.maintain_all",
     "maintain expire": "cascade_maintain.maintenance.expire",
@@ -75,6 +78,7 @@ def records() -> list[type]:
     """Return every record, in the order of the page."""
     from cascade.catalog import Branch
     from cascade.plugins import PluginRecord
+    from cascade_create.changes import Created
     from cascade_maintain import branches, compact, expire, garbage, maintenance, verify, warehouse
     from cascade_operations import records as ours
     from cascade_operations.configuration import SettingRow
@@ -95,6 +99,7 @@ def records() -> list[type]:
         Finding,
         PluginRecord,
         EnvFile,
+        Created,
     ]
 
 

@@ -1,0 +1,73 @@
+"""Partitions of time in the code of a workflow: which of them a row belongs to, and where one begins and ends."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+__all__ = ["UNITS", "Slices", "key_of"]
+
+_DAY = "begin = dt.datetime.fromisoformat(partition_date)"
+#: The words of `--partitions`; and how a workflow gets the first and the next moment of a partition.
+UNITS: Mapping[str, tuple[str, str]] = {
+    "hourly": ('begin = dt.datetime.strptime(partition_date, "%Y-%m-%d-%H:%M")', "begin + dt.timedelta(hours=1)"),
+    "daily": (_DAY, "begin + dt.timedelta(days=1)"),
+    "weekly": (_DAY, "begin + dt.timedelta(days=7)"),
+    "monthly": (_DAY, "(begin + dt.timedelta(days=31)).replace(day=1)"),
+}
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The partitions of a table.
+
+    Attributes:
+        unit: A word of `UNITS`.
+        start: The first day.
+        column: The column that says which partition a row belongs to.
+        type: The type of its values in the source.
+    """
+
+    unit: str
+    start: dt.date
+    column: str
+    type: pa.DataType
+
+    @property
+    def definition(self) -> str:
+        """The option `partitions` as Python."""
+        return f'{self.unit}(start="{key_of("daily" if self.unit == "hourly" else self.unit, _midnight(self.start))}")'
+
+    @property
+    def lines(self) -> str:
+        """The lines of the function that say where the partition begins and ends."""
+        begin, end = UNITS[self.unit]
+        return f"    {begin}\n    end = {end}\n"
+
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """The two moments, as the cursor of the source has them."""
+        if pa.types.is_date(self.type):
+            return "begin.date()", "end.date()"
+        if pa.types.is_timestamp(self.type):
+            zone = ".replace(tzinfo=dt.UTC)" if self.type.tz else ""
+            return f"begin{zone}", f"end{zone}"
+        form = "%Y-%m-%dT%H:%M" if self.unit == "hourly" else "%Y-%m-%d"
+        return f'f"{{begin:{form}}}"', f'f"{{end:{form}}}"'
+
+
+def key_of(unit: str, moment: dt.datetime) -> str:
+    """Return the partition that a moment belongs to (UTC); weeks begin on Sunday."""
+    day = moment.date()
+    if unit == "weekly":
+        day -= dt.timedelta(days=(day.weekday() + 1) % 7)
+    if unit == "monthly":
+        day = day.replace(day=1)
+    return f"{moment:%Y-%m-%d-%H}:00" if unit == "hourly" else day.isoformat()
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime(day.year, day.month, day.day)

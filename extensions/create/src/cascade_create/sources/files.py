@@ -1,0 +1,355 @@
+"""Files of one folder or bucket: a workflow that reads those that are new, or changed, by dlt."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from cascade.errors import UsageError
+from cascade.ingestion.text import json_text
+from cascade_create.names import title
+from cascade_create.render import Code, Raw, literal
+from cascade_create.sample import Sample, null_texts
+from cascade_create.sources.base import Request, Shape, StandIn, require, without_password
+
+__all__ = ["look_at_files"]
+
+_FORMATS = {
+    "csv": ("csv", "tsv", "txt"),
+    "jsonl": ("jsonl", "ndjson", "json"),
+    "parquet": ("parquet", "pq"),
+    "excel": ("xlsx", "xlsm", "xlsb", "xls", "ods"),
+}
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
+_RESOURCE = ["import dlt", "from dlt.sources.filesystem import filesystem"]
+# Options that are written in another way than Python prints their values.
+_WRITTEN = {"chunk_size": Raw("100_000"), "dtype": Raw("str")}
+_HEAD = 256 * 1024
+
+
+@dataclass(frozen=True)
+class _Files:
+    name: str
+    folder: str  # as dlt takes it: an absolute path, or a URL
+    glob: str
+    address: str  # Python that gives the folder
+    top: str
+    imports: Sequence[str]
+    format: str
+    csv: Mapping[str, Any] = field(default_factory=dict)  # options of the reader
+    sheet: str = ""
+    texts: bool = False
+    most: int = 100_000
+    known_key: Sequence[str] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def code(self, shape: Shape) -> Code:
+        """Return what lists the files, and what reads them."""
+        imports, top, reader = self._reader(shape)
+        says = f"Rows of the files {self.glob}."
+        arguments = ["bucket_url=FOLDER", f"file_glob={literal(self.glob)}"]
+        if shape.key:
+            arguments.append('incremental=dlt.sources.incremental("modification_date")')
+            says = f"Rows of the files {self.glob}; a run reads those that are new, or have changed."
+        call = "filesystem(\n" + "".join(f"        {one},\n" for one in arguments) + "    )"
+        renamed = ".add_map(rename)" if shape.names and self.format != "excel" else ""
+        read = f"(files | {reader}){renamed}" if renamed else f"files | {reader}"
+        used = [line for line in _RESOURCE if shape.key or line != "import dlt" or self.format == "excel"]
+        return Code(
+            about=f"{title(self.name)}, from files.",
+            doc=says,
+            body=f"    files = {call}\n    return {read}",
+            imports=[*self.imports, *used, *imports],
+            top=self.top + top,
+            options={"order_by": shape.cursor} if shape.cursor and shape.key else {},
+        )
+
+    @property
+    def reader(self) -> tuple[str, dict[str, Any]]:
+        """What reads CSV: every value as text, since the contract says what it is. DuckDB reads UTF-8 alone."""
+        if "encoding" in self.csv:
+            return "read_csv", {"dtype": str, "keep_default_na": False, "na_values": [""], **self.csv}
+        return "read_csv_duckdb", {
+            "use_pyarrow": True,
+            "chunk_size": 100_000,
+            "header": True,
+            "all_varchar": True,
+            **self.csv,
+        }
+
+    def _reader(self, shape: Shape) -> tuple[list[str], str, str]:
+        """Return imports, code above the function, and the call that reads."""
+        if self.format == "excel":
+            return self._excel(shape)
+        arrow = self.format != "jsonl" and "encoding" not in self.csv
+        names, imports = "", ["import pyarrow as pa"] if arrow and shape.names else []
+        if shape.names:
+            kind = "pa.RecordBatch" if arrow else "dict"
+            changed = (
+                "rows.rename_columns([NAMES.get(name, name) for name in rows.schema.names])"
+                if arrow
+                else "{NAMES.get(name, name): value for name, value in rows.items()}"
+            )
+            names = (
+                "\n\n# Names of the source that cannot be columns, and what they are called here.\n"
+                f"NAMES = {literal(dict(shape.names), 0, 8)}\n\n\n"
+                f'def rename(rows: {kind}) -> {kind}:\n    """Give the columns names that SQL can say."""\n'
+                f"    return {changed}"
+            )
+        if self.format == "csv":
+            reader, options = self.reader
+            written = {option: _WRITTEN.get(option, value) for option, value in options.items()}
+            call = f"{reader}({', '.join(f'{option}={literal(value)}' for option, value in written.items())})"
+            return [*imports, f"from dlt.sources.filesystem import {reader}"], names, call
+        if self.format == "jsonl":
+            return [*imports, "from dlt.sources.filesystem import read_jsonl"], names, "read_jsonl(chunksize=10_000)"
+        call = "read_parquet(use_pyarrow=True, chunksize=100_000)"
+        return [*imports, "from dlt.sources.filesystem import read_parquet"], names, call
+
+    def _excel(self, shape: Shape) -> tuple[list[str], str, str]:
+        sheet = f"sheet_name={literal(self.sheet)}, " if self.sheet else ""
+        frame = f"pl.read_excel(file.read_bytes(), {sheet}infer_schema_length=None)"
+        names, rename = "", ""
+        if shape.names:
+            names = (
+                "\n\n# Names of the source that cannot be columns, and what they are called here.\n"
+                f"NAMES = {literal(dict(shape.names), 0, 8)}"
+            )
+            rename = ".rename(NAMES, strict=False)"
+        top = names + (
+            "\n\n\n@dlt.transformer\ndef read_sheets(files: Iterable[FileItemDict]) -> Iterator[pl.DataFrame]:\n"
+            f'    """Read {"the sheet " + self.sheet if self.sheet else "the first sheet"} of each file."""\n'
+            f"    for file in files:\n        yield {frame}{rename}"
+        )
+        imports = [
+            "from collections.abc import Iterable, Iterator",
+            "import polars as pl",
+            "from dlt.sources.filesystem import FileItemDict",
+        ]
+        return imports, top, "read_sheets"
+
+    def stand_in(self, sample: Sample, rows: Sequence[Mapping[str, Any]]) -> StandIn:
+        """Return a small file of the same format, which the same reader reads."""
+        ending = PurePosixPath(self.glob).name.rpartition(".")[2] if self.format != "excel" else "xlsx"
+        ending = "csv" if ending in ("gz", "*") else ending
+        write = {"csv": self._csv, "jsonl": _jsonl, "parquet": _parquet, "excel": self._xlsx}[self.format]
+        folder = f"tests/data/{self.name}"
+        patches = [f'monkeypatch.setattr({{module}}, "FOLDER", str(Path(__file__).parent / "data/{self.name}"))']
+        name = _named_like(self.glob, ending)
+        content = write(sample, rows)
+        return StandIn(
+            {f"{folder}/{name}": gzip.compress(content, mtime=0) if name.endswith(".gz") else content},
+            ["from pathlib import Path"],
+            "# The files of this folder were recorded from the source.",
+            "\n    ".join(patches),
+        )
+
+    def _csv(self, sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=self.csv.get("sep", ","), lineterminator="\n")
+        header = list(rows[0])
+        writer.writerow(header)
+        writer.writerows([["" if row[name] is None else row[name] for name in header] for row in rows])
+        return out.getvalue().encode(self.csv.get("encoding", "utf-8"))
+
+    def _xlsx(self, sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        import xlsxwriter
+
+        out = io.BytesIO()
+        book = xlsxwriter.Workbook(out, {"in_memory": True, "default_date_format": "yyyy-mm-dd hh:mm:ss"})
+        sheet = book.add_worksheet(self.sheet or None)
+        for number, name in enumerate(rows[0]):
+            sheet.write_string(0, number, name)
+            for line, row in enumerate(rows, start=1):
+                if row[name] is not None:
+                    sheet.write(line, number, row[name])
+        book.close()
+        return out.getvalue()
+
+    def explain(self, error: Exception) -> UsageError:
+        """Return what a failed attempt to read means."""
+        return _failed(f"{self.folder}/{self.glob}", error)
+
+
+def look_at_files(request: Request) -> _Files:
+    """Look at the files of a path: what format they have, and how their text is written."""
+    given = require(request.path, "--path", "file", "--path 'data/drops/*.csv'")
+    root = request.root
+    remote = "://" in given
+    full = given if remote else (request.folder / given).absolute().as_posix()
+    folder, glob = _split(full, is_folder=not remote and Path(full).is_dir())
+    top = f"FOLDER = {literal(folder)}"
+    imports: list[str] = []
+    if not remote and Path(folder).is_relative_to(root):
+        inside = Path(folder).relative_to(root).as_posix()
+        at = f" / {literal(inside)}" if inside != "." else ""
+        top = (
+            "# From this file, not from the current folder: the workflow runs from anywhere.\n"
+            f"FOLDER = str(Path(__file__).resolve().parents[2]{at})"
+        )
+        imports = ["from pathlib import Path"]
+    if remote and "@" in folder.split("://")[1].split("/")[0] and ":" in folder.split("://")[1].split("@")[0]:
+        raise UsageError(
+            "The path has a password in it, which would be written to a file. Nothing was written.",
+            where="--path",
+            fix="write the credentials to `.env` under dlt's names, such as SOURCES__FILESYSTEM__CREDENTIALS__…",
+        )
+    found = _Files(
+        name=request.name,
+        folder=folder,
+        glob=glob,
+        address="FOLDER",
+        top=top,
+        imports=imports,
+        format=_format(glob, request),
+        sheet=request.sheet,
+    )
+    found = replace(found, texts=found.format == "csv")
+    return _looked_at(found) if request.infer else found
+
+
+def _split(full: str, *, is_folder: bool) -> tuple[str, str]:
+    """Return the folder of a path, up to its first wildcard, and the rest."""
+    if is_folder:
+        return full.rstrip("/"), "*"
+    head, _, rest = full.partition("://") if "://" in full else ("", "", full)
+    parts = rest.split("/")
+    first = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
+    folder = "/".join(parts[:first]) or "/"
+    return (f"{head}://{folder}" if head else folder), "/".join(parts[first:])
+
+
+def _format(glob: str, request: Request) -> str:
+    endings = [ending.lower() for ending in PurePosixPath(glob).name.split(".")[1:]]
+    for ending in [one for one in reversed(endings) if one not in ("gz", "bz2", "zip", "xz", "zst")][:1]:
+        for name, known in _FORMATS.items():
+            if ending in known:
+                return name
+    raise UsageError(
+        f"The path does not say which format the files have: {glob!r}. Nothing was written.",
+        where="--path",
+        fix="end it as the files do: *.csv, *.jsonl, *.parquet or *.xlsx",
+    )
+
+
+def _looked_at(source: _Files) -> _Files:
+    """Return the source with what its files say."""
+    from dlt.sources.filesystem import filesystem
+
+    place = f"{source.folder}/{source.glob}"
+    try:
+        items = list(filesystem(bucket_url=source.folder, file_glob=source.glob))
+    except Exception as error:  # noqa: BLE001  of fsspec and of whatever it stands on
+        raise _failed(place, error) from None
+    if not items:
+        raise UsageError(
+            "There is no file to look at. Nothing was written.",
+            where=without_password(place) if "://" in place else place,
+            fix="correct --path, or run the command when there are files; or without --infer.",
+        )
+    if source.format != "csv":
+        return source
+    heads = []
+    for item in items[:5]:
+        with item.open(mode="rb") as file:
+            heads.append(file.read(_HEAD))
+    found = replace(source, csv=_dialect(heads))
+    try:
+        columns = _columns_of(filesystem(bucket_url=source.folder, file_glob=source.glob), found)
+    except Exception as error:  # noqa: BLE001  of dlt, DuckDB or pandas
+        raise _failed(place, error) from None
+    nothing = null_texts(columns.values())
+    return replace(found, csv={**found.csv, "na_values": ["", *nothing]}) if nothing else found
+
+
+def _columns_of(files: Any, source: _Files) -> dict[str, list[str | None]]:
+    """Return the texts of each column, of as many rows as a sample has."""
+    from dlt.sources import filesystem as readers
+
+    name, options = source.reader
+    columns: dict[str, list[str | None]] = {}
+    rows = 0
+    for page in files | getattr(readers, name)(**options):
+        found = page.to_pydict() if isinstance(page, pa.RecordBatch) else {key: [page[key]] for key in page}
+        for key, values in found.items():
+            columns.setdefault(key, []).extend(value if isinstance(value, str) else None for value in values)
+        rows += len(next(iter(found.values()), []))
+        if rows >= source.most:
+            break
+    return columns
+
+
+def _dialect(heads: Sequence[bytes]) -> dict[str, Any]:
+    """Return the options of the reader: what parts columns, and how text is written."""
+    options: dict[str, Any] = {}
+    try:
+        texts = [_whole_lines(head).decode("utf-8-sig") for head in heads]
+    except UnicodeDecodeError:
+        options["encoding"] = "latin-1"
+        texts = [_whole_lines(head).decode("latin-1") for head in heads]
+    separator = max(",;\t|", key=lambda one: _columns(texts[0], one))
+    if separator != ",":
+        options["sep"] = separator
+    return options
+
+
+def _whole_lines(head: bytes) -> bytes:
+    return head if len(head) < _HEAD else head[: head.rfind(b"\n") + 1]
+
+
+def _columns(text: str, separator: str) -> tuple[int, int]:
+    """How many columns a separator makes: in nearly all of the first lines, and in the first one."""
+    rows = [len(row) for row in list(csv.reader(io.StringIO(text[:65536]), delimiter=separator))[:50] if row]
+    if not rows:
+        return 0, 0
+    same = rows.count(rows[0]) > 0.9 * len(rows)
+    return (rows[0] if same else 0), rows[0]
+
+
+def _named_like(glob: str, ending: str) -> str:
+    """Return the path of a file that a pattern finds."""
+    parts = [re.sub(r"[*?]+", "sample", re.sub(r"\[(.).*?\]", r"\1", part)) for part in glob.split("/") if part != "**"]
+    name = parts[-1] if "." in parts[-1] else f"{parts[-1]}.{ending}"
+    return "/".join([*parts[:-1], name])
+
+
+def _jsonl(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(f"{json_text(row)}\n" for row in rows).encode()
+
+
+def _parquet(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    from pyarrow import parquet
+
+    out = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), out)
+    return out.getvalue()
+
+
+def _failed(place: str, error: Exception) -> UsageError:
+    """Say what an error of fsspec or of a reader means."""
+    scheme = place.partition("://")[0] if "://" in place else ""
+    text = f"{type(error).__name__}: {error}"
+    if scheme in _PACKAGES and re.search(r"(?i)install|MissingDependency|No module named", text):
+        return UsageError(
+            f"What reads {scheme}:// is not installed. Nothing was written.",
+            where="--path",
+            fix=f"add it to the project: uv add {_PACKAGES[scheme]}",
+        )
+    first = next(iter(str(error).splitlines()), "")
+    return UsageError(
+        f"The files cannot be read: {type(error).__name__}: {first[:200].rstrip('.')}. Nothing was written.",
+        where=place,
+        fix="see whether the path is right; credentials of a bucket go to `.env` under dlt's names: "
+        "SOURCES__FILESYSTEM__CREDENTIALS__…"
+        if scheme
+        else "see whether the path is right, and the files are whole.",
+    )
