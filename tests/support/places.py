@@ -54,7 +54,7 @@ class Place:
 
     def require_converged(self, when: str) -> None:
         """The next run ends the work, and nothing of the killed one is left when the janitor has been there."""
-        assert finish([start(self.work.do)]) == [0], when
+        assert finish([start(self.work.do)], seconds=600) == [0], when
         assert self.work.seen() == self.after, when
         self._janitor()
         assert self.work.seen() == self.after, when
