@@ -12,7 +12,6 @@ from cascade.engine.base import Engine
 from cascade.engine.snapshots import explain_missing, only_reading, states
 from cascade.engine.views import register_table
 from cascade.errors import QueryError
-from cascade.iceberg.damage import require_whole
 
 if TYPE_CHECKING:
     import duckdb
@@ -106,6 +105,8 @@ def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
 
 def _require_whole(catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str) -> None:
     """Name the damaged files of the tables of a statement: DuckDB, which could not read one, seldom does."""
+    from cascade.iceberg.damage import require_whole
+
     for state in states(catalog, ref, at, lambda names: _mentioned(sql, names)).values():
         scan = state.table.scan(snapshot_id=state.snapshot_id)
         require_whole(state.table.io, [task.file for task in scan.plan_files()])
