@@ -59,7 +59,7 @@ def to_batches(
     state: dict[str, Any],
     inferred: Collection[str] = (),
     opened: Callable[[Any], object] | None = None,
-    rows_per_batch: int = 100_000,
+    rows_per_batch: int = 50_000,
 ) -> Iterator[Batch]:
     """Yield what a fetch function returned as batches that fit the target.
 
@@ -193,17 +193,15 @@ def _parts(fetched: Any, source: _Source) -> Iterable[Any]:
 
 
 def _page_of_dicts(rows: list[dict[Any, Any]]) -> _Page:
-    names = dict.fromkeys(rows[0])
-    if not names.keys() >= set().union(*rows):  # later rows have more
-        names = dict.fromkeys(chain.from_iterable(rows))
-    return _Page(dict, len(rows), list(names), [compact(_take(rows, name)) for name in names])
-
-
-def _take(rows: list[dict[Any, Any]], name: Any) -> list[Any]:
+    names = list(rows[0])
     try:
-        return list(map(itemgetter(name), rows))
-    except KeyError:
-        return [row.get(name) for row in rows]
+        if sum(map(len, rows)) != len(names) * len(rows):
+            raise KeyError
+        columns = [list(map(itemgetter(name), rows)) for name in names]
+    except KeyError:  # the names differ
+        names = list(dict.fromkeys(chain.from_iterable(rows)))
+        columns = [[row.get(name) for row in rows] for name in names]
+    return _Page(dict, len(rows), names, list(map(compact, columns)))
 
 
 def _arrow_pages(table: pa.Table, source: _Source) -> Iterator[_Page]:
