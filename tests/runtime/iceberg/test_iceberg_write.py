@@ -125,6 +125,13 @@ def test_of_rows_with_one_key_the_last_stays(lake: BranchingCatalog) -> None:
     assert (result.rows, result.duplicates) == (2, 1)
 
 
+def test_zero_with_a_sign_is_the_same_key_as_zero_and_nan_as_nan(lake: BranchingCatalog) -> None:
+    """Rows are told apart by a hash of their key first; equal keys must have one hash."""
+    rows = ab((0.0, 1), (-0.0, 2), (float("nan"), 3), (-float("nan"), 4), (1.0, 5))
+    result = put(lake, "dev", T, rows, "merge", key=["a"])
+    assert (result.rows, result.duplicates) == (3, 2)
+
+
 def test_the_last_row_stays_across_batches_too(lake: BranchingCatalog) -> None:
     lake.create("dev")
     batches = [pa.Table.from_pylist(ab((n % 7, n))) for n in range(50)]

@@ -17,7 +17,7 @@ from cascade.errors import ContractError, IngestionError, SchemaMismatchError, c
 from cascade.iceberg.schema import arrow_schema
 from cascade.ingestion.dlt_source import check_resource
 from cascade.ingestion.plan import LoadPlan
-from cascade.ingestion.quarantine import Aside, loaded_keys
+from cascade.ingestion.quarantine import Aside
 from cascade.ingestion.rows import to_batches
 from cascade.ingestion.slices import label_of, partition_of
 from cascade.ingestion.text import json_text, listed, shortened
@@ -45,8 +45,6 @@ class Incoming:
     keys: list[str]  # the partitions to load
     state: dict[str, Any]  # of the dlt source, which writes into it
     result: LoadResult  # counts the rows
-    waiting: set[str]  # keys of rows that earlier runs have set aside
-    loaded: set[str] = field(default_factory=set)  # those of the waiting keys that are loaded
     rejected: list[Aside] = field(default_factory=list)  # at most one more than the limit
     checked: bool = False  # whether there was a row that the contract could look at
 
@@ -82,8 +80,6 @@ class Incoming:
                 texts, reasons = zip(*batch.rejected, strict=True) if batch.rejected else ((), ())
                 self._set_aside(batch.uncast, texts, reasons, label)
                 rows = self._fulfilling(batch.rows, keys, label) if batch.rows.num_rows else batch.rows
-                if self.waiting and rows.num_rows:
-                    self.loaded |= loaded_keys(rows, plan.unique_key, self.waiting)
                 if result.preview is None and rows.num_rows:
                     result.preview = rows.slice(0, _SHOWN)
                 rows = rows.append_column(INGESTED_AT_COLUMN, pa.repeat(now, rows.num_rows))

@@ -106,8 +106,7 @@ def load(
         return result
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
-    waiting = quarantine.waiting(aside) if aside and plan.unique_key else set()
-    rows = Incoming(plan, target_schema(plan, table), wanted, state, result, waiting)
+    rows = Incoming(plan, target_schema(plan, table), wanted, state, result)
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
@@ -128,7 +127,7 @@ def load(
         stagings = [staged]
         # Looked up again: since this load began, another run may have set rows aside that this one replaces.
         if rows.rejected or table_of(catalog, branch, beside):
-            stagings.append(also.enter_context(_stage_rejected(lakehouse, branch, rows, run_id)))
+            stagings.append(also.enter_context(_stage_rejected(lakehouse, branch, rows, staged, run_id)))
         written, *_ = commit(stagings)
     result.quarantine = beside if rows.rejected else ""
     result.seconds["total"] = time.monotonic() - started
@@ -211,7 +210,9 @@ def _stage_rows(
     )
 
 
-def _stage_rejected(lakehouse: Lakehouse, branch: str, rows: Incoming, run_id: str) -> AbstractContextManager[Staging]:
+def _stage_rejected(
+    lakehouse: Lakehouse, branch: str, rows: Incoming, staged: Staging, run_id: str
+) -> AbstractContextManager[Staging]:
     """Stage the rows that are set aside; those of earlier runs that this load settles are replaced."""
     return stage(
         lakehouse.catalog,
@@ -220,7 +221,7 @@ def _stage_rejected(lakehouse: Lakehouse, branch: str, rows: Incoming, run_id: s
         [quarantine.to_arrow(rows.rejected, run_id, rows.plan.source)],
         schema=quarantine.SCHEMA,
         mode="replace",
-        replace=quarantine.replaced_rows(rows.plan, rows.keys, rows.rejected, rows.loaded),
+        replace=quarantine.replaced_rows(rows.plan, rows.keys, rows.rejected, staged),
         snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
     )
 

@@ -18,6 +18,7 @@ from pyiceberg.types import ListType, NestedField, StringType, TimestamptzType
 
 from cascade.catalog import check_table_name
 from cascade.duck.session import connect
+from cascade.duck.sql import identifier
 from cascade.errors import CatalogError
 from cascade.iceberg.read import view_sql
 from cascade.iceberg.rows import NO_ROWS, Where, all_of, any_of, one_of
@@ -28,10 +29,10 @@ from cascade.ingestion.text import json_text
 from cascade.names import INGESTED_AT_COLUMN, QUARANTINE
 
 if TYPE_CHECKING:
-    from cascade.iceberg.write import Replace
+    from cascade.iceberg.write import Replace, Staging
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["SCHEMA", "Aside", "loaded_keys", "quarantine_table", "replaced_rows", "to_arrow", "waiting"]
+__all__ = ["SCHEMA", "Aside", "quarantine_table", "replaced_rows", "to_arrow"]
 
 #: Columns of every quarantine table.
 SCHEMA = Schema(
@@ -77,7 +78,7 @@ def to_arrow(rows: Iterable[Aside], run_id: str, source: str) -> pa.Table:
     return pa.Table.from_pylist([{**row._asdict(), **common} for row in rows], arrow_schema(SCHEMA))
 
 
-def replaced_rows(plan: LoadPlan, keys: Sequence[str], rejected: Sequence[Aside], loaded: set[str]) -> Replace:
+def replaced_rows(plan: LoadPlan, keys: Sequence[str], rejected: Sequence[Aside], staged: Staging) -> Replace:
     """Return which rows of the quarantine table a load replaces; no file is rewritten when there are none.
 
     With partitions: the rows of these partitions, whichever run set them aside. A row that does not tell its partition
@@ -96,7 +97,12 @@ def replaced_rows(plan: LoadPlan, keys: Sequence[str], rejected: Sequence[Aside]
             elif plan.write == "replace_partition":
                 meant = Where(AlwaysTrue(), "true")
             else:
-                again = loaded | {row.key for row in rejected if row.key}
+                again = {row.key for row in rejected if row.key}
+                waiting = {key for (key,) in rows.select("key").distinct().fetchall() if key}
+                if waiting and plan.unique_key and staged.files.rows:
+                    loaded = staged.query(f"SELECT {', '.join(map(identifier, plan.unique_key))} FROM {{rows}}")
+                    for batch in loaded.to_arrow_reader():
+                        again |= _loaded_keys(batch, plan.unique_key, waiting)
                 without = {row.row for row in rejected if plan.unique_key and not row.key}
                 meant = any_of([one_of("key", again), one_of("row", without)])
             return meant if rows.filter(meant.rows).limit(1).fetchall() else NO_ROWS
@@ -114,14 +120,7 @@ def _of_partitions(
     return any_of([one_of("partition", settled), all_of(one_of("partition", unsettled), one_of("row", again))])
 
 
-def waiting(table: Table) -> set[str]:
-    """Return the keys of all rows that are set aside."""
-    with connect(io=table.io) as connection:
-        sql = f"SELECT DISTINCT key FROM ({view_sql(table)}) WHERE key IS NOT NULL"
-        return {key for (key,) in connection.sql(sql).fetchall()}
-
-
-def loaded_keys(rows: pa.Table, key: Sequence[str], among: set[str]) -> set[str]:
+def _loaded_keys(rows: pa.RecordBatch, key: Sequence[str], among: set[str]) -> set[str]:
     """Return which keys, as JSON lists, come among the rows of a load."""
     # Keys of an earlier unique_key may have more columns or fewer.
     fitting = [values for one in among if len(values := json.loads(one)) == len(key)]
@@ -131,5 +130,4 @@ def loaded_keys(rows: pa.Table, key: Sequence[str], among: set[str]) -> set[str]
     for column, values in zip(key, zip(*fitting, strict=True), strict=True):
         wanted, _ = cast_column(list(values), rows[column].type)
         mask = pc.and_(mask, pc.is_in(rows[column], value_set=wanted.combine_chunks()))
-    found = rows.select(list(key)).filter(mask).to_pylist()
-    return {json_text([row[column] for column in key]) for row in found} & among
+    return {json_text(list(row.values())) for row in rows.filter(mask).to_pylist()} & among
