@@ -462,10 +462,7 @@ def _distinct(connection: duckdb.DuckDBPyConnection, staged: Staged, key: Sequen
     """Say whether all staged rows have another hash of their key: it takes 8 bytes a row, a set of keys 50."""
     keys = ", ".join(identifier(k) for k in key)
     rows = connection.sql(f"SELECT hash({keys}) FROM {files_sql(staged.schema, staged.files, columns=key)}")
-    hashes, place = np.empty(staged.rows, np.uint64), 0
-    for batch in rows.to_arrow_reader(_READ_ROWS):
-        hashes[place : place + batch.num_rows] = batch.column(0)
-        place += batch.num_rows
+    hashes = np.concatenate([batch.column(0) for batch in rows.to_arrow_reader(_READ_ROWS)])
     hashes.sort()
     return not (hashes[1:] == hashes[:-1]).any()
 

@@ -127,7 +127,7 @@ def load(
         stagings = [staged]
         # Looked up again: since this load began, another run may have set rows aside that this one replaces.
         if rows.rejected or table_of(catalog, branch, beside):
-            stagings.append(also.enter_context(_stage_rejected(lakehouse, branch, rows, staged, run_id)))
+            stagings.append(also.enter_context(_stage_rejected(rows, staged, run_id)))
         written, *_ = commit(stagings)
     result.quarantine = beside if rows.rejected else ""
     result.seconds["total"] = time.monotonic() - started
@@ -210,19 +210,17 @@ def _stage_rows(
     )
 
 
-def _stage_rejected(
-    lakehouse: Lakehouse, branch: str, rows: Incoming, staged: Staging, run_id: str
-) -> AbstractContextManager[Staging]:
+def _stage_rejected(rows: Incoming, staged: Staging, run_id: str) -> AbstractContextManager[Staging]:
     """Stage the rows that are set aside; those of earlier runs that this load settles are replaced."""
     return stage(
-        lakehouse.catalog,
-        branch,
+        staged.catalog,
+        staged.branch,
         quarantine.quarantine_table(rows.plan.table),
         [quarantine.to_arrow(rows.rejected, run_id, rows.plan.source)],
         schema=quarantine.SCHEMA,
         mode="replace",
         replace=quarantine.replaced_rows(rows.plan, rows.keys, rows.rejected, staged),
-        snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
+        snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: staged.branch},
     )
 
 

@@ -119,13 +119,17 @@ def _joined(pages: Iterable[_Page], limit: int) -> Iterator[_Page]:
         held: list[_Page] = []
         height = size = 0
         for page in run:
-            more = sum(values.nbytes for values in page.columns if not isinstance(values, list))
-            if held and (height + page.height > limit or size + more > _BATCH_BYTES):
+            if held and height + page.height > limit:
                 yield _one_page(held)
                 held, height, size = [], 0, 0
             held.append(page)
-            height, size = height + page.height, size + more
-        yield _one_page(held)
+            height += page.height
+            size += sum(values.nbytes for values in page.columns if not isinstance(values, list))
+            if height >= limit or size >= _BATCH_BYTES:
+                yield _one_page(held)
+                held, height, size = [], 0, 0
+        if held:
+            yield _one_page(held)
 
 
 def _one_page(pages: list[_Page]) -> _Page:
