@@ -196,7 +196,7 @@ class _Arriving:
         rows = [one.values for one in group]
         plan = replace(self.plan, fetch=lambda _: iter([rows]), options=options, per_key=False)
         alone = LoadResult(partitions=[])
-        incoming = Incoming(plan, self.schema, self.partitions[label], {}, alone, set())
+        incoming = Incoming(plan, self.schema, self.partitions[label], {}, alone)
         found = list(incoming.batches())
         if alone.quarantined and len(group) > 1:
             half = len(group) // 2
