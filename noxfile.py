@@ -23,7 +23,7 @@ DEMO = HERE / "demo" / "my-project"
 # Beside the oldest that we support, which runs all other checks. uv finds them, or fetches them.
 PYTHONS = ("3.12", "3.13")
 # What a generated project installs of this repository.
-_EXTENSIONS = ("checks", "cli", "create", "dbt", "embedded", "maintain", "operations", "project", "servers")
+_EXTENSIONS = sorted(path.parent.name for path in (HERE / "extensions").glob("*/pyproject.toml"))
 PACKAGES = ("runtime", *(f"extensions/{name}" for name in _EXTENSIONS))
 
 

@@ -24,6 +24,7 @@ def pages() -> dict[str, str]:
         "cli.md": _cli(),
         "settings.md": _settings(),
         "ingestion.md": _ingestion(),
+        "transform.md": _transform(),
         "quality.md": _quality(),
         "sql.md": _sql(),
         "operations.md": "".join(asked.page()) + NEXT,
@@ -128,6 +129,12 @@ def _ingestion() -> str:
         function = getattr(room, name)
         parts.append(f"- `{name}{_signature(function)}`: {(inspect.getdoc(function) or '').splitlines()[0]}")
     return "\n".join(parts) + "\n" + NEXT
+
+
+def _transform() -> str:
+    from cascade_transform.decorator import cascade_transform
+
+    return "\n".join(["# `@cascade_transform`\n", *_docstring(cascade_transform)]) + "\n" + NEXT
 
 
 def _quality() -> str:

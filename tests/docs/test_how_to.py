@@ -13,7 +13,7 @@ from support import forks
 from support.generated import REPOSITORY
 from support.projects import make_project
 
-PAGES = ("mend-quarantined-rows", "change-a-tables-schema")
+PAGES = ("mend-quarantined-rows", "change-a-tables-schema", "transform-in-python")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,7 @@
 
 import os
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 # Pandera sets this to "1" unless it is there, and Arrow then stores 12:00-05:00 as 12:00 UTC. Empty: keep zones.
@@ -27,4 +28,9 @@ def __getattr__(name: str) -> Any:
         return version("cascade-runtime")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if not name.startswith("_"):
+        from cascade.plugins import find
+
+        if decorator := find("cascade.decorators", name, FunctionType):  # of the package that brings it
+            return decorator
     raise AttributeError(f"module 'cascade' has no attribute {name!r}")

@@ -26,6 +26,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.commands": ("the command", Command),
     CHECKS: ("the check", FunctionType),
     "cascade.contracts": ("the library of models", ContractFactory),
+    "cascade.decorators": ("the name in `from cascade import …`", FunctionType),
     "cascade.engines": ("the engine", Engine),
     "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the kind of database", PublishMarts),

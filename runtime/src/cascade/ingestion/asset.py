@@ -79,6 +79,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         unique_key: Column or columns that name a row. Of rows with one key the last one stays. Here and below, a
             column may be named as the source does (`orderId`) or as the table does (`order_id`).
         group: Group of the asset in Dagster.
+        deps: Tables `namespace.table` that the function reads, through the resource `lakehouse`: it runs after them.
         validation_schema: Pandera model, of the pandas or the polars API: the contract that every row
             must fulfil. The table's columns derive from it.
         iceberg_schema: The table's columns, a PyIceberg `Schema`, when they are not to derive from the model.
@@ -134,6 +135,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         @dg.asset(
             key=options.table.split("."),
             group_name=options.group,
+            deps=[table.split(".") for table in options.deps],
             description=inspect.getdoc(fetch),
             partitions_def=definition,
             backfill_policy=dg.BackfillPolicy.single_run() if definition else None,

@@ -34,6 +34,7 @@ class Options:
     table_name: str | None = None
     unique_key: str | Sequence[str] | None = None
     group: str | None = None
+    deps: Sequence[str] = ()
     validation_schema: Any = None
     iceberg_schema: Schema | None = None
     partition_spec: PartitionSpec | None = None
@@ -69,10 +70,7 @@ class Options:
         Args:
             per_run: Which of `partition_date` and `partition_dates` the function takes.
         """
-        try:
-            check_table_name(self.table)
-        except CascadeError as error:
-            yield f"{error.what.rstrip('.')} ({error.fix.rstrip('.')})"
+        yield from _unusable([self.table, *([] if isinstance(self.deps, str) else self.deps)])
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
@@ -105,6 +103,8 @@ class Options:
                 self.group is not None and not re.fullmatch(r"[A-Za-z0-9_/]+", str(self.group))
             ),
             f"validate={self.validate!r} is neither True nor False": not isinstance(self.validate, bool),
+            "deps must be a list of tables": isinstance(self.deps, str),
+            f"{self.table} reads itself": self.table in self.deps,
             "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,
             f"the function takes {' and '.join(per_run)}, but the asset has no partitions": per_run and not sliced,
             "the function must take partition_date: str or partition_dates: list[str] (or set partitions=none())": (
@@ -129,6 +129,14 @@ class Options:
             ),
         }
         yield from (problem for problem, is_so in wrong.items() if is_so)
+
+
+def _unusable(tables: Sequence[str]) -> Iterator[str]:
+    for table in tables:
+        try:
+            check_table_name(table)
+        except CascadeError as error:
+            yield f"{error.what.rstrip('.')} ({error.fix.rstrip('.')})"
 
 
 def _is_cron(cron: object) -> bool:

@@ -1,0 +1,1 @@
+"""`@cascade_transform`: a Python function makes one table of others, where SQL cannot."""
