@@ -238,11 +238,13 @@ def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
             left = part
             try:
                 for batch in (incoming.order(order) if order else incoming).to_arrow_reader(at_once):
-                    writer.write(pa.Table.from_batches([batch]))
-                    left -= batch.num_rows
-                    if left <= 0:
-                        writer.close()  # further rows go to a new file
-                        left = part
+                    # DuckDB's batches end where it likes.
+                    for piece in (batch.slice(0, left), batch.slice(left)):
+                        writer.write(pa.Table.from_batches([piece]))
+                        left -= piece.num_rows
+                        if not left:
+                            writer.close()  # further rows go to a new file
+                            left = part
             except duckdb.Error as error:
                 raise source.problem or CatalogError(f"its rows cannot be sorted: {error}") from error
     if staged.rows != source.rows:
