@@ -129,6 +129,25 @@ def test_main_is_read_as_it_stood_at_any_time(lake: BranchingCatalog) -> None:
     assert [lake.pointers(MAIN, at=at) for at in moves] == [*states[1:], {}]
 
 
+def test_a_branch_begins_with_what_main_was_at_any_time(lake: BranchingCatalog) -> None:
+    states = []
+    for n in (1, 2):
+        promoted(lake, "raw.a", numbers(n, n))
+        promoted(lake, f"raw.only_{n}", numbers(n, n))
+        states.append(lake.pointers(MAIN))
+    moves = [entry.at for entry in reversed(lake.log())]
+    lake.create("then", at=moves[1])
+    lake.tag("now", at=moves[-1])
+    lake.create("before", at=moves[0] - dt.timedelta(days=1))
+    assert [lake.pointers(name) for name in ("then", "now", "before")] == [*states, {}]
+    assert [lake.changes(name) for name in ("then", "before")] == [[], []]
+    put(lake, "before", "raw.a", numbers(4, 4))
+    with pytest.raises(CatalogError, match=r"raw\.a"):
+        lake.merge("before")
+    put(lake, "then", "raw.only_1", numbers(3, 3))
+    assert lake.merge("then") is not None  # `main` has not changed this table since
+
+
 def test_a_reference_that_does_not_exist_has_no_past(lake: BranchingCatalog) -> None:
     with pytest.raises(BranchNotFoundError):
         lake.pointers("nope", at=dt.datetime.now(dt.UTC))

@@ -40,14 +40,15 @@ def list_(as_json: bool) -> None:
 @branch.command()
 @click.argument("name")
 @click.option("--from", "source", default="main", show_default=True, metavar="NAME", help="Branch or tag to start as.")
+@click.option("--at", metavar="TIME", help="Start as `main` was then: 2026-07-01T12:00, UTC without a zone.")
 @click.option("--tag", is_flag=True, help="Create a tag instead: it is never written.")
 @json_option
-def create(name: str, source: str, tag: bool, as_json: bool) -> None:
+def create(name: str, source: str, at: str | None, tag: bool, as_json: bool) -> None:
     """Create branch NAME; no data is copied."""
     import cascade_operations as operations
 
-    done = operations.create_branch(load_settings(), name, source=source, tag=tag)
-    answer(as_json, done, f"Created {done.kind} {name} from {source}.")
+    done = operations.create_branch(load_settings(), name, source=source, at=at, tag=tag)
+    answer(as_json, done, f"Created {done.kind} {name} from {source}{f' at {at}' if at else ''}.")
 
 
 @branch.command()

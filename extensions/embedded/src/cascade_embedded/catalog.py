@@ -120,9 +120,7 @@ class EmbeddedCatalog(BranchingCatalog):
         def read(connection: sa.Connection) -> dict[str, str]:
             self._kind(connection, ref)
             current = self._pointers(connection, ref)
-            if at is None:
-                return current
-            return undo(current, (entry for entry in self._entries(connection, ref) if entry.at > at))
+            return current if at is None else self._past(connection, ref, current, at)
 
         return self._read(read)
 
@@ -215,13 +213,19 @@ class EmbeddedCatalog(BranchingCatalog):
                 "which loads everything once more.",
             )
 
-    def _create(self, name: str, source: str, kind: str) -> bool:
+    def _create(self, name: str, source: str, kind: str, at: dt.datetime | None) -> bool:
         def create(connection: sa.Connection) -> bool:
             self._kind(connection, source)
             if name in self._names(connection):
                 return False
             connection.execute(BRANCHES.insert().values(name=name, kind=kind, source=source, created_at=_now()))
             self._copy(connection, source, name)
+            if at is not None:
+                current = self._pointers(connection, source)
+                changes = compare(current, self._past(connection, source, current, at))
+                self._reader.require_kept(f"`{source}` at {at:%Y-%m-%d %H:%M:%S %Z}", changes)
+                self._put(connection, name, changes)
+                self._set_base(connection, name)
             return True
 
         return self._write(create)
@@ -246,7 +250,7 @@ class EmbeddedCatalog(BranchingCatalog):
             changes = compare(current, undo(current, [e for e in entries if e.id > entry]))
             if not changes:
                 return None
-            self._reader.require_kept(entry, changes)
+            self._reader.require_kept(f"Entry {entry} of the log", changes)
             done = self._move(connection, target, changes, kind="restore", source=str(entry))
             self._follow(connection, target)
             return done
@@ -303,9 +307,10 @@ class EmbeddedCatalog(BranchingCatalog):
         base = {f"{row.table_namespace}.{row.table_name}": str(row.metadata_location) for row in rows}
         return compare(base, self._pointers(connection, branch))
 
-    def _move(
-        self, connection: sa.Connection, target: str, changes: list[TableChange], *, kind: str, source: str
-    ) -> LogEntry:
+    def _past(self, connection: sa.Connection, ref: str, current: dict[str, str], at: dt.datetime) -> dict[str, str]:
+        return undo(current, (entry for entry in self._entries(connection, ref) if entry.at > at))
+
+    def _put(self, connection: sa.Connection, target: str, changes: list[TableChange]) -> None:
         table = sa.and_(
             TABLES.c.catalog_name == target,
             TABLES.c.table_namespace == sa.bindparam("of_namespace"),
@@ -333,6 +338,11 @@ class EmbeddedCatalog(BranchingCatalog):
                 )
             if rows:
                 connection.execute(statement, rows)
+
+    def _move(
+        self, connection: sa.Connection, target: str, changes: list[TableChange], *, kind: str, source: str
+    ) -> LogEntry:
+        self._put(connection, target, changes)
         row = connection.execute(
             LOG.insert()
             .values(

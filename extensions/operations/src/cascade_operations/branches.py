@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from cascade.catalog import MAIN, Branch, BranchingCatalog, TableChange, open_catalog
 from cascade.config import Settings
+from cascade.errors import UsageError
 from cascade_operations.records import Move, TableDiff
+from cascade_operations.tables import parse_at
 
 __all__ = ["create_branch", "delete_branch", "diff", "list_branches", "log"]
 
@@ -18,21 +20,32 @@ def list_branches(settings: Settings) -> tuple[Branch, ...]:
     return tuple(open_catalog(settings).branches())
 
 
-def create_branch(settings: Settings, name: str, *, source: str = MAIN, tag: bool = False) -> Branch:
+def create_branch(
+    settings: Settings, name: str, *, source: str = MAIN, at: str | None = None, tag: bool = False
+) -> Branch:
     """Create a branch or a tag; no data is copied.
 
     Args:
         settings: The project's settings.
         name: Its name.
         source: The branch or tag that it starts as.
+        at: A time, for `main` as it was then: an ISO date or time, UTC without a zone.
         tag: Whether it is a tag, which is never written.
 
     Raises:
-        CatalogError: The name is taken or invalid.
+        CatalogError: The name is taken or invalid; or files of that time are gone.
         BranchNotFoundError: The source does not exist.
+        UsageError: The time is a snapshot's id, or the source is not `main`.
     """
     catalog = open_catalog(settings)
-    (catalog.tag if tag else catalog.create)(name, source)
+    moment = parse_at(at) if at else None
+    if isinstance(moment, int) or (moment and source != MAIN):
+        raise UsageError(
+            "A branch begins with what `main` was at a time.",
+            where=f"branch {name} from {source} at {at}",
+            fix="give a time, such as 2026-07-01T12:00, and no other source.",
+        )
+    (catalog.tag if tag else catalog.create)(name, source, at=moment)
     return next(branch for branch in catalog.branches() if branch.name == name)
 
 

@@ -69,24 +69,27 @@ class BranchingCatalog(abc.ABC):
     def exists(self, name: str) -> bool:
         """Say whether there is a reference of this name."""
 
-    def create(self, name: str, source: str = MAIN) -> None:
-        """Create a branch that begins with the current tables of another reference; no data is copied.
+    def create(self, name: str, source: str = MAIN, *, at: dt.datetime | None = None) -> None:
+        """Create a branch that begins with the tables of another reference; no data is copied.
+
+        Args:
+            name: Its name.
+            source: The reference.
+            at: Only for `main`: its tables as they were then, as for `pointers`.
 
         Raises:
-            CatalogError: The name is taken, or is invalid.
+            CatalogError: The name is taken, or is invalid; or files of that time are gone.
             BranchNotFoundError: The source does not exist.
         """
-        if not self._create(check_reference_name(name), source, "branch"):
-            raise merge.taken_error(name)
+        self._start(name, source, "branch", at)
 
-    def tag(self, name: str, ref: str = MAIN) -> None:
-        """Create a tag: a branch that nobody writes. Raises as `create` does."""
-        if not self._create(check_reference_name(name), ref, "tag"):
-            raise merge.taken_error(name)
+    def tag(self, name: str, ref: str = MAIN, *, at: dt.datetime | None = None) -> None:
+        """Create a tag: a branch that nobody writes. Arguments and errors are those of `create`."""
+        self._start(name, ref, "tag", at)
 
     def create_if_missing(self, name: str) -> bool:
         """Create the branch from `main` unless it exists; say whether it was created."""
-        return not self.exists(name) and self._create(check_reference_name(name), MAIN, "branch")
+        return not self.exists(name) and self._create(check_reference_name(name), MAIN, "branch", None)
 
     def delete(self, name: str) -> None:
         """Delete a branch or tag. Its data files stay for garbage collection.
@@ -204,8 +207,14 @@ class BranchingCatalog(abc.ABC):
         """Lock a table while a commit is planned and made, so that concurrent writers wait for each other."""
         return self._locks.hold(f"table-{check_table_name(table)}")
 
+    def _start(self, name: str, source: str, kind: Literal["branch", "tag"], at: dt.datetime | None) -> None:
+        # What was promoted then must not be removed as garbage in between.
+        with self.history_lock() if at else contextlib.nullcontext():
+            if not self._create(check_reference_name(name), source, kind, at):
+                raise merge.taken_error(name)
+
     @abc.abstractmethod
-    def _create(self, name: str, source: str, kind: Literal["branch", "tag"]) -> bool:
+    def _create(self, name: str, source: str, kind: Literal["branch", "tag"], at: dt.datetime | None) -> bool:
         """Create a reference unless one has this name; say whether it was created."""
 
     @abc.abstractmethod

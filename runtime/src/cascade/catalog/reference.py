@@ -108,12 +108,12 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
             identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
         )
 
-    def require_kept(self, entry: int, changes: Iterable[TableChange]) -> None:
-        """Refuse to restore what garbage collection has removed.
+    def require_kept(self, state: str, changes: Iterable[TableChange]) -> None:
+        """Refuse to go back to what garbage collection has removed.
 
         Args:
-            entry: The entry of the log, for the message.
-            changes: What the restore would move.
+            state: What it is, for the message: an entry of the log, or a time.
+            changes: What would move.
 
         Raises:
             CatalogError: Files of these states are gone; the tables are named.
@@ -124,9 +124,9 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
             kept = list(threads.map(lambda location: io.new_input(location).exists(), [at for _, at in wanted]))
         if gone := [table for (table, _), there in zip(wanted, kept, strict=True) if not there]:
             raise CatalogError(
-                f"Entry {entry} of the log is too old to be restored: its files were removed.",
+                f"{state} is too old: its files were removed.",
                 where=f"tables {', '.join(gone)}",
-                fix=f"restore a later entry. {_FORGOTTEN}",
+                fix=f"take a later one. {_FORGOTTEN}",
             )
 
     def _resolve_table_location(self, location: str | None, namespace: str, table_name: str) -> str:

@@ -97,11 +97,7 @@ class NessieCatalog(BranchingCatalog):
         reference = self._find(ref)
         if at is None:
             return self._pointers(reference["hash"])
-        # Not Nessie's own lookup by time: it knows nothing before the repository's first commit.
-        for commit in self._history(reference):
-            if _moment(commit["commitTime"]) <= at:
-                return self._pointers(commit["hash"])
-        return {}
+        return self._pointers(self._past(reference, at)["hash"])
 
     def load(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
@@ -170,7 +166,7 @@ class NessieCatalog(BranchingCatalog):
         if not operations:
             return None
         changes = compare(*(_locations(contents) for contents in (current, wanted)))
-        self._open(MAIN, writable=False).require_kept(entry, changes)
+        self._open(MAIN, writable=False).require_kept(f"Entry {entry} of the log", changes)
         try:
             self.client.commit(
                 target,
@@ -263,7 +259,7 @@ class NessieCatalog(BranchingCatalog):
             break
         self._records.drop(name)
 
-    def _create(self, name: str, source: str, kind: str) -> bool:
+    def _create(self, name: str, source: str, kind: str, at: dt.datetime | None) -> bool:
         if self._find(source)["hash"] == NO_ANCESTOR:
             sign_warehouse(self._properties, _moment(self.client.get("config")["repositoryCreationTimestamp"]))
             # Nessie merges only what has a common ancestor: a new repository gets a first commit, which holds nothing.
@@ -273,6 +269,8 @@ class NessieCatalog(BranchingCatalog):
         while True:
             reference = self._find(source)
             self._require_place(self._pointers(reference["hash"]))
+            if at is not None:
+                reference = self._past(reference, at)
             try:
                 self.client.create(name, kind.upper(), reference)
             except BranchNotFoundError:
@@ -348,6 +346,15 @@ class NessieCatalog(BranchingCatalog):
 
     def _pointers(self, state: str) -> dict[str, str]:
         return _locations(self._contents(state))
+
+    def _past(self, reference: Json, at: dt.datetime) -> Json:
+        """Return the reference in its state of a time; before its first commit it holds nothing, as after it.
+
+        Not by Nessie's own lookup: it knows nothing before the repository's first commit.
+        """
+        commits = list(self._history(reference))
+        found = next((commit for commit in commits if _moment(commit["commitTime"]) <= at), commits[-1])
+        return {**reference, "hash": found["hash"]}
 
     def _history(self, reference: Json) -> Iterator[Json]:
         """Return the commits of a branch, newest first."""
