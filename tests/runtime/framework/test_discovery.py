@@ -56,6 +56,14 @@ def names(definitions: dg.Definitions) -> set[str]:
     return {key.to_user_string() for key in keys if key.path[0] != "cascade"}
 
 
+def test_one_process_opens_two_projects_with_folders_below_workflows(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        (folder / "workflows" / "ingestion").mkdir(parents=True)
+        (folder / "workflows" / "ingestion" / "deep.py").write_text(ASSET.format(name=f"deep_{number}"))
+        assert names(built(folder, flat=ASSET.format(name=f"flat_{number}"))) == {f"deep_{number}", f"flat_{number}"}
+
+
 _DEFINE = """
 import sys
 from cascade.config import load_settings

@@ -191,8 +191,9 @@ def _unfilled(item: Item) -> Iterator[str]:
 
 def _forget_other_projects(path: Path) -> None:
     """Forget imported modules of the same name from elsewhere: one process may open two projects."""
-    for name, module in list(sys.modules.items()):
+    for name in sorted(sys.modules, reverse=True):  # inner ones first: they ask the outer one where they are
         if name.partition(".")[0] == path.name:
+            module = sys.modules[name]
             origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "")
             if not str(origin).startswith(str(path)):
                 del sys.modules[name]
