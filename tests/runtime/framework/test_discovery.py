@@ -60,6 +60,7 @@ def test_one_process_opens_two_projects_with_folders_below_workflows(tmp_path: P
     for number in (1, 2):
         folder = tmp_path / str(number)
         (folder / "workflows" / "ingestion").mkdir(parents=True)
+        (folder / "workflows" / "__init__.py").touch()
         (folder / "workflows" / "ingestion" / "deep.py").write_text(ASSET.format(name=f"deep_{number}"))
         assert names(built(folder, flat=ASSET.format(name=f"flat_{number}"))) == {f"deep_{number}", f"flat_{number}"}
 
