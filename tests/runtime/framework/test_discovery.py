@@ -56,7 +56,10 @@ def names(definitions: dg.Definitions) -> set[str]:
     return {key.to_user_string() for key in keys if key.path[0] != "cascade"}
 
 
-def test_one_process_opens_two_projects_with_folders_below_workflows(tmp_path: Path) -> None:
+def test_one_process_opens_two_projects_with_folders_below_workflows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a package would be found there by later tests
     for number in (1, 2):
         folder = tmp_path / str(number)
         (folder / "workflows" / "ingestion").mkdir(parents=True)
