@@ -180,11 +180,13 @@ def _read(
     column: str | None,
 ) -> pa.Table:
     """Read a table on the run's branch: the rows of the run's partitions where it has their column."""
-    sql = f"SELECT * FROM {'.'.join(map(identifier, name.split('.')))}"
+    found = None
     if definition is not None:
         found = next((f for f in lakehouse.table(name).schema().fields if f.name == column), None)
-        sql += f" WHERE {rows_of(definition, keys, found).rows}" if found else ""
-    rows = lakehouse.query(sql)
+    if found is None or definition is None:
+        rows = lakehouse.query(f"SELECT * FROM {'.'.join(map(identifier, name.split('.')))}")
+    else:  # not by SQL, in which engines write times in different ways
+        rows = lakehouse.table(name).scan(row_filter=rows_of(definition, keys, found).files).to_arrow()
     return rows.drop_columns([c for c in (INGESTED_AT_COLUMN, PARTITION_COLUMN) if c in rows.column_names])
 
 
