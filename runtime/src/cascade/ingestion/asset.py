@@ -12,7 +12,7 @@ import dagster as dg
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
 from cascade.deadline import deadline
-from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError
+from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError, ServiceError
 from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
@@ -220,7 +220,9 @@ def _run(
                 run_started=run.create_timestamp.timestamp() if run else 0.0,
             )
     except Exception as error:
-        if isinstance(error, CascadeError) and options.table not in str(error):
+        # A server that is away is no matter of one table: the same words for all are told once.
+        elsewhere = isinstance(error, ServiceError)
+        if isinstance(error, CascadeError) and not elsewhere and options.table not in str(error):
             error.where = ", ".join(filter(None, [f"table {options.table}", error.where]))
         if options.checked and isinstance(error, ContractError | SchemaMismatchError):
             # Logged, not yielded: what a step yields before it fails is lost.
