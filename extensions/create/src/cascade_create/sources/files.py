@@ -1,4 +1,4 @@
-"""Files of one folder or bucket: a workflow that reads those that are new, or changed, by dlt."""
+"""Files of one folder or bucket: a workflow that reads them by dlt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class _Files:
     name: str
     folder: str  # as dlt takes it: an absolute path, or a URL
     glob: str
-    address: str  # Python that gives the folder
     top: str
     imports: Sequence[str]
     format: str
@@ -57,13 +56,16 @@ class _Files:
         imports, top, reader = self._reader(shape)
         says = f"Rows of the files {self.glob}."
         arguments = ["bucket_url=FOLDER", f"file_glob={literal(self.glob)}"]
-        if shape.key:
+        # In a bucket a file has the time it was put there. One that is copied into a folder may bring an older time,
+        # and would never be read: so a folder is read whole, and rows that come again replace themselves.
+        only_new = bool(shape.key) and "://" in self.folder
+        if only_new:
             arguments.append('incremental=dlt.sources.incremental("modification_date")')
             says = f"Rows of the files {self.glob}; a run reads those that are new, or have changed."
-        call = "filesystem(\n" + "".join(f"        {one},\n" for one in arguments) + "    )"
+        call = f"filesystem({', '.join(arguments)})"
         renamed = ".add_map(rename)" if shape.names and self.format != "excel" else ""
         read = f"(files | {reader}){renamed}" if renamed else f"files | {reader}"
-        used = [line for line in _RESOURCE if shape.key or line != "import dlt" or self.format == "excel"]
+        used = [line for line in _RESOURCE if only_new or line != "import dlt" or self.format == "excel"]
         return Code(
             about=f"{title(self.name)}, from files.",
             doc=says,
@@ -207,7 +209,6 @@ def look_at_files(request: Request) -> _Files:
         name=request.name,
         folder=folder,
         glob=glob,
-        address="FOLDER",
         top=top,
         imports=imports,
         format=_format(glob, request),
