@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cascade.errors import CascadeError, UsageError
 
-__all__ = ["Change", "Created", "formatted", "write"]
+__all__ = ["Change", "Created", "create", "formatted", "write"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,48 @@ class Created:
     next: tuple[str, ...]
 
 
+def create(
+    root: Path,
+    changes: Sequence[Change],
+    *,
+    what: str,
+    name: str,
+    asset: str,
+    next_commands: tuple[str, ...],
+    guesses: Sequence[str] = (),
+    dry_run: bool,
+) -> Created:
+    """Write files, unless it is a dry run, and return what was written.
+
+    Args:
+        root: The project.
+        changes: The files.
+        what: As in `Created`; so are the others.
+        name: Of what is made.
+        asset: Key of the asset.
+        next_commands: Commands that come next.
+        guesses: What was guessed.
+        dry_run: Whether nothing is written.
+
+    Raises:
+        UsageError: A file appeared, or changed, since it was looked at.
+        CascadeError: The folder cannot be written.
+    """
+    if not dry_run:
+        write(root, changes)
+    return Created(
+        what=what,
+        name=name,
+        asset=asset,
+        written=not dry_run,
+        new=tuple(change.path for change in changes if change.before is None),
+        changed=tuple(change.path for change in changes if change.before is not None),
+        texts={change.path: change.text for change in changes if change.path != ".env"},  # secrets
+        guesses=tuple(guesses),
+        next=next_commands,
+    )
+
+
 def formatted(root: Path, path: str, code: str) -> str:
     """Return Python as the project's own ruff formats it; as it is, where no ruff is installed."""
     ruff = Path(sys.executable).with_name("ruff")
@@ -77,13 +119,9 @@ def formatted(root: Path, path: str, code: str) -> str:
 
 
 def write(root: Path, changes: Sequence[Change]) -> None:
-    """Write all files, or none of them.
+    """Write all files, or none of them; arguments and errors are those of `create`.
 
     Everything is written beside its place first; then each file gets its name. What was done is undone when that fails.
-
-    Raises:
-        UsageError: A file appeared, or changed, since it was looked at.
-        CascadeError: The folder cannot be written.
     """
     suffix = f".{secrets.token_hex(4)}.new"
     staged = {change.path: root / f"{change.path}{suffix}" for change in changes}

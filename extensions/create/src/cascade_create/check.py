@@ -10,7 +10,7 @@ from typing import Any
 from cascade.config import Settings
 from cascade.errors import UsageError
 from cascade_create import existing
-from cascade_create.changes import Change, Created, formatted, write
+from cascade_create.changes import Change, Created, create, formatted
 from cascade_create.dbt_files import model_files, source_tables
 from cascade_create.names import require_name
 from cascade_create.render import Raw, imports_of, literal
@@ -118,18 +118,14 @@ def create_check(
         )
     python = dict(zip(paths, (code, _test(name, table)), strict=True))
     changes = [Change(path, formatted(root, path, text).encode()) for path, text in python.items()]
-    if not dry_run:
-        write(root, changes)
-    return Created(
+    return create(
+        root,
+        changes,
         what="check",
         name=name,
         asset=table.replace(".", "/"),
-        written=not dry_run,
-        new=tuple(paths),
-        changed=(),
-        texts={change.path: change.text for change in changes},
-        guesses=(),
-        next=("cascade validate", "cascade run"),
+        next_commands=("cascade validate", "cascade run"),
+        dry_run=dry_run,
     )
 
 

@@ -94,16 +94,14 @@ def _paginator(text: str) -> Any:
 @click.option("--from", "source", required=True, help="The table or model that it reads: bronze.orders, raw.orders.")
 @click.option("--key", multiple=True, help="Column that names a row of it; it is tested. Repeatable.")
 @dry_option
-@yes_option
 @json_option
-def create_model(name: str, source: str, key: tuple[str, ...], *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def create_model(name: str, source: str, key: tuple[str, ...], *, dry_run: bool, as_json: bool) -> None:
     """Write a dbt model that reads another table, with its entry in YAML and tests of its key.
 
     NAME is a layer and a name, such as silver.orders_by_day; the layers are folders below transforms/dbt/models.
     """
     from cascade_create.model import create_model as create
 
-    del yes
     _tell(create(load_settings(), name, source=source, key=key, dry_run=dry_run), as_json=as_json)
 
 
@@ -119,16 +117,14 @@ def create_model(name: str, source: str, key: tuple[str, ...], *, dry_run: bool,
 @click.option("--sql", default="", help="Of sql: a SELECT of the rows that are wrong.")
 @click.option("--warn", is_flag=True, help="A failure is a warning, and does not keep a table from being promoted.")
 @dry_option
-@yes_option
 @json_option
-def create_check(name: str, *, dry_run: bool, yes: bool, as_json: bool, **given: Any) -> None:
+def create_check(name: str, *, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Write a check of a table, and a test that it is found.
 
     A check that fails keeps the tables of a run from being promoted, unless --warn says that it only warns.
     """
     from cascade_create.check import create_check as create
 
-    del yes
     _tell(create(load_settings(), name, dry_run=dry_run, **given), as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from cascade.errors import UsageError
 from cascade.ingestion.text import listed
 from cascade.names import MAIN
 from cascade_create import dbt_files, existing
-from cascade_create.changes import Change, Created, write
+from cascade_create.changes import Change, Created, create
 from cascade_create.names import quoted, require_name, title
 
 __all__ = ["create_model"]
@@ -61,18 +61,14 @@ def create_model(
     if names:
         entry |= {"columns": dbt_files.columns_of([(column, "") for column in names], key)}
     changes = [Change(path, sql.encode()), dbt_files.add_model(root, layer, entry)]
-    if not dry_run:
-        write(root, changes)
-    return Created(
+    return create(
+        root,
+        changes,
         what="model",
         name=bare,
         asset=f"{layer}/{bare}",
-        written=not dry_run,
-        new=tuple(change.path for change in changes if change.before is None),
-        changed=tuple(change.path for change in changes if change.before is not None),
-        texts={change.path: change.text for change in changes},
-        guesses=(),
-        next=("cascade run", f'cascade query "select * from {name} limit 10"'),
+        next_commands=("cascade run", f'cascade query "select * from {name} limit 10"'),
+        dry_run=dry_run,
     )
 
 

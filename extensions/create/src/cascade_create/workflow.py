@@ -17,7 +17,7 @@ from cascade.errors import CascadeError, UsageError
 from cascade.ingestion.cast import cast_column
 from cascade.ingestion.text import json_text, listed, snake_case
 from cascade_create import dbt_files, existing
-from cascade_create.changes import Change, Created, formatted, write
+from cascade_create.changes import Change, Created, create, formatted
 from cascade_create.names import class_name, require_name, title
 from cascade_create.partitions import UNITS, Slices, key_of
 from cascade_create.render import Code, Raw, bronze_sql, imports_of, literal, model_code, module_code
@@ -339,23 +339,20 @@ def create_workflow(settings: Settings, draft: Draft, *, dry_run: bool = False) 
         dry_run: Whether nothing is written.
     """
     changes = plan_workflow(settings, draft)
-    if not dry_run:
-        write(settings.project_dir, changes)
     name = draft.request.name
     guesses = list(draft.guesses)
     if any(change.path.startswith("tests/data/") for change in changes):
         recorded = [change.path for change in changes if change.path.startswith("tests/data/")]
         guesses.append(f"Recorded rows of the source: {recorded[0]}. Look at them before you commit.")
-    return Created(
+    return create(
+        settings.project_dir,
+        changes,
         what="workflow",
         name=name,
         asset=f"raw/{name}",
-        written=not dry_run,
-        new=tuple(change.path for change in changes if change.before is None),
-        changed=tuple(change.path for change in changes if change.before is not None),
-        texts={change.path: change.text for change in changes if change.path != ".env"},
-        guesses=tuple(guesses),
-        next=("cascade run", f'cascade query "select * from bronze.{name} limit 10"'),
+        next_commands=("cascade run", f'cascade query "select * from bronze.{name} limit 10"'),
+        guesses=guesses,
+        dry_run=dry_run,
     )
 
 
