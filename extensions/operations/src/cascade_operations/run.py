@@ -6,11 +6,10 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TypeVar
 
 import dagster as dg
 
@@ -39,11 +38,9 @@ __all__ = [
     "launch",
     "load_definitions",
     "materialize",
-    "rehearse",
+    "rehearsed",
     "run_pipeline",
 ]
-
-_Seen = TypeVar("_Seen")
 
 #: The assets that end a pipeline.
 ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
@@ -165,19 +162,17 @@ def emptied(definitions: dg.Definitions) -> set[dg.AssetKey]:
     return {key for asset in assets if EMPTY_TAG in asset.op.tags for key in asset.keys}
 
 
-def rehearse(
-    settings: Settings, definitions: dg.Definitions, assets: set[dg.AssetKey], look: Callable[[str], _Seen]
-) -> _Seen:
-    """Make tables without rows, on a branch of their own that is dropped afterwards; Dagster's history knows nothing.
+@contextlib.contextmanager
+def rehearsed(settings: Settings, definitions: dg.Definitions, assets: set[dg.AssetKey]) -> Iterator[str]:
+    """Make tables without rows on a branch that lives in the block; Dagster's history knows nothing of it.
 
     Args:
         settings: The project's settings.
         definitions: The project's definitions.
         assets: Assets that can do so: their op has `EMPTY_TAG`.
-        look: Given the branch before it is dropped.
 
-    Returns:
-        What `look` returns.
+    Yields:
+        What to read: the branch.
 
     Raises:
         TransformError: The tables cannot be made.
@@ -192,7 +187,7 @@ def rehearse(
         if watcher.failures:
             what = "These tables cannot be made as their models are now"
             raise TransformError(f"{what}: {'; '.join(watcher.failures)}", fix="correct the models.")
-        return look(lakehouse.ref)
+        yield lakehouse.ref
     finally:
         if lakehouse.catalog.exists(lakehouse.branch):
             delete_branch(lakehouse.catalog, lakehouse.branch)

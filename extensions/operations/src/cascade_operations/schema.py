@@ -85,20 +85,18 @@ def _compare_models(
     """Compare tables of models with what the models make now, of those that are not known to be the same."""
     from cascade_operations.evolution import model_steps
     from cascade_operations.leave_out import find_unchanged
-    from cascade_operations.run import emptied, rehearse
+    from cascade_operations.run import emptied, rehearsed
 
+    if not made:
+        return []
     every = emptied(definitions)
-    changed = every - find_unchanged(settings, catalog, every, set()).since.keys() if made else set()
     plans = {name: SchemaPlan(name, (), 0) for name in made}
-
-    def look(ref: str) -> None:
-        before, after = catalog.pointers(branch), catalog.pointers(ref)
-        for name in made:
-            steps = model_steps(*(catalog.load(name, pointers[name]) for pointers in (before, after)))
-            plans[name] = SchemaPlan(name, tuple(steps), 0)
-
-    if changed:
-        rehearse(settings, definitions, changed, look)
+    if changed := every - find_unchanged(settings, catalog, every, set()).since.keys():
+        with rehearsed(settings, definitions, changed) as ref:
+            before, after = catalog.pointers(branch), catalog.pointers(ref)
+            for name in made:
+                steps = model_steps(*(catalog.load(name, pointers[name]) for pointers in (before, after)))
+                plans[name] = SchemaPlan(name, tuple(steps), 0)
     return list(plans.values())
 
 
