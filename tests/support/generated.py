@@ -15,7 +15,20 @@ from support import forks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Extensions that every generated project depends on.
-EXTENSIONS = ("checks", "cli", "create", "dbt", "embedded", "maintain", "operations", "project", "servers", "transform")
+EXTENSIONS = (
+    "checks",
+    "cli",
+    "create",
+    "dbt",
+    "dlt",
+    "embedded",
+    "forms",
+    "maintain",
+    "operations",
+    "project",
+    "servers",
+    "transform",
+)
 #: The commands of the environment that runs the tests: copier, cascade, dagster.
 BIN = Path(sys.executable).parent
 #: No command of a test may take longer.

@@ -104,8 +104,8 @@ LOADED_PROPERTY = "cascade.loaded-partitions"
 PARTITIONS_PROPERTY = "cascade.partitions"
 #: Table property: the key that rows are merged by.
 KEY_PROPERTY = "cascade.key"
-#: Table property: the state of a dlt source (its cursor), packed. Written in the commit of the rows.
-DLT_STATE_PROPERTY = "cascade.dlt-state"
+#: Table property: what a source keeps from load to load (its cursor), as its text. Written in the commit of the rows.
+SOURCE_STATE_PROPERTY = "cascade.source-state"
 #: Table property: what a dbt model's table was made from: the snapshot and the columns that it speaks of, and a digest.
 #: Written once dbt is done; read by `cascade run` to leave models out.
 MADE_FROM_PROPERTY = "cascade.made-from"

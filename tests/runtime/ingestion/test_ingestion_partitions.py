@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dlt
 import pandas as pd
 import pandera.pandas as pa_pandas
 import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import DateType, LongType, NestedField, StringType, TimestampType, TimestamptzType
-from test_rows import dlt
 
 from cascade.catalog import MAIN
 from cascade.ingestion import cascade_ingestion, daily, hourly, monthly, static

@@ -1,6 +1,6 @@
 """The promises of `cascade.ingestion.rows`, `cast` and `text`.
 
-Modules: `cascade.ingestion.cast`, `cascade.ingestion.values`.
+Modules: `cascade.ingestion.cast`, `cascade.ingestion.values`, `cascade_forms.frames`.
 """
 
 import dataclasses
@@ -11,11 +11,9 @@ import json
 import math
 import sys
 import uuid
-import warnings
 from collections import ChainMap, deque
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,14 +25,9 @@ import pytest
 from pydantic import BaseModel
 
 from cascade.errors import IngestionError, SchemaMismatchError
-from cascade.ingestion.dlt_source import hinted_columns
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.rows import Batch, Policy, to_batches
 from cascade.ingestion.text import json_text, snake_case
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "sqlglotrs is deprecated")  # dlt's own dependency says it on import
-    import dlt
-    from dlt.sources import DltResource
 
 UTC = datetime.UTC
 NEW_YORK = datetime.timezone(datetime.timedelta(hours=-5))
@@ -46,7 +39,8 @@ ROWS = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": "c"}]
 
 
 def _batches(fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict", **more: Any) -> list[Batch]:
-    return list(to_batches(fetched, schema=schema, policy=policy, state=more.pop("state", {}), **more))
+    context = FetchContext(rows_per_batch=more.pop("rows_per_batch", 50_000))
+    return list(to_batches(fetched, schema=schema, policy=policy, context=context, **more))
 
 
 def _rows(fetched: object, schema: pa.Schema | None = SCHEMA, policy: Policy = "strict") -> list[dict[str, Any]]:
@@ -111,8 +105,6 @@ SHAPES: dict[str, Any] = {
     "polars": lambda: pl.DataFrame(ROWS),
     "lazy": lambda: pl.LazyFrame(ROWS),
     "mixture": lambda: [ROWS[0], pd.DataFrame(ROWS[1:2]), [TABLE.slice(2)]],
-    "resource": lambda: dlt.resource(ROWS, name="rows"),
-    "arrow_resource": lambda: dlt.resource([TABLE], name="rows"),
 }
 
 
@@ -147,6 +139,17 @@ def test_what_is_no_rows_is_refused_by_its_type(fetched: object) -> None:
         _batches(fetched)
 
 
+def test_a_form_that_no_installed_package_brings_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterating over a source of dlt would give its rows, and lose its cursor."""
+    found = type("DltResource", (list,), {"__module__": "dlt.extract.resource"})(ROWS)
+    monkeypatch.setattr("sys.path", [folder for folder in sys.path if "site-packages" not in folder])
+    with pytest.raises(IngestionError, match="cannot be read as rows") as caught:
+        _batches(found)
+    assert "install the package that brings the form `dlt.DltResource` (cascade.forms); installed are none" in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize("fetched", SHAPES.values(), ids=SHAPES)
 def test_frames_are_cut_and_pages_are_joined(fetched: Any) -> None:
     batches = _batches(fetched(), rows_per_batch=2)
@@ -171,7 +174,7 @@ def test_rows_are_drawn_only_as_batches_are_asked_for() -> None:
             drawn.append(row)
             yield row
 
-    next(to_batches(fetch(), schema=SCHEMA, policy="strict", state={}, rows_per_batch=1))
+    next(to_batches(fetch(), schema=SCHEMA, policy="strict", context=FetchContext(rows_per_batch=1)))
     assert drawn == ROWS[:1]
 
 
@@ -776,145 +779,12 @@ def test_rows_without_any_value_are_rejected_when_no_column_is_known() -> None:
     assert [why for _, why in batch.rejected] == [["no column has a value yet"]] * 2
 
 
-# --- dlt --------------------------------------------------------------------------------------------------
-
-
-def _events(upto: int) -> DltResource:
-    @dlt.resource(name="events")
-    def events(at: Any = dlt.sources.incremental("id", initial_value=0)) -> Iterator[list[dict[str, Any]]]:  # noqa: B008
-        yield [{"id": n, "name": str(n)} for n in range(1, upto + 1)]
-
-    return events
-
-
-@dlt.source(name="shop")
-def _shop(upto: int) -> list[DltResource]:
-    events = _events(upto)
-
-    @dlt.transformer(data_from=events, name="details")
-    def details(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            yield {"id": row["id"], "name": f"detail {row['id']}"}
-
-    return [events, details]
-
-
-@pytest.mark.parametrize(
-    ("fetch", "prefix"),
-    [
-        (_events, ""),
-        (lambda n: _shop(n).with_resources("events"), ""),
-        (lambda n: _shop(n).with_resources("details"), "detail "),
-        (lambda n: _shop(n).resources["details"], "detail "),
-    ],
-    ids=["resource", "source", "source_of_transformer", "transformer"],
-)
-def test_an_incremental_cursor_lives_in_the_given_state(fetch: Any, prefix: str) -> None:
-    state: dict[str, Any] = {}
-    first = [row for batch in _batches(fetch(2), state=state) for row in batch.rows.to_pylist()]
-    kept = dlt.common.json.loads(dlt.common.json.dumps(state))  # as the commit keeps it
-    assert kept
-    second = [row for batch in _batches(fetch(4), state=kept) for row in batch.rows.to_pylist()]
-    assert first == [{"id": n, "name": f"{prefix}{n}"} for n in (1, 2)]
-    assert second == [{"id": n, "name": f"{prefix}{n}"} for n in (3, 4)]
-    assert _batches(fetch(4), state=kept) == []
-
-
-HINTS: dict[str, tuple[dict[str, Any], object, pa.DataType, object]] = {
-    "numeric": ({"data_type": "decimal", "precision": 10, "scale": 2}, 12.5, pa.decimal128(10, 2), Decimal("12.50")),
-    "numeric_of_ints": ({"data_type": "decimal", "precision": 5, "scale": 2}, 12, pa.decimal128(5, 2), Decimal(12)),
-    "decimal": ({"data_type": "decimal"}, Decimal("12.5"), pa.decimal128(38, 9), Decimal("12.5")),
-    "too_many_digits": ({"data_type": "decimal", "precision": 50, "scale": 2}, 1, pa.decimal128(38, 9), Decimal(1)),
-    "wei": ({"data_type": "wei"}, 10**30, pa.decimal128(38, 0), Decimal(10**30)),
-    "bigint": ({"data_type": "bigint"}, 5, pa.int64(), 5),
-    "timestamp": ({"data_type": "timestamp"}, "2013-07-01T12:00Z", TZ, NOON.replace(tzinfo=UTC)),
-    "naive": ({"data_type": "timestamp", "timezone": False}, "2013-07-01T12:00", NAIVE, NOON),
-    "date": ({"data_type": "date"}, "2013-07-01", pa.date32(), NOON.date()),
-    "text": ({"data_type": "text"}, 5, pa.string(), "5"),
-    "json": ({"data_type": "json"}, [{"a": 1}], pa.string(), '[{"a": 1}]'),
-    "double": ({"data_type": "double"}, 5, pa.float64(), 5.0),
-    "no_value_yet": ({"data_type": "bool"}, None, pa.bool_(), None),
-    "no_type": ({"nullable": False}, 5, pa.int64(), 5),
-}
-
-
-@pytest.mark.parametrize(("hint", "value", "kind", "stored"), HINTS.values(), ids=HINTS)
-def test_a_column_hint_of_dlt_is_the_type_of_an_undeclared_column(
-    hint: Any, value: object, kind: pa.DataType, stored: object
-) -> None:
-    resource = dlt.resource([{"theX": value, "y": 1}], name="r", columns={"theX": hint})
-    (batch,) = _batches(resource, None)
-    assert batch.rows.schema == pa.schema([("the_x", kind), ("y", pa.int64())])
-    assert batch.rows["the_x"].to_pylist() == [stored]
-
-
-def test_what_a_database_or_a_pydantic_model_says_are_hints(tmp_path: Path) -> None:
-    import sqlalchemy as sa
-    from dlt.sources.sql_database import sql_table
-    from pydantic import BaseModel
-
-    class Customer(BaseModel):
-        credit: Decimal
-
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE customers (credit numeric(10, 2))")
-    engine.dispose()
-    table = sql_table(engine, table="customers", reflection_level="full_with_precision")
-    assert hinted_columns(table) == {"credit": pa.decimal128(10, 2)}
-    assert hinted_columns(dlt.resource([], name="r", columns=Customer)) == {"credit": pa.decimal128(38, 9)}
-
-
-def test_a_hint_widens_what_the_table_has_and_another_kind_is_refused() -> None:
-    hint: Any = {"x": {"data_type": "decimal", "precision": 10, "scale": 2}}
-    narrow = pa.schema([("x", pa.decimal128(5, 2))])
-    (batch,) = _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), narrow, inferred={"x"})
-    assert batch.rows.schema.field("x").type == pa.decimal128(10, 2)
-    (batch,) = _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), narrow)
-    assert batch.rows.schema == narrow  # declared
-    with pytest.raises(SchemaMismatchError, match=r"`x` is decimal\(10, 2\), and the table has string"):
-        _batches(dlt.resource([{"x": 1}], columns=hint, name="r"), pa.schema([("x", pa.string())]), inferred={"x"})
-
-
-def test_hints_that_are_a_function_are_refused() -> None:
-    with pytest.raises(IngestionError, match="are a function"):
-        _batches(dlt.resource(ROWS, name="r", table_name=lambda row: "t", columns=lambda row: {}))
-
-
-@pytest.mark.parametrize("more", [lambda r: r, lambda r: r.with_name("visits"), lambda r: r.add_map(lambda row: row)])
-def test_an_empty_cell_of_a_csv_is_null(tmp_path: Path, more: Any) -> None:
-    from dlt.sources.filesystem import filesystem, read_csv
-
-    (tmp_path / "a.csv").write_text("id,name,weight\n1,a,\n2,,3.5\n")
-    rows = more(filesystem(bucket_url=tmp_path.as_uri(), file_glob="*.csv") | read_csv())
-    assert _rows(rows, None) == [{"id": 1, "name": "a", "weight": None}, {"id": 2, "name": None, "weight": 3.5}]
-
-
-def test_nan_that_a_resource_yields_itself_stays(tmp_path: Path) -> None:
-    assert math.isnan(_rows(dlt.resource([{"x": math.nan}], name="read_csv"), None)[0]["x"])
-
-
-def test_a_source_of_several_resources_asks_which_one_is_meant() -> None:
-    with pytest.raises(IngestionError, match=r"selects 2 resources.*`details`, `events`") as caught:
-        _batches(_shop(1))
-    assert '.with_resources("details")' in caught.value.fix
-
-
-def test_two_resources_drawn_in_turns_keep_their_states_apart() -> None:
-    one: dict[str, Any] = {}
-    two: dict[str, Any] = {}
-    streams = [to_batches(_events(n), schema=SCHEMA, policy="strict", state=s) for n, s in ((2, one), (5, two))]
-    assert [next(stream).rows.num_rows for stream in streams] == [2, 5]
-    assert ("2" in str(one), "5" in str(two)) == (True, True)
-    assert one != two
-
-
 def test_no_library_is_imported_for_rows_that_do_not_need_it() -> None:
     import subprocess
 
     code = (
-        "import sys; from cascade.ingestion.rows import to_batches; "
-        "list(to_batches([{'a': 1}], schema=None, policy='strict', state={})); "
+        "import sys; from cascade.ingestion.rows import FetchContext, to_batches; "
+        "list(to_batches([{'a': 1}], schema=None, policy='strict', context=FetchContext())); "
         "print([m for m in ('dlt', 'polars', 'pandera') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cascade.errors import UsageError
 from cascade.ingestion.cast import Values, cast_column, infer_type, python_values
-from cascade.ingestion.dlt_source import only_resource, resource_rows
+from cascade.ingestion.forms import FetchContext, form_of
 from cascade.ingestion.text import json_text, listed, shown, snake_case
 from cascade_create.names import column_names
 
@@ -115,15 +115,10 @@ def draw(fetched: object, most: int, *, texts: bool = False, kept: int = 20) -> 
 
 def _parts(fetched: Any) -> Iterator[_Part]:
     """Yield the rows of what a fetch function returns, as lists of dicts and as Arrow tables."""
-    kind = type(fetched).__name__
-    if kind == "DltSource":
-        fetched, kind = only_resource(fetched), "DltResource"
-    if kind == "DltResource":
-        fetched = resource_rows(fetched, {})
+    if (form := form_of(fetched)) is not None:  # such as a source of dlt, or a data frame
+        fetched = form(fetched, FetchContext())
     if isinstance(fetched, pa.RecordBatch):
         fetched = pa.Table.from_batches([fetched])
-    if hasattr(fetched, "to_arrow"):  # a frame of polars
-        fetched = fetched.to_arrow()
     if isinstance(fetched, pa.Table):
         yield fetched
     elif isinstance(fetched, dict):

@@ -10,6 +10,7 @@ from cascade.config import SettingsModel
 from cascade.engine.base import Engine
 from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
 from cascade.ingestion.contract import ContractFactory
+from cascade.ingestion.forms import FORMS, RowsForm
 from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.base import FAMILIES, Command
 from cascade.publish.after import AfterPromotion
@@ -28,6 +29,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.contracts": ("the library of models", ContractFactory),
     "cascade.decorators": ("the name in `from cascade import …`", FunctionType),
     "cascade.engines": ("the engine", Engine),
+    FORMS: ("library and class", RowsForm),
     "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the kind of database", PublishMarts),
     "cascade.schedules": ("any name", ScheduleFactory),

@@ -21,6 +21,7 @@ from cascade.iceberg.read import view_sql
 from cascade.iceberg.rows import Where, one_of
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Staging, commit, stage
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.incoming import OURS, Incoming
 from cascade.ingestion.load import LoadResult, target_schema
 from cascade.ingestion.quarantine import SCHEMA, quarantine_table
@@ -196,7 +197,7 @@ class _Arriving:
         rows = [one.values for one in group]
         plan = replace(self.plan, fetch=lambda _: iter([rows]), options=options, per_key=False)
         alone = LoadResult(partitions=[])
-        incoming = Incoming(plan, self.schema, self.partitions[label], {}, alone)
+        incoming = Incoming(plan, self.schema, self.partitions[label], FetchContext(), alone)
         found = list(incoming.batches())
         if alone.quarantined and len(group) > 1:
             half = len(group) // 2

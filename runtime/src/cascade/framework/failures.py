@@ -54,4 +54,4 @@ def error_text(error: SerializableErrorInfo, root: Path, *, said: str | None = N
 def _wraps(error: SerializableErrorInfo) -> bool:
     """Say whether an error only carries the one that caused it."""
     retried = (error.cls_name or "").startswith("RetryRequested")
-    return error.cause is not None and (retried or error.message.startswith(("dagster", "dlt.")))
+    return error.cause is not None and (retried or error.message.startswith("dagster"))

@@ -69,10 +69,11 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     The function takes `partition_date: str`, and is called once for each partition of the run, or
     `partition_dates: list[str]`, and is called once with all of them, or neither when the asset has no
     partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context.
-    It returns a dlt source or resource, dicts (a list or generator of them, or of lists of them), dataclasses, named
-    tuples or pydantic models in their place, Arrow tables or batches, pandas or polars frames, `bytes` of JSON (pages,
-    each a list of objects, or one object a line), or `None` for nothing. Bytes of JSON, such as the unparsed answer of
-    a REST source, cost less than dicts, and keep all digits of a number whose column is a decimal.
+    It returns dicts (a list or generator of them, or of lists of them), dataclasses, named tuples or pydantic models in
+    their place, Arrow tables or batches, or `None` for nothing. Packages bring further forms; those of a generated
+    project are a dlt source or resource, pandas and polars frames, and `bytes` of JSON (pages, each a list of objects,
+    or one object a line): the unparsed answer of a REST source costs less than dicts, and keeps all digits of a number
+    whose column is a decimal.
 
     Args:
         table_name: Table name without namespace; the function's name by default.

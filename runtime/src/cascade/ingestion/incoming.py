@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +14,7 @@ from pyiceberg.schema import Schema
 from cascade.duck.sql import identifier
 from cascade.errors import ContractError, IngestionError, SchemaMismatchError, count
 from cascade.iceberg.schema import arrow_schema
-from cascade.ingestion.dlt_source import check_resource
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.plan import LoadPlan
 from cascade.ingestion.quarantine import Aside
 from cascade.ingestion.rows import to_batches
@@ -43,7 +42,7 @@ class Incoming:
     plan: LoadPlan
     schema: Schema
     keys: list[str]  # the partitions to load
-    state: dict[str, Any]  # of the dlt source, which writes into it
+    context: FetchContext  # what forms of rows may know, and what they say
     result: LoadResult  # counts the rows
     rejected: list[Aside] = field(default_factory=list)  # at most one more than the limit
     checked: bool = False  # whether there was a row that the contract could look at
@@ -69,9 +68,8 @@ class Incoming:
                 plan.fetch(keys),
                 schema=schema,
                 policy=plan.policy,
-                state=self.state,
+                context=self.context,
                 inferred=set(schema.names if schema else ()) - declared,
-                opened=partial(check_resource, plan, state=self.state),
             ):
                 schema = batch.rows.schema  # inferred types hold for the whole load
                 absent.append(batch.absent)

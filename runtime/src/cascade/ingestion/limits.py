@@ -17,8 +17,6 @@ _TRANSIENT_STATUS = (408, 425, 429)
 
 def failure_reason(error: BaseException) -> str:
     """Return what went wrong: Cascade's own text, or type and text of what a user's function raised."""
-    if type(error).__module__.startswith("dlt.") and error.__cause__ is not None:
-        error = error.__cause__  # dlt only says which of its pipes it was in
     return str(error) if isinstance(error, CascadeError) else f"{type(error).__name__}: {error}"
 
 

@@ -24,13 +24,21 @@ from cascade.iceberg.properties import long_values
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion import quarantine
-from cascade.ingestion.dlt_source import pack_state, read_state, require_cursor_fits
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.incoming import OURS, Incoming
 from cascade.ingestion.plan import LoadPlan
-from cascade.ingestion.record import held_partitions, loaded_partitions, record, require_known_rows, table_of
+from cascade.ingestion.record import (
+    held_partitions,
+    kept_state,
+    loaded_partitions,
+    record,
+    require_known_rows,
+    require_state_fits,
+    table_of,
+)
 from cascade.ingestion.slices import partition_of, rows_of
 from cascade.ingestion.text import listed
-from cascade.names import BRANCH_PROPERTY, DLT_STATE_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY
+from cascade.names import BRANCH_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY, SOURCE_STATE_PROPERTY
 
 if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
@@ -105,18 +113,16 @@ def load(
         result.snapshot_id, result.total = lakehouse.head(plan.table), lakehouse.row_count(plan.table) or 0
         return result
     # A cursor that an earlier version of the asset kept says nothing about partitions.
-    state = read_state(properties) if plan.definition is None and plan.write != "replace_partition" else {}
-    rows = Incoming(plan, target_schema(plan, table), wanted, state, result)
+    before = properties.get(SOURCE_STATE_PROPERTY, "") if plan.keeps_state else ""
+    context = FetchContext(plan, state=before)
+    rows = Incoming(plan, target_schema(plan, table), wanted, context, result)
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
-        values = record(plan, current, wanted)
-        if state:
-            values[DLT_STATE_PROPERTY] = pack_state(state, plan.table, properties, current)
-        return values
+        return record(plan, current, wanted) | kept_state(context, before, current)
 
     with _stage_rows(lakehouse, branch, rows, recorded, run_id) as staged, contextlib.ExitStack() as also:
-        require_cursor_fits(plan, state)
+        require_state_fits(context)
         if plan.contract and plan.options.validate:
             rows.require_unique(staged)
             plan.contract.check_together(

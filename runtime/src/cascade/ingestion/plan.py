@@ -40,6 +40,11 @@ class LoadPlan:
         """Whether rows carry their partition in a column of Cascade: no other column says what a re-run replaces."""
         return self.write == "append" and self.definition is not None and self.options.partition_column is None
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a source may go on where it ended: its cursor and partitions are two answers to one question."""
+        return self.definition is None and self.write != "replace_partition"
+
     def require_columns(self, columns: Sequence[str], of: str, error: type[CascadeError]) -> None:
         """Raise the error when the columns of the schema, or of fetched rows, lack one that an option names."""
         needed = {*self.unique_key, *filter(None, [self.options.partition_column, self.options.order_by])}

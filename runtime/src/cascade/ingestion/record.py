@@ -16,15 +16,25 @@ from cascade.duck.sql import identifier
 from cascade.errors import IngestionError
 from cascade.iceberg.properties import long_values
 from cascade.iceberg.read import row_count, view_sql
+from cascade.ingestion.limits import OvertakenError
 from cascade.ingestion.partitions import kind_of
 from cascade.ingestion.slices import spans
 from cascade.ingestion.text import json_text
-from cascade.names import KEY_PROPERTY, LOADED_PROPERTY, PARTITION_COLUMN, PARTITIONS_PROPERTY
+from cascade.names import KEY_PROPERTY, LOADED_PROPERTY, PARTITION_COLUMN, PARTITIONS_PROPERTY, SOURCE_STATE_PROPERTY
 
 if TYPE_CHECKING:
+    from cascade.ingestion.forms import FetchContext
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["held_partitions", "loaded_partitions", "record", "require_known_rows", "table_of"]
+__all__ = [
+    "held_partitions",
+    "kept_state",
+    "loaded_partitions",
+    "record",
+    "require_known_rows",
+    "require_state_fits",
+    "table_of",
+]
 
 _BY = " by "
 
@@ -59,6 +69,43 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
     if plan.write == "merge" and current.get(KEY_PROPERTY) != json_text(plan.unique_key):
         values[KEY_PROPERTY] = json_text(plan.unique_key)
     return values
+
+
+def kept_state(context: FetchContext, before: str, current: Mapping[str, str]) -> dict[str, str]:
+    """Return the table property that keeps the state of a source, given that before the load, under the commit's lock.
+
+    Raises:
+        OvertakenError: Another run moved it since then: its rows would be loaded twice.
+    """
+    if not context.state:
+        return {}
+    if current.get(SOURCE_STATE_PROPERTY, "") != before:
+        raise OvertakenError(
+            "Another run moved the cursor of this source while this one was loading; nothing was written.",
+            fix="run again: it starts where the other run ended.",
+        )
+    return {SOURCE_STATE_PROPERTY: context.state}
+
+
+def require_state_fits(context: FetchContext) -> None:
+    """Refuse a source with a cursor where the table is filled by partitions, or replaced.
+
+    A partition that is loaded again would be emptied, one behind the cursor would never be filled.
+
+    Raises:
+        IngestionError: The source keeps a state that does not fit the asset.
+    """
+    plan = context.plan
+    if plan is None or plan.keeps_state or not context.state:
+        return
+    what = "has partitions" if plan.definition else 'uses write="replace_partition"'
+    raise IngestionError(
+        f"The source keeps a cursor, but the asset {what}: rows behind the cursor would be missing. Nothing was "
+        "written.",
+        where=f"table {plan.table}",
+        fix='use partitions="none" with write="merge" or "append"; or select the rows of the partition yourself, '
+        "without a cursor (with dlt: `initial_value` and `end_value` from partition_date).",
+    )
 
 
 def require_known_rows(plan: LoadPlan, table: Table | None) -> None:

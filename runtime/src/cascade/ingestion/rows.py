@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -18,27 +15,29 @@ from cascade.iceberg.schema import grows, iceberg_type
 from cascade.ingestion.cast import (
     Values,
     cast_column,
-    chunked,
     compact,
     grown,
     infer_type,
-    python_values,
     strange,
     together,
     widened,
 )
-from cascade.ingestion.dlt_source import hinted_columns, only_resource, resource_rows
-from cascade.ingestion.json_pages import read_page
+from cascade.ingestion.forms import FORMS, FetchContext, Page, class_names, form_of, unreadable
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, listed, record, shown, snake_case
 from cascade.ingestion.values import kind_of
 from cascade.names import COLUMN_PREFIX
+from cascade.plugins import installed
 
 __all__ = ["Batch", "Policy", "to_batches"]
 
 # Dicts that become Arrow at once: so few that the processor's cache holds them.
 _PAGE_ROWS = 1000
 _BATCH_BYTES = 64 << 20
+# Iterating over these gives no rows, or loses the source's cursor: only a form knows what they hold.
+_ONLY_AS_FORMS = frozenset(
+    ("builtins.str", "builtins.bytes", "dlt.DltResource", "dlt.DltSource", "pandas.DataFrame", "polars.DataFrame")
+)
 
 
 class Batch(NamedTuple):
@@ -56,67 +55,36 @@ def to_batches(
     *,
     schema: pa.Schema | None,
     policy: Policy,
-    state: dict[str, Any],
+    context: FetchContext,
     inferred: Collection[str] = (),
-    opened: Callable[[Any], object] | None = None,
-    rows_per_batch: int = 50_000,
 ) -> Iterator[Batch]:
     """Yield what a fetch function returned as batches that fit the target.
 
     Args:
-        fetched: None, a dict, an Arrow table, batch or reader, a pandas or polars frame, a dlt resource or
-            source, or any iterable of these.
+        fetched: None, a dict, an Arrow table, batch or reader, an object of a form that a package brings, or any
+            iterable of these.
         schema: The columns of the target. None: all columns are inferred, each from the first batch that has
             a value for it, and the policy is additive.
         policy: What happens to columns that are not in the schema.
-        state: The dlt state. Incremental cursors read it and write into it while the batches are drawn.
+        context: What forms may know of the load; sources read their state there, and replace it.
         inferred: Columns of the schema that nobody declared: the table has them from earlier rows, and they
             become wider for these where Iceberg can widen them.
-        opened: Called with each dlt resource before it is asked for rows.
-        rows_per_batch: Larger frames are cut, smaller pages are joined.
 
     Raises:
         SchemaMismatchError: Columns that the policy refuses, two that fall on one name, or one whose type is
-            not what dlt says.
+            not what the source states.
         IngestionError: A value that cannot be read as rows.
     """
-    decimals = any("decimal" in str(field.type) for field in schema or ())
-    source = _Source(state, rows_per_batch, opened, decimals)
-    target = _Target(schema, "additive" if schema is None else policy, set(inferred), source.hints)
-    for page in _joined(_pages(fetched, source), rows_per_batch):
+    context.decimals = any("decimal" in str(field.type) for field in schema or ())
+    target = _Target(schema, "additive" if schema is None else policy, set(inferred), context.types)
+    for page in _joined(_pages(fetched, context), context.rows_per_batch):
         yield target.fit(page)
 
 
-@dataclass
-class _Source:
-    """What the parts of a fetched object need: dlt's state, rows per page; and what dlt says about columns."""
-
-    state: dict[str, Any]
-    limit: int
-    opened: Callable[[Any], object] | None
-    decimals: bool
-    hints: dict[str, pa.DataType] = dataclasses.field(default_factory=dict)
-    json_pages: int = 0  # so far
-
-
-class _Page(NamedTuple):
-    """Some rows, column by column; a name may come twice, as Arrow and pandas allow it."""
-
-    shape: object  # neighbours of one shape are joined
-    height: int
-    names: list[Any]
-    columns: list[Values]
-
-    def row(self, position: int) -> dict[str, Any]:
-        parts = (v[position : position + 1] for v in self.columns)
-        values = (part[0] if isinstance(part, list) else python_values(part)[0] for part in parts)
-        return dict(zip(map(str, self.names), values, strict=True))
-
-
-def _joined(pages: Iterable[_Page], limit: int) -> Iterator[_Page]:
+def _joined(pages: Iterable[Page], limit: int) -> Iterator[Page]:
     """Join neighbours of one shape up to the limit."""
     for _, run in groupby(pages, attrgetter("shape")):
-        held: list[_Page] = []
+        held: list[Page] = []
         height = size = 0
         for page in run:
             if held and height + page.height > limit:
@@ -132,7 +100,7 @@ def _joined(pages: Iterable[_Page], limit: int) -> Iterator[_Page]:
             yield _one_page(held)
 
 
-def _one_page(pages: list[_Page]) -> _Page:
+def _one_page(pages: list[Page]) -> Page:
     if len(pages) == 1:
         return pages[0]
     names, height = pages[0].names, sum(page.height for page in pages)
@@ -142,17 +110,17 @@ def _one_page(pages: list[_Page]) -> _Page:
         known = [dict(zip(page.names, page.columns, strict=True)) for page in pages]
         missing = [pa.chunked_array([pa.nulls(page.height)]) for page in pages]
         parts = [[own.get(name, null) for name in names] for own, null in zip(known, missing, strict=True)]
-    return _Page(pages[0].shape, height, names, [together(column) for column in zip(*parts, strict=True)])
+    return Page(pages[0].shape, height, names, [together(column) for column in zip(*parts, strict=True)])
 
 
-def _pages(fetched: Any, source: _Source) -> Iterator[_Page]:
+def _pages(fetched: Any, context: FetchContext) -> Iterator[Page]:
     """Yield what was fetched as pages of at most `limit` rows."""
-    enough = min(source.limit, _PAGE_ROWS)
+    enough = min(context.rows_per_batch, _PAGE_ROWS)
     if type(fetched) is list and set(map(type, fetched)) == {dict}:
         yield from (_page_of_dicts(fetched[at : at + enough]) for at in range(0, len(fetched), enough))
         return
     dicts: list[dict[Any, Any]] = []
-    for item in _parts(fetched, source):
+    for item in _parts(fetched, context):
         row = item if type(item) is dict else _row(item)
         if row is not None:
             dicts.append(row)
@@ -162,7 +130,7 @@ def _pages(fetched: Any, source: _Source) -> Iterator[_Page]:
             page, dicts = _page_of_dicts(dicts), []
             yield page
         if row is None:
-            yield from [item] if isinstance(item, _Page) else _pages(item, source)
+            yield from [item] if isinstance(item, Page) else _pages(item, context)
     if dicts:
         yield _page_of_dicts(dicts)
 
@@ -170,29 +138,35 @@ def _pages(fetched: Any, source: _Source) -> Iterator[_Page]:
 def _row(item: Any) -> dict[Any, Any] | None:
     if isinstance(item, Mapping):
         return dict(item)
-    return None if isinstance(item, _Page) else record(item)
+    return None if isinstance(item, Page) else record(item)
 
 
-def _parts(fetched: Any, source: _Source) -> Iterable[Any]:
+def _parts(fetched: Any, context: FetchContext) -> Iterable[Any]:
     """The parts of what was fetched: dicts, pages, or more that has parts."""
-    for module, name, unpack in _UNPACK:
-        # A library that is not loaded has made nothing; it is not imported for the question.
-        if module in sys.modules and isinstance(fetched, getattr(sys.modules[module], name)):
-            return unpack(fetched, source)
+    if fetched is None:
+        return ()
+    if isinstance(fetched, pa.RecordBatch):
+        fetched = pa.Table.from_batches([fetched])
+    if isinstance(fetched, pa.Table):
+        return _arrow_pages(fetched, context.rows_per_batch)
+    if (form := form_of(fetched)) is not None:
+        return form(fetched, context)
     if (row := _row(fetched)) is not None:
         return [row]
-    if isinstance(fetched, Iterable) and not isinstance(fetched, str):
+    names = class_names(type(fetched))
+    if isinstance(fetched, Iterable) and _ONLY_AS_FORMS.isdisjoint(names):
         return fetched
-    kind = f"{type(fetched).__module__}.{type(fetched).__qualname__}"
+    known = ", ".join(record.name for record in installed(FORMS)) or "none"
     raise IngestionError(
-        f"The fetch function gave a `{kind}`, which cannot be read as rows.",
+        f"The fetch function gave a `{type(fetched).__module__}.{type(fetched).__qualname__}`, which cannot be read "
+        "as rows.",
         where=f"value {shown(fetched)}",
-        fix="give dicts, dataclasses, Arrow tables, pandas or polars frames, a dlt resource or source, JSON as bytes, "
-        "an iterable of these, or None for nothing.",
+        fix="give dicts, dataclasses, Arrow tables, an iterable of these, or None for nothing; or install the package "
+        f"that brings the form `{names[0]}` ({FORMS}); installed are {known}.",
     )
 
 
-def _page_of_dicts(rows: list[dict[Any, Any]]) -> _Page:
+def _page_of_dicts(rows: list[dict[Any, Any]]) -> Page:
     names = list(rows[0])
     try:
         if sum(map(len, rows)) != len(names) * len(rows):
@@ -201,91 +175,29 @@ def _page_of_dicts(rows: list[dict[Any, Any]]) -> _Page:
     except KeyError:  # the names differ
         names = list(dict.fromkeys(chain.from_iterable(rows)))
         columns = [[row.get(name) for row in rows] for name in names]
-    return _Page(dict, len(rows), names, list(map(compact, columns)))
+    return Page(dict, len(rows), names, list(map(compact, columns)))
 
 
-def _arrow_pages(table: pa.Table, source: _Source) -> Iterator[_Page]:
-    for start in range(0, len(table), source.limit):
-        part = table.slice(start, source.limit)
-        yield _Page(part.schema, len(part), part.column_names, part.columns)
-
-
-def _pandas_pages(frame: Any, source: _Source) -> Iterator[_Page]:
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index(allow_duplicates=True)
-    for start in range(0, len(frame), source.limit):
-        part = frame.iloc[start : start + source.limit]
-        columns = [_pandas_values(part.iloc[:, i]) for i in range(part.shape[1])]
-        yield _Page(list(part.dtypes.items()), len(part), list(part.columns), columns)
-
-
-def _pandas_values(series: Any) -> Values:
-    """A missing value of pandas, NaN included, is null."""
-    if series.dtype != object:
-        try:
-            values = chunked(pa.array(series, from_pandas=True))
-            if not isinstance(values.type, pa.BaseExtensionType):  # periods and intervals say more than their storage
-                return values
-        except (pa.ArrowException, TypeError, ValueError):
-            pass
-    return [None if missing else value for value, missing in zip(series.tolist(), series.isna(), strict=True)]
-
-
-def _polars_pages(frame: Any, source: _Source) -> Iterator[pa.Table]:
-    for name, kind in frame.schema.items():
-        # polars would hand over the addresses of objects; Arrow has no such integers.
-        if str(kind) in ("Object", "Int128", "UInt128"):
-            raise _unreadable_error(name, f"polars {kind}")
-    return (part.to_arrow() for part in frame.iter_slices(source.limit))
-
-
-def _unreadable_error(name: str, kind: object) -> SchemaMismatchError:
-    return SchemaMismatchError(
-        f"The fetched column `{name}` is of the type {kind}, whose values Cascade cannot read.",
-        fix="convert it to text, numbers or another plain type before it is returned.",
-    )
-
-
-def _resource_rows(resource: Any, source: _Source) -> Iterator[Any]:
-    source.hints.update(hinted_columns(resource))
-    if source.opened:
-        source.opened(resource)
-    return resource_rows(resource, source.state)
-
-
-def _json_rows(page: bytes, source: _Source) -> list[dict[str, Any]]:
-    source.json_pages += 1
-    return read_page(page, source.json_pages, decimals=source.decimals)
-
-
-# Where the class of what was fetched lives, and what gives its parts.
-_UNPACK: tuple[tuple[str, str, Callable[[Any, _Source], Iterable[Any]]], ...] = (
-    ("types", "NoneType", lambda _nothing, _source: ()),
-    ("builtins", "bytes", _json_rows),
-    ("pyarrow", "RecordBatch", lambda batch, _: [pa.Table.from_batches([batch])]),
-    ("pyarrow", "Table", _arrow_pages),
-    ("pandas", "DataFrame", _pandas_pages),
-    ("polars", "DataFrame", _polars_pages),
-    ("polars", "LazyFrame", lambda frame, source: frame.collect_batches(chunk_size=source.limit)),
-    ("dlt.extract.source", "DltSource", lambda found, source: _resource_rows(only_resource(found), source)),
-    ("dlt.extract.resource", "DltResource", _resource_rows),
-)
+def _arrow_pages(table: pa.Table, limit: int) -> Iterator[Page]:
+    for start in range(0, len(table), limit):
+        part = table.slice(start, limit)
+        yield Page(part.schema, len(part), part.column_names, part.columns)
 
 
 class _Target:
     """The columns of the target, which grow under the additive policy, and where each comes from."""
 
     def __init__(
-        self, schema: pa.Schema | None, policy: Policy, inferred: set[str], hints: Mapping[str, pa.DataType]
+        self, schema: pa.Schema | None, policy: Policy, inferred: set[str], types: Mapping[str, pa.DataType]
     ) -> None:
         self.policy = policy
         self.inferred = inferred
-        self.hints = hints
+        self.types = types
         self.fields: dict[str, pa.Field] = {field.name: field for field in schema or ()}
         self.by_snake = {snake_case(name): name for name in reversed(self.fields)}
         self.sources: dict[str, str] = {}
 
-    def fit(self, page: _Page) -> Batch:
+    def fit(self, page: Page) -> Batch:
         """Cast a page to the columns of the target."""
         columns, extra = self._match(page)
         missing = pa.chunked_array([pa.nulls(page.height)])
@@ -309,7 +221,7 @@ class _Target:
         rejected = [(json_text(page.row(position)), problems[position]) for position in bad]
         return Batch(rows, rejected, uncast, extra, frozenset(self.fields.keys() - columns.keys()))
 
-    def _match(self, page: _Page) -> tuple[dict[str, Values], frozenset[str]]:
+    def _match(self, page: Page) -> tuple[dict[str, Values], frozenset[str]]:
         """Find the column that each name of the source belongs to."""
         columns: dict[str, Values] = {}
         extra: list[str] = []
@@ -317,7 +229,7 @@ class _Target:
             if name.startswith(COLUMN_PREFIX):  # rows of another table of Cascade; this table gets its own
                 continue
             if not isinstance(values, list) and (kind := strange(values.type)):
-                raise _unreadable_error(name, kind)
+                raise unreadable(name, kind)
             column = name if name in self.fields else self.by_snake.get(snake_case(name))
             if column is None and self.policy != "additive":
                 extra.append(name)
@@ -355,7 +267,7 @@ class _Target:
                 f"A fetched column is called {shown(name)}, which gives no column name.",
                 fix="rename it before the rows are returned.",
             )
-        inferred = self.hints.get(column) or infer_type(values)
+        inferred = self.types.get(column) or infer_type(values)
         if inferred is None:
             return None
         self.fields[column] = pa.field(column, inferred)
@@ -364,14 +276,15 @@ class _Target:
         return column
 
     def _widen(self, column: str, values: Values) -> None:
-        """Widen a column for more digits; a hint of dlt decides its type, and must not contradict the table."""
+        """Widen a column for more digits; a type that the source states decides, and must not contradict the table."""
         have = self.fields[column].type
-        hint = self.hints.get(column)
-        if hint is not None and kind_of(hint) != kind_of(have):
+        stated = self.types.get(column)
+        if stated is not None and kind_of(stated) != kind_of(have):
             raise SchemaMismatchError(
-                f"dlt says that the column `{column}` is {iceberg_type(hint)}, and the table has {iceberg_type(have)}.",
-                fix="change the hint, declare the type that the table has with `iceberg_schema=`, or load into a new "
+                f"The source says that `{column}` is {iceberg_type(stated)}, and the table has {iceberg_type(have)}.",
+                where=f"column `{column}`",
+                fix="change what the source says, declare the table's type with `iceberg_schema=`, or load into a new "
                 "table.",
             )
-        wider = widened(values, have) if hint is None else hint if grows(hint, have) else have
+        wider = widened(values, have) if stated is None else stated if grows(stated, have) else have
         self.fields[column] = self.fields[column].with_type(wider)

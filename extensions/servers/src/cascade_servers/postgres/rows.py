@@ -119,7 +119,7 @@ def _as_text(table: str, name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_nested(kind):
         import simplejson
 
-        # simplejson, which comes with dlt, writes a decimal with all its digits.
+        # simplejson writes a decimal with all its digits.
         column = _each(column, lambda value: simplejson.dumps(_plain(value), ensure_ascii=False, use_decimal=True))
         # An odd number of backslashes: the character itself, not a text about it.
         if pc.any(pc.match_substring_regex(column, r"(^|[^\\])(\\\\)*\\u0000")).as_py():

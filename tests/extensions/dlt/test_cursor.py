@@ -1,6 +1,6 @@
 """The promises of a source's cursor: it moves with the rows, and the next run fetches exactly what is missing.
 
-Modules: `cascade.ingestion.dlt_source`.
+Modules: `cascade_dlt.hints`, `cascade.ingestion.record`.
 """
 
 from collections.abc import Callable

@@ -10,26 +10,29 @@ from typing import Any
 import orjson
 
 from cascade.errors import IngestionError
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.text import shown
 
-__all__ = ["read_page"]
+__all__ = ["json_rows"]
 
 # orjson, twice as fast as Python, makes floats of integers beyond 64 bits: digits in so long a row are left to Python.
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _LONG = b"0" * 19
 
 
-def read_page(page: bytes, number: int, *, decimals: bool) -> list[dict[str, Any]]:
+def json_rows(page: bytes, context: FetchContext) -> list[dict[str, Any]]:
     """Return the objects of a page.
 
     Args:
         page: A JSON list of objects, or one object on each line (NDJSON), in UTF-8.
-        number: Which page it is, from 1, for the message.
-        decimals: Whether numbers keep all their digits: those that a float does not hold become decimals.
+        context: Counts the pages, for the message; where a column needs all digits of a number, those that a float does
+            not hold become decimals.
 
     Raises:
         IngestionError: It is anything else.
     """
+    context.pages += 1
+    number, decimals = context.pages, context.decimals
     exact = decimals or _LONG in page.translate(_DIGITS)
     listed = page.lstrip()[:1] == b"["
     rows: list[Any] = []

@@ -1,4 +1,4 @@
-"""The promises of pages of JSON. Modules: `cascade.ingestion.json_pages`."""
+"""The promises of pages of JSON. Modules: `cascade_forms.json_pages`."""
 
 import datetime
 import json
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cascade.errors import IngestionError
+from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.rows import to_batches
 
 TZ = pa.timestamp("us", "UTC")
@@ -16,7 +17,7 @@ NOON = datetime.datetime(2013, 7, 1, 12, tzinfo=datetime.UTC)
 
 
 def _rows(*pages: bytes, schema: pa.Schema | None = None) -> list[dict[str, Any]]:
-    batches = list(to_batches(iter(pages), schema=schema, policy="additive", state={}))
+    batches = list(to_batches(iter(pages), schema=schema, policy="additive", context=FetchContext()))
     assert not [batch.rejected for batch in batches if batch.rejected]
     return [row for batch in batches for row in batch.rows.to_pylist()]
 
@@ -71,7 +72,7 @@ def test_values_are_what_the_table_declares_to_the_last_digit(
 
 def test_pages_whose_columns_differ_make_one_batch() -> None:
     pages = [b'[{"id": 1, "n": null}]', b'[{"n": 2, "id": 2}]', b'[{"id": 3, "n": 0.5, "more": "x"}]']
-    (batch,) = to_batches(iter(pages), schema=None, policy="additive", state={})
+    (batch,) = to_batches(iter(pages), schema=None, policy="additive", context=FetchContext())
     assert batch.rows.to_pylist() == [
         {"id": 1, "n": None, "more": None},
         {"id": 2, "n": 2.0, "more": None},
@@ -81,7 +82,7 @@ def test_pages_whose_columns_differ_make_one_batch() -> None:
 
 def test_a_long_page_is_cut() -> None:
     page = json.dumps([{"id": n} for n in range(10)]).encode()
-    batches = list(to_batches(page, schema=None, policy="additive", state={}, rows_per_batch=4))
+    batches = list(to_batches(page, schema=None, policy="additive", context=FetchContext(rows_per_batch=4)))
     assert [batch.rows.num_rows for batch in batches] == [4, 4, 2]
 
 

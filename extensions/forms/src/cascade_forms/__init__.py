@@ -1,0 +1,1 @@
+"""Further forms of rows: data frames of pandas and polars, and pages of JSON."""
