@@ -59,6 +59,7 @@ COMMANDS = {
     "maintain compact": "cascade_maintain.maintenance.compact",
     "maintain files": "cascade_maintain.maintenance.remove_files",
     "maintain verify": "cascade_maintain.maintenance.verify",
+    "lift": "cascade_maintain.lift.lift_lake",
     "plugins list": "cascade_operations.plugins.inspect_plugins",
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",
@@ -79,7 +80,7 @@ def records() -> list[type]:
     from cascade.catalog import Branch
     from cascade.plugins import PluginRecord
     from cascade_create.changes import Created
-    from cascade_maintain import branches, compact, expire, garbage, maintenance, verify, warehouse
+    from cascade_maintain import branches, compact, expire, garbage, lift, maintenance, verify, warehouse
     from cascade_operations import records as ours
     from cascade_operations.configuration import SettingRow
     from cascade_project import validate
@@ -89,6 +90,7 @@ def records() -> list[type]:
     theirs = [maintenance.Upkeep, branches.Cleaning, compact.Compaction, compact.Compacted]
     theirs += [expire.Expiry, expire.Expired]
     theirs += [garbage.Collection, warehouse.StoredFile, verify.Verification, verify.DamagedFile]
+    theirs += [lift.Lift, lift.LiftedTable]
     return [
         Branch,
         SettingRow,

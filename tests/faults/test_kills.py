@@ -34,6 +34,7 @@ SLICE = {
     "compaction": (4, 100),
     "expiry": (2, 60),
     "all maintenance": (4, 200),
+    "lift": (4, 60),
 }
 
 

@@ -88,6 +88,13 @@ class Lake(TemporaryLakehouse):
         return load(load_plan(asset), self.lakehouse, keys, missing_only=missing_only, run_id="r")
 
 
+class Laptop(Lake):
+    """A lakehouse on this machine alone, whatever the test runs on."""
+
+    def __init__(self, folder: Path) -> None:
+        TemporaryLakehouse.__init__(self, folder, project_dir=folder)
+
+
 def hours(day: str, *numbers: int) -> Rows:
     """Return rows of hours of a day."""
     start = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC)

@@ -27,11 +27,12 @@ from cascade.publish.marts import publish_marts
 from cascade_dbt.project import dbt_environment, parse_project
 from cascade_maintain.branches import clean_branches
 from cascade_maintain.garbage import collect_files
+from cascade_maintain.lift import lift_lake
 from cascade_maintain.maintenance import compact, expire, maintain_all
 from cascade_operations import run_pipeline
 from support.dbt import dbt_project
 from support.garbage import needed, stored
-from support.lakes import numbers, promoted, put, read
+from support.lakes import numbers, open_embedded, promoted, put, read
 from support.projects import make_project
 
 __all__ = ["PIPELINE", "WORKS", "Work", "files_below", "require_clean"]
@@ -239,6 +240,20 @@ def _maintain_all() -> None:
         assert not [*done.branches.problems, *done.compaction.problems, *done.files.failed, *done.files.missing]
 
 
+def _to_lift() -> None:
+    with _closing(open_embedded(Path.cwd() / "laptop")) as laptop:
+        for table in ("raw.a", "raw.b"):
+            promoted(laptop, table, numbers(1, 3))
+        promoted(laptop, "raw.a", numbers(2, 4), mode="merge", key=["id"])
+    with _closing(lake()):
+        pass
+
+
+def _lift() -> None:
+    with _closing(lake()) as opened:
+        lift_lake(opened.settings, Path.cwd() / "laptop")
+
+
 def janitor() -> None:
     """Take away what nobody needs: `cascade maintain` with no grace, where Dagster knows no run."""
     with _closing(lake()) as opened, dg.DagsterInstance.ephemeral() as instance:
@@ -337,6 +352,7 @@ WORKS = {
     "compaction": Work(_to_compact, _compact, rows_of_all, same=True),
     "expiry": Work(_to_compact, _expire, rows_of_all, same=True),
     "all maintenance": Work(_to_compact, _maintain_all, rows_of_all, same=True),
+    "lift": Work(_to_lift, _lift, rows_of_all),
 }
 PIPELINE = Work(_whole_project, _pipeline, rows_of_all)
 

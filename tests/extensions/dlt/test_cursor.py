@@ -1,5 +1,7 @@
 """The promises of a source's cursor: it moves with the rows, and the next run fetches exactly what is missing.
 
+With `--on-servers` a lift goes from a laptop to Nessie and S3.
+
 Modules: `cascade_dlt.hints`, `cascade.ingestion.record`.
 """
 
@@ -13,7 +15,8 @@ import pandera.pandas as pap
 import pytest
 
 from cascade.ingestion import cascade_ingestion
-from support.ingestion import Lake
+from cascade_maintain.lift import lift_lake
+from support.ingestion import Lake, Laptop
 
 pytestmark = pytest.mark.on_servers("nessie")
 
@@ -115,6 +118,17 @@ def _from_a_time(shop: Shop) -> None:
     catalog.create("test", at=catalog.log()[-1].at)
 
 
+def _lifted(shop: Shop) -> None:
+    """A month on a laptop, and then servers: what they had on the branch is not asked for."""
+    servers, laptop = shop.lake, Laptop(shop.lake.settings.project_dir / "laptop")
+    shop.lake = laptop
+    shop.run(3)
+    shop.promote()
+    lift_lake(servers.settings, laptop.settings.data_path)
+    shop.lake = servers
+    shop.start_again()
+
+
 def _source_fails(shop: Shop) -> None:
     shop.breaks = 4
     shop.run(5, success=False)
@@ -168,6 +182,7 @@ CASES: dict[str, tuple[Callable[[Shop], None], list[int]]] = {
     "restore": (_restored, [4, 5, 6]),
     "restore taken back": (_restored_twice, [4, 5, 6]),
     "branch from a time": (_from_a_time, [4, 5, 6]),
+    "lift": (_lifted, [4, 5, 6]),
     "branch that follows main": (_diverged, [6]),
     "source fails half-way": (_source_fails, [4, 5, 6]),
     "contract fails": (_contract_fails, [4, 5, 6]),

@@ -18,7 +18,7 @@ from cascade.engine import delete_branch, engine_of
 from cascade.errors import BranchNotFoundError, CascadeError, count
 from cascade.lakehouse import branch_of_run
 from cascade.names import BACKFILL_TAG, BRANCH_TAG, ROOT_RUN_TAG, RUN_BRANCH_PREFIX, is_run_branch
-from cascade_maintain.main import BRANCH_PREFIX
+from cascade_maintain.main import BRANCH_PREFIX, LIFT_PREFIX
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -178,8 +178,8 @@ def _judge(
     if runs.backfill_goes_on(branch.name):
         return "its backfill has not ended", True
     idle = now - max([branch.created_at, *_ends(records), *write_times(catalog, branch)])
-    # One on which tables were maintained has no run, and was left by a process that was killed.
-    known = bool(records) or branch.name.startswith(BRANCH_PREFIX)
+    # One on which tables were maintained or lifted has no run, and was left by a process that was killed.
+    known = bool(records) or branch.name.startswith((BRANCH_PREFIX, LIFT_PREFIX))
     return _judge_idle(branch.name, known, idle, older_than)
 
 

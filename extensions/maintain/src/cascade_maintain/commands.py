@@ -1,10 +1,14 @@
-"""`cascade maintain …`: what grows is rewritten, expires or is removed; what would be deleted is shown first."""
+"""`cascade maintain …`: what grows is rewritten, expires or is removed; what would be deleted is shown first.
+
+`cascade lift`: all tables to another place.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade.config import load_settings
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
     from cascade_maintain.compact import Compaction
     from cascade_maintain.expire import Expiry
     from cascade_maintain.garbage import Collection
+    from cascade_maintain.lift import Lift
 
-__all__ = ["maintain"]
+__all__ = ["lift", "maintain"]
 
 _SHOWN = 10
 
@@ -216,6 +221,51 @@ def verify(as_json: bool) -> None:
         if done.damaged:
             say("Next: restore them from a backup, or load their tables again.")
     sys.exit(1 if done.damaged else 0)
+
+
+@click.command()
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The data folder of the lake to be lifted; by default `.cascade` of the project.",
+)
+@click.option("--yes", is_flag=True, help="Do it; without this it is only shown.")
+@json_option
+def lift(folder: Path | None, yes: bool, as_json: bool) -> None:
+    """Copy the lake of a laptop, with its history, to the lake of the settings.
+
+    Set the servers first: `cascade services env`. All tables of `main` arrive at once, or none. The old lake stays as
+    it is. After an interruption the same command goes on where it was.
+    """
+    from cascade_maintain.lift import lift_lake
+
+    with progress("cascade lift") as tell:
+        done = lift_lake(load_settings(), folder and folder.absolute(), dry_run=not yes, tell=tell)
+    if as_json:
+        print_json(done)
+    else:
+        _show_lift(done)
+
+
+def _show_lift(done: Lift) -> None:
+    columns = ["table", "snapshots", "files", "MB", "at the target"]
+    rows = [
+        (t.table, t.snapshots, t.files, t.bytes / 1e6, "is there" if t.is_there else f"{t.files_there:,} files")
+        for t in done.tables
+    ]
+    if rows:
+        print_table(columns, rows)
+    new = [table for table in done.tables if not table.is_there]
+    size = f"{count(len(new), 'table')}, {count(sum(t.files for t in new), 'file')}"
+    megabytes = sum(t.bytes for t in new) / 1e6
+    verb = "Would lift" if done.dry_run else "Lifted"
+    say(f"{verb} {size}, {megabytes:,.1f} MB, from {done.source} to {done.target}.")
+    if done.branches:
+        say(f"Not lifted, for only `main` is: {', '.join(done.branches)}. Promote what shall come along.")
+    if new:
+        say(f"{'Nothing was done. ' if done.dry_run else ''}Next: `cascade {'lift --yes' if done.dry_run else 'run'}`.")
 
 
 def _show_branches(done: Cleaning) -> None:

@@ -18,10 +18,12 @@ from cascade.catalog import MAIN, BranchingCatalog, check_table_name
 from cascade.errors import BranchNotFoundError, CatalogError, PromotionConflictError
 from cascade.names import RUN_BRANCH_PREFIX
 
-__all__ = ["BRANCH_PREFIX", "TOLD", "Commit", "maintained", "tables_of_main"]
+__all__ = ["BRANCH_PREFIX", "LIFT_PREFIX", "TOLD", "Commit", "maintained", "own_branch", "tables_of_main"]
 
 #: How the branches begin on which tables are maintained.
 BRANCH_PREFIX = f"{RUN_BRANCH_PREFIX}maintain-"
+#: How the branches begin on which tables of another lake arrive.
+LIFT_PREFIX = f"{RUN_BRANCH_PREFIX}lift-"
 #: What a commit requires of a table, and what it changes.
 Commit = tuple[tuple[TableRequirement, ...], tuple[TableUpdate, ...]]
 
@@ -57,7 +59,10 @@ def maintained(catalog: BranchingCatalog, names: Sequence[str], commit: Callable
         `False` when other runs wrote one of the tables each time.
     """
     for _ in range(_ATTEMPTS):
-        with _own_branch(catalog) as branch, contextlib.suppress(PromotionConflictError, CommitFailedException):
+        with (
+            own_branch(catalog, BRANCH_PREFIX) as branch,
+            contextlib.suppress(PromotionConflictError, CommitFailedException),
+        ):
             reference: Any = catalog.open(branch)
             commits = []
             for name in names:
@@ -73,8 +78,9 @@ def maintained(catalog: BranchingCatalog, names: Sequence[str], commit: Callable
 
 
 @contextlib.contextmanager
-def _own_branch(catalog: BranchingCatalog) -> Iterator[str]:
-    name = f"{BRANCH_PREFIX}{uuid.uuid4().hex[:8]}"
+def own_branch(catalog: BranchingCatalog, prefix: str) -> Iterator[str]:
+    """Create a branch for one change of `main`, and delete it afterwards; `prefix` is how its name begins."""
+    name = f"{prefix}{uuid.uuid4().hex[:8]}"
     catalog.create(name)
     try:
         yield name
