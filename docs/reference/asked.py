@@ -49,6 +49,7 @@ COMMANDS = {
     "branch promote": "cascade_operations.promote",
     "branch restore": "cascade_operations.restore",
     "branch log": "cascade_operations.log",
+    "alerts list": "cascade_alerts.telling.list_alerts",
     "config show": "cascade_operations.list_settings",
     "create-workflow": "cascade_create.workflow.create_workflow",
     "create-model": "cascade_create.model.create_model",

@@ -9,17 +9,47 @@ from pathlib import Path
 
 import pytest
 
+from cascade.config import build_settings
+from cascade_alerts.targets import open_receivers
 from support import forks
 from support.generated import REPOSITORY
 from support.projects import make_project
+from support.receiver import receiving
 
 PAGES = ("mend-quarantined-rows", "change-a-tables-schema", "transform-in-python")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_does_what_it_says(page: str, environment: dict[str, str], tmp_path: Path) -> None:
-    """Lines after `$ ` are commands, those up to the next one what they print; `...` stands for what is left out.
+    _follow(page, environment, tmp_path)
 
+
+def test_people_are_told_what_the_page_of_alerts_says(environment: dict[str, str], tmp_path: Path) -> None:
+    """Each block of text is a part of a message, in their order."""
+    with receiving() as receiver:
+        text = _follow("be-told", environment | {"TEAM_HOOK": receiver.address}, tmp_path)
+    told = [message.splitlines() for title, message in receiver.messages if "a test of" not in title]
+    shown = re.findall(r"^```text\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(told) == len(shown)
+    for block, lines in zip(shown, told, strict=True):
+        assert {*block.splitlines()} - {"..."} <= {*lines}
+
+
+def test_the_addresses_of_the_page_of_alerts_are_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs/how-to/be-told.md").read_text("utf-8")
+    urls = re.findall(r"`(\w+://[^`…]+/[^`…]*|\w+://[^`]+@[^`]+)`", text)
+    for variable in re.findall(r"\$\{(\w+)\}", text):
+        monkeypatch.setenv(variable, "A1B2C3D4E5F6A7B8C9D0A1B2C3D4E5F6")
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "xoxb-1234567890-1234567890-4ddbc191d40ee098cbaae6f3523ada2d")
+    assert {url.partition(":")[0] for url in urls} == {"mailtos", "slack", "pagerduty", "ntfys", "jsons"}
+    settings = build_settings(tmp_path, {"alerts.targets": dict(zip("abcdefg", urls, strict=False))})
+    assert [receiver.shown for receiver in open_receivers(settings)] == urls
+
+
+def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
+    """Follow a page, and return its text.
+
+    Lines after `$ ` are commands, those up to the next one what they print; `...` stands for what is left out.
     A block of Python whose first line ends with a path is that file.
     """
     text = (REPOSITORY / "docs/how-to" / f"{page}.md").read_text("utf-8")
@@ -38,3 +68,4 @@ def test_the_page_does_what_it_says(page: str, environment: dict[str, str], tmp_
             lines = [line.rstrip() for line in printed.splitlines() if line not in ("", "...")]
             missing = [line for line in lines if line not in [one.rstrip() for one in out.splitlines()]]
             assert not missing, f"{command}\n{out}"
+    return text

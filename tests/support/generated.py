@@ -16,6 +16,7 @@ from support import forks
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Extensions that every generated project depends on.
 EXTENSIONS = (
+    "alerts",
     "checks",
     "cli",
     "create",

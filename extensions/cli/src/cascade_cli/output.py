@@ -21,6 +21,7 @@ from cascade_operations.events import (
     CheckEvaluated,
     Counted,
     Event,
+    Followed,
     LeftOut,
     Listener,
     Loading,
@@ -185,6 +186,7 @@ EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
     ),
     CheckEvaluated: lambda event: f"check {_verdict(event)} {event.asset} {event.check}",
     Counted: lambda event: f"{event.action} {count(event.number, event.what)}",
+    Followed: lambda event: f"{event.package}: {event.said}",
 }
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "CheckEvaluated",
     "Counted",
     "Event",
+    "Followed",
     "LeftOut",
     "Listener",
     "Loading",
@@ -108,6 +109,14 @@ class Counted:
     what: str
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A package has followed the command, which has ended: what it did, in words, or why it could not."""
+
+    package: str
+    said: str
+
+
 Event = (
     Loading
     | NotLoaded
@@ -120,6 +129,7 @@ Event = (
     | AssetMaterialized
     | CheckEvaluated
     | Counted
+    | Followed
 )
 
 #: A function that an operation calls with every event, in the thread that works.

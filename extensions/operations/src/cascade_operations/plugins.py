@@ -16,12 +16,14 @@ from cascade.plugins.base import FAMILIES, Command
 from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
 from cascade.quality.model import CHECKS
+from cascade_operations.after import AfterCommand
 
 __all__ = ["GROUPS", "inspect_plugins", "known_groups"]
 
-#: Every group that the runtime reads: what its names are, and the Protocol that each of its objects fits.
+#: Every group that the runtime and the commands read: what its names are, and the Protocol that its objects fit.
 GROUPS: Mapping[str, tuple[str, type[object]]] = {
     **{group: ("any name", shape) for group, shape in FAMILIES.items()},
+    "cascade.after_command": ("any name", AfterCommand),
     "cascade.after_promotion": ("any name", AfterPromotion),
     "cascade.assets": ("any name", AssetSource),
     "cascade.commands": ("the command", Command),

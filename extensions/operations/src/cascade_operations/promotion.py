@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, UsageError
+from cascade_operations.after import followed
 from cascade_operations.events import Listener, Loading, ignore
 from cascade_operations.records import MainMove, Move
 
@@ -50,7 +51,8 @@ def promote(settings: Settings, branch: str, *, tell: Listener = ignore) -> Main
         with open_instance(settings) as instance:
             return promote_branch(catalog, branch, instance, guards)
 
-    return _move_main(catalog, settings, f"the promotion of {branch}", move, after_promotion)
+    with followed(settings, tell, "cascade branch promote", branch=branch, promoted=True):
+        return _move_main(catalog, settings, f"the promotion of {branch}", move, after_promotion)
 
 
 def restore(settings: Settings, entry: int) -> MainMove:

@@ -25,6 +25,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
+from cascade_operations.after import followed
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
 from cascade_operations.leave_out import find_unchanged
 from cascade_operations.records import RunReport
@@ -74,13 +75,14 @@ def run_pipeline(
         DefinitionError: A file or a definition cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
-    definitions = load_definitions(settings, tell, promote=promote)
-    graph = definitions.resolve_asset_graph()
-    chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
-    named = select_assets(definitions, [name.strip("+ ") for name in select])
-    chosen = chosen | ENDS if promote else chosen - ENDS
-    kept = None if everything or full_refresh else named
-    return launch(settings, definitions, chosen, kept, partition=partition, tags=_refresh(full_refresh), tell=tell)
+    with followed(settings, tell, "cascade run"):
+        definitions = load_definitions(settings, tell, promote=promote)
+        graph = definitions.resolve_asset_graph()
+        chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
+        named = select_assets(definitions, [name.strip("+ ") for name in select])
+        chosen = chosen | ENDS if promote else chosen - ENDS
+        kept = None if everything or full_refresh else named
+        return launch(settings, definitions, chosen, kept, partition=partition, tags=_refresh(full_refresh), tell=tell)
 
 
 def launch(
@@ -146,14 +148,15 @@ def materialize(
     Raises:
         UsageError: An asset or a partition does not exist.
     """
-    definitions = load_definitions(settings, tell, promote=False)
-    chosen = select_assets(definitions, assets)
-    lakehouse = Lakehouse(settings, settings.branch)
-    watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
-    tags = {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
-    with _stopped(watcher), open_instance(settings) as instance:
-        _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
-    return watcher.report()
+    with followed(settings, tell, "cascade materialize", branch=settings.branch):
+        definitions = load_definitions(settings, tell, promote=False)
+        chosen = select_assets(definitions, assets)
+        lakehouse = Lakehouse(settings, settings.branch)
+        watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
+        tags = {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
+        with _stopped(watcher), open_instance(settings) as instance:
+            _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
+        return watcher.report()
 
 
 def emptied(definitions: dg.Definitions) -> set[dg.AssetKey]:

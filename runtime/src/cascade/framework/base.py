@@ -56,10 +56,10 @@ class AssetSource(Protocol):
 
 
 class ScheduleFactory(Protocol):
-    """Group `cascade.schedules`, by any name: adds a schedule and its job to every project."""
+    """Group `cascade.schedules`, by any name: adds a schedule and its job, or a sensor, to every project."""
 
-    def __call__(self, settings: Settings) -> dg.ScheduleDefinition:
-        """Make the schedule; it has a job."""
+    def __call__(self, settings: Settings) -> dg.ScheduleDefinition | dg.SensorDefinition | None:
+        """Make it; a schedule has a job. `None` when the settings ask for none."""
 
 
 class StorageProvider(Protocol):

@@ -89,10 +89,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 found.items[:0] = [Item(_origin(record), "assets", record.name, a) for a in assets()]
     for record in _load(_SCHEDULES, ScheduleFactory, problems.jobs):
         with _contained(record, settings, problems.jobs):
-            schedule = record.object(settings)
-            if not isinstance(schedule, dg.ScheduleDefinition):
-                raise TypeError(f"{type(schedule).__name__} is not a schedule")
-            found.items.append(Item(_origin(record), "schedules", record.name, schedule))
+            made = record.object(settings)
+            if not isinstance(made, dg.ScheduleDefinition | dg.SensorDefinition | None):
+                raise TypeError(f"{type(made).__name__} is not a schedule or a sensor")
+            if made is not None:
+                kind = "schedules" if isinstance(made, dg.ScheduleDefinition) else "sensors"
+                found.items.append(Item(_origin(record), kind, record.name, made))
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:
         (problems.broken if item.guards else problems.jobs).append(f"{item.title}: {_hint(says(cause))}")
