@@ -28,7 +28,7 @@ from support.copies import Run
 from support.generated import BIN, EXTENSIONS, LIMIT_SECONDS
 
 # What the build does beside our own packages is `uv sync`, which other tests do; these are enough here.
-SYNC = "uv sync --locked --no-dev --no-install-project"
+SYNC = "uv sync --locked --no-dev --all-extras --no-install-project"
 OURS = ("cascade", *(f"cascade_{name}" for name in EXTENSIONS))
 ONLY_OURS = " --only-install-package ".join([SYNC, "cascade-runtime", *(f"cascade-{name}" for name in EXTENSIONS)])
 
