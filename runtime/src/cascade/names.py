@@ -128,6 +128,8 @@ INGESTED_AT_COLUMN = "_cascade_ingested_at"
 PARTITION_COLUMN = "_cascade_partition"
 #: Entry in the footer of Parquet files: CRC-32 of the file's name and bytes, where its own eight digits are zeros.
 CHECKSUM_ENTRY = "cascade.checksum"
+#: How the names of data files end that have this entry. Such a file without it is damaged.
+SUMMED_FILE = ".summed.parquet"
 #: Folder of the warehouse with one note for each catalog that keeps files there.
 NOTES_FOLDER = "_cascade"
 

@@ -45,6 +45,7 @@ from cascade_embedded.database import (
     DatabaseFactory,
     SqliteDatabase,
 )
+from cascade_embedded.files import ComparingIO
 from cascade_embedded.reference import SqlReference
 
 __all__ = ["EmbeddedCatalog"]
@@ -68,6 +69,8 @@ class EmbeddedCatalog(BranchingCatalog):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._properties = warehouse_properties(settings)
+        if not self._properties["warehouse"].startswith("s3://"):
+            self._properties["py-io-impl"] = f"{ComparingIO.__module__}.{ComparingIO.__name__}"
         self._place = self._properties["warehouse"]
         self.database: Database
         if settings.catalog_url is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cascade.engine.base import Engine
 from cascade.engine.snapshots import explain_missing, only_reading, states
 from cascade.engine.views import register_table
-from cascade.errors import QueryError
+from cascade.errors import DamagedFileError, QueryError
 
 if TYPE_CHECKING:
     import duckdb
@@ -104,12 +104,16 @@ def _mentioned(sql: str, names: Iterable[str]) -> list[str]:
 
 
 def _require_whole(catalog: BranchingCatalog, ref: str, at: int | dt.datetime | None, sql: str) -> None:
-    """Name the damaged files of the tables of a statement: DuckDB, which could not read one, seldom does."""
+    """Refuse the damaged files of the tables of a statement; the error names the tables, which DuckDB's does not."""
     from cascade.iceberg.damage import require_whole
 
-    for state in states(catalog, ref, at, lambda names: _mentioned(sql, names)).values():
-        scan = state.table.scan(snapshot_id=state.snapshot_id)
-        require_whole(state.table.io, [task.file for task in scan.plan_files()])
+    for name, state in states(catalog, ref, at, lambda names: _mentioned(sql, names)).items():
+        tasks = state.table.scan(snapshot_id=state.snapshot_id).plan_files()
+        try:
+            require_whole(state.table.io, [file for task in tasks for file in (task.file, *task.delete_files)])
+        except DamagedFileError as error:
+            where = f"table {name}, {error.where}"
+            raise DamagedFileError(error.what, where=where, fix=error.fix) from error
 
 
 def _require_read_only(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

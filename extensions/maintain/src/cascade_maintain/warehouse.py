@@ -117,7 +117,7 @@ class Warehouse(abc.ABC):
 
     def exists(self, path: str) -> bool:
         """Say whether a file exists."""
-        return self.io.new_input(f"{self.place}/{path}").exists()
+        return PyArrowFileIO.new_input(self.io, f"{self.place}/{path}").exists()  # whole or not
 
     def remove(self, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, str]]:
         """Remove files; a file that no longer exists is not a problem.

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from pyiceberg.io import FileIO, OutputFile, OutputStream
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile, FileFormat
 
 from cascade.errors import DamagedFileError
-from cascade.names import CHECKSUM_ENTRY
+from cascade.names import CHECKSUM_ENTRY, SUMMED_FILE
 
 __all__ = ["UNSUMMED", "SummedFile", "damage_of", "require_whole"]
 
@@ -60,7 +61,7 @@ class SummedFile(io.RawIOBase):
         super().close()
         if self._footer:
             place = self._footer.rfind(_MARK) + len(_MARK)
-            self._footer[place : place + 8] = _text(zlib.crc32(self._footer, self._sum))
+            self._footer[place : place + 8] = b"%08x" % zlib.crc32(self._footer, self._sum)
             self._stream.write(bytes(self._footer))
         self._stream.close()
 
@@ -78,17 +79,19 @@ def damage_of(io: FileIO, file: DataFile) -> str | None:
     if file.file_format != FileFormat.PARQUET:
         return None
     try:
-        source = io.new_input(file.file_path)
+        source = PyArrowFileIO.new_input(cast(PyArrowFileIO, io), file.file_path)  # its own may compare first
         if (size := len(source)) != file.file_size_in_bytes:
             return f"it has {size:,} bytes, {file.file_size_in_bytes:,} were written"
         with source.open() as stream:
-            stream.seek(size - 8)
+            stream.seek(max(0, size - 8))
             left = max(0, size - 8 - int.from_bytes(stream.read(4), "little"))
             stream.seek(left)
             footer = bytearray(stream.read(size - left))
             place = footer.rfind(_MARK) + len(_MARK)
+            if not left or not footer.endswith(b"PAR1"):
+                return "its end is not that of a Parquet file"
             if place < len(_MARK):
-                return None if footer.endswith(b"PAR1") and left else "its end is not that of a Parquet file"
+                return "its checksum is gone" if file.file_path.endswith(SUMMED_FILE) else None
             stream.seek(0)
             found = _start(file.file_path)
             while left and (read := stream.read(min(left, _READ_BYTES))):
@@ -97,7 +100,7 @@ def damage_of(io: FileIO, file: DataFile) -> str | None:
     except FileNotFoundError:
         return "it is not there"
     noted, footer[place : place + 8] = bytes(footer[place : place + 8]), _ZEROS
-    return "" if noted == _text(zlib.crc32(footer, found)) else "it has changed since it was written"
+    return "" if noted == b"%08x" % zlib.crc32(footer, found) else "it has changed since it was written"
 
 
 def require_whole(io: FileIO, files: Iterable[DataFile], *, staged: bool = False) -> None:
@@ -106,24 +109,17 @@ def require_whole(io: FileIO, files: Iterable[DataFile], *, staged: bool = False
     Args:
         io: How files are reached.
         files: The files.
-        staged: Whether they were just written, by us; else they are of a table.
+        staged: Whether they were just written; else they are of a table.
 
     Raises:
         DamagedFileError: Files are not what was written.
     """
-    found = {file.file_path: damage_of(io, file) for file in files}
-    if staged:
-        found = {path: "its checksum is gone" if problem is None else problem for path, problem in found.items()}
     again = "run again: the rows come from their source again; if it repeats, look at the disk."
     restore = "bring them back from a backup, or load all of the table again; `cascade maintain verify` finds them all."
-    if damaged := [f"{path}: {problem}" for path, problem in found.items() if problem]:
+    if damaged := [f"{file.file_path}: {problem}" for file in files if (problem := damage_of(io, file))]:
         raise DamagedFileError("Data files are damaged.", where="; ".join(damaged), fix=again if staged else restore)
 
 
 def _start(location: str) -> int:
     """Begin a checksum with a file's name: another whole file in its place is damage, too."""
     return zlib.crc32(location.rpartition("/")[2].encode())
-
-
-def _text(checksum: int) -> bytes:
-    return b"%08x" % checksum

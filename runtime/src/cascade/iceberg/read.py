@@ -14,14 +14,7 @@ from cascade.duck.sql import identifier, literal, literals
 from cascade.errors import SchemaMismatchError
 from cascade.iceberg.types import duckdb_type
 
-__all__ = [
-    "FILE",
-    "ROW",
-    "files_sql",
-    "float_ids",
-    "row_count",
-    "view_sql",
-]
+__all__ = ["FILE", "ROW", "files_sql", "float_ids", "row_count", "view_sql"]
 
 #: Where a row is, beside its columns: the path of its file, and its number there.
 FILE = "_cascade_file"
@@ -45,7 +38,12 @@ def float_ids(schema: Schema) -> set[int]:
 
 
 def files_sql(
-    schema: Schema, files: Iterable[DataFile], *, columns: Iterable[str] | None = None, position: bool = False
+    schema: Schema,
+    files: Iterable[DataFile],
+    *,
+    columns: Iterable[str] | None = None,
+    position: bool = False,
+    through: str = "",
 ) -> str:
     """Return a table expression over Parquet files written for any earlier version of a schema.
 
@@ -56,6 +54,7 @@ def files_sql(
         files: The files.
         columns: The columns to read; all by default.
         position: Whether to add the columns `FILE` and `ROW`.
+        through: As for `view_sql`.
     """
     files = list(files)
     wanted = None if columns is None else set(columns)
@@ -75,26 +74,36 @@ def files_sql(
         names += [f"filename AS {FILE}", f"file_row_number AS {ROW}"]
         extra = ", filename=true, file_row_number=true"
     paths = literals(file.file_path for file in files)
-    return f"(SELECT {', '.join(names)} FROM read_parquet([{paths}], schema=MAP {{{mapping}}}{extra}))"
+    return f"(SELECT {', '.join(names)} FROM read_parquet({through}([{paths}]), schema=MAP {{{mapping}}}{extra}))"
 
 
-def view_sql(table: Table, snapshot_id: int | None = None) -> str:
+def view_sql(table: Table, snapshot_id: int | None = None, *, through: str = "") -> str:
     """Return a SELECT that reads one snapshot of a table; the newest by default.
 
+    Args:
+        table: The table.
+        snapshot_id: The snapshot.
+        through: Function of the DuckDB session that opens the files whose paths it is given, and returns the paths, for
+            each statement that reads the view; by default they are opened now. Opening may refuse damaged ones.
+
     Raises:
+        DamagedFileError: A file is not what was written; where the catalog compares files.
         SchemaMismatchError: Another engine has marked rows as deleted in a way that DuckDB cannot follow.
     """
     scan = table.scan(snapshot_id=snapshot_id)
     schema, tasks = scan.projection(), list(scan.plan_files())
     # The names are spelled out: a star over read_parquet would follow its own order of columns.
     columns = ", ".join(identifier(field.name) for field in schema.fields)
-    whole = files_sql(schema, (task.file for task in tasks if not task.delete_files))
+    for task in [] if through else tasks:
+        for file in (task.file, *task.delete_files):
+            table.io.new_input(file.file_path)
+    whole = files_sql(schema, (task.file for task in tasks if not task.delete_files), through=through)
     sql = f"SELECT {columns} FROM {whole}"
     if marked := [task for task in tasks if task.delete_files]:
         deletes = {file.file_path: file for task in marked for file in task.delete_files}
         _require_positions(table, deletes.values())
-        rows = files_sql(schema, (task.file for task in marked), position=True)
-        places = f"read_parquet([{literals(deletes)}]) AS gone"
+        rows = files_sql(schema, (task.file for task in marked), position=True, through=through)
+        places = f"read_parquet({through}([{literals(deletes)}])) AS gone"
         gone = f"SELECT 1 FROM {places} WHERE gone.file_path = {FILE} AND gone.pos = {ROW}"
         sql += f" UNION ALL SELECT {columns} FROM {rows} WHERE NOT EXISTS ({gone})"
     return sql

@@ -28,6 +28,7 @@ from pyiceberg.typedef import Properties, Record
 from cascade.errors import SchemaMismatchError
 from cascade.iceberg.damage import UNSUMMED, SummedFile
 from cascade.iceberg.read import float_ids
+from cascade.names import SUMMED_FILE
 
 __all__ = ["FILE_BYTES", "FileWriter", "Staged", "discard", "writing"]
 
@@ -184,7 +185,7 @@ class FileWriter:
         if partition not in self._open:
             if len(self._open) >= _OPEN_WRITERS:
                 self.close()
-            output = staged.io.new_output(self._locations.new_data_location(f"{uuid.uuid4()}.parquet", key))
+            output = staged.io.new_output(self._locations.new_data_location(f"{uuid.uuid4()}{SUMMED_FILE}", key))
             writer = _ParquetWriter(output, staged.schema, staged.metadata.properties)
             self._open[partition] = _OpenFile(writer, output)
         file = self._open[partition]
