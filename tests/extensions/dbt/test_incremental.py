@@ -27,7 +27,6 @@ pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
 PROJECT = dbt_project("""\
 models: { shop: { +schema: silver, refused: { +tags: refused } } }
-snapshots: { +tags: refused }
 seeds:
   shop:
     +schema: raw
@@ -412,9 +411,6 @@ REFUSED_ON_DUCKDB = {
     ),
 }
 PYTHON = "def model(dbt, session):\n    return session.sql('select 1 as id')\n"
-SNAPSHOT = (
-    "{% snapshot old %}{{ config(strategy='check', unique_key='id', check_cols='all') }}select 1 as id{% endsnapshot %}"
-)
 COLUMNS = {
     "keeps_contract": [("id", [{"type": "not_null"}]), ("v", [{"type": "check", "expression": "v > 0"}])],
     "breaks_not_null": [("id", [{"type": "not_null"}]), ("v", [])],
@@ -543,7 +539,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         **{f"models/{name}.sql": case.sql for name, case in CASES.items() if engine in case.engines},
         **{f"models/refused/{name}.sql": sql for name, (sql, _) in refused(engine).items()},
         "models/refused/snake.py": PYTHON,
-        "snapshots/old.sql": SNAPSHOT,
         "models/passing.sql": "{{ config(materialized='ephemeral') }} select 1 as id",
         **{f"seeds/{name}.csv": text for name, (text, _) in SEEDS.items()},
     }
@@ -619,7 +614,7 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(shop: Shop) -> None
     manifest = json.loads((settings.data_path / "dbt" / "here" / "manifest.json").read_text("utf-8"))
     found = {problem.name: problem for problem in problems(settings, manifest)}
     expected = {name: says for name, (_, says) in refused(shop.engine).items()}
-    expected |= {"snake": "written in python, and models are SQL", "old": "snapshots are not supported yet"}
+    expected |= {"snake": "written in python, and models are SQL"}
     assert found.keys() == expected.keys()
     for name, says in expected.items():
         assert re.search(says, found[name].what), found[name]

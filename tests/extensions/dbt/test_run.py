@@ -7,9 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from cascade.config import Settings
+from cascade.framework.definitions import build_definitions
 from cascade_operations import run_pipeline
 from cascade_operations.records import RunReport
 from support.dbt import dbt_project
@@ -33,6 +35,14 @@ FILES = {
     "transforms/dbt/dbt_project.yml": PROJECT,
     "transforms/dbt/models/sources.yml": "sources: [{ name: raw, tables: [{ name: events }] }]\n",
     "transforms/dbt/models/first.sql": "select id from {{ source('raw', 'events') }}",
+    "transforms/dbt/models/exposures.yml": """\
+exposures:
+  - { name: board, type: dashboard, owner: { name: Ada }, url: "https://bi", depends_on: [ref('second')] }
+  - name: study
+    type: notebook
+    owner: { email: ada@example.com }
+    depends_on: [ref('first'), "source('raw', 'events')"]
+""",
     "transforms/dbt/models/second.sql": "select id from {{ ref('first') }}",
 }
 BOTH = {"silver/first", "marts/second"}
@@ -101,6 +111,18 @@ def test_a_new_row_is_computed_all_the_way(shop: Shop) -> None:
     report = shop.run(partition="a")
     assert (models(report), report.left_out) == (BOTH, {})
     assert shop.run().run_ids == ()
+
+
+def test_an_exposure_is_an_asset_behind_what_lets_it_read_and_no_run_computes_it(shop: Shop) -> None:
+    graph = build_definitions(shop.settings).resolve_asset_graph()
+    board, study = dg.AssetKey(["exposure", "board"]), dg.AssetKey(["exposure", "study"])
+    parents = {key: {parent.to_user_string() for parent in graph.get(key).parent_keys} for key in (board, study)}
+    assert parents == {
+        board: {"marts/second", "cascade/publish"},
+        study: {"silver/first", "raw/events", "cascade/promote"},
+    }
+    assert {board, study}.isdisjoint(graph.executable_asset_keys)
+    assert (graph.get(board).group_name, graph.get(board).metadata["owner"]) == ("exposures", "Ada")
 
 
 def test_all_computes_all(shop: Shop) -> None:

@@ -323,7 +323,6 @@ MACROS = {
             {"a": ["b"], "b": ["a"]},
             r"in a circle: models/(one|two)\.sql -> models/",
         ),
-        ({"s": node("snapshot", "old")}, {}, r"dbt snapshots are not supported yet: old[\s\S]*snapshots/old\.sql"),
         ({"f": node("function", "twice")}, {}, r"The function twice would not be kept"),
         ({"m": node() | {"database": "other"}}, {}, r"x is in another database, other"),
         (
@@ -342,7 +341,7 @@ MACROS = {
             r"Test kept shall keep the rows that fail[\s\S]*tests/kept\.sql",
         ),
     ],
-    ids=["circle", "snapshot", "function", "database", "hook", "hook of a macro", "stored failures"],
+    ids=["circle", "function", "database", "hook", "hook of a macro", "stored failures"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
     nodes: dict[str, dict[str, Any]], parents: dict[str, list[str]], says: str, tmp_path: Path

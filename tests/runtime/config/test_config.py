@@ -195,7 +195,18 @@ def test_variables_that_are_no_settings_are_left_alone(
 # --- what is wrong ----------------------------------------------------------------------------------------
 
 WRONG = {
-    "misspelt_dotenv": (".env", "CASCADE_BRANHC=x\n", "`branhc` is not a setting"),
+    "misspelt_dotenv": (".env", "CASCADE_BRANHC=x\n", "`branhc` is not a setting; is it `branch`\\?"),
+    "misspelt_plugin": (".env", "CASCADE_TRINNO__URL=x\n", "`trinno` is not a setting.*; is it `trino`\\?"),
+    "former_python": (
+        "cascade_config.py",
+        "CASCADE_CONFIG = {'dbt_project_dir': 'x', 'workflows_path': 'y'}\n",
+        "`dbt_project_dir` is not a setting; it is called `dbt_dir`.*`workflows_path` .* called `workflows_dir`",
+    ),
+    "former_variable": ("cascade_config.py", "workflows_path = 'x'\n", "it is called `workflows_dir`"),
+    "former_toml": ("pyproject.toml", '[tool.cascade]\niceberg_warehouse = "x"\n', "it is called `warehouse`"),
+    "former_dotenv": (".env", "CASCADE_WORKFLOWS_PATH=x\n", "CASCADE_WORKFLOWS_DIR in the environment"),
+    "undeclared": ("cascade.yaml", "project: {region: eu}\n", "declare a class ProjectSettings in cascade_config.py"),
+    "no_model": ("cascade_config.py", "class ProjectSettings: pass\n", "is no class of pydantic's BaseModel"),
     "misspelt_yaml": ("cascade.yaml", "brnch: x\n", "`brnch` is not a setting"),
     "misspelt_toml": ("pyproject.toml", '[tool.cascade]\nbrnch = "x"\n', "`brnch` is not a setting"),
     "timezone": ("cascade.yaml", "timezone: Mars/North\n", "'Mars/North' is not a time zone.*Europe/Amsterdam"),
@@ -231,7 +242,7 @@ def test_a_wrong_setting_is_a_configuration_error_with_a_way_out(
 
 def test_a_misspelt_variable_is_refused_as_in_dotenv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASCADE_BRANHC", "x")
-    with pytest.raises(ConfigurationError, match="`branhc` is not a setting"):
+    with pytest.raises(ConfigurationError, match=r"`branhc` is not a setting; is it `branch`\?"):
         load_settings(project)
 
 
@@ -374,6 +385,57 @@ def test_a_plugin_whose_settings_cannot_be_read_costs_itself(
     with pytest.raises(ConfigurationError, match=f"settings of crm cannot be checked.*{said}") as caught:
         load_settings()
     assert "package one" in str(caught.value)
+
+
+# --- settings of the project itself ---------------------------------------------------------------------------
+
+OWN = """
+from pydantic import BaseModel, Field, SecretStr
+
+class ProjectSettings(BaseModel):
+    \"\"\"What the workflows of this project need.\"\"\"
+
+    region: str = Field("eu", description="Whose customers are loaded.")
+    days: int = 7
+    key: SecretStr
+"""
+
+
+@pytest.fixture
+def own(project: Path) -> Path:
+    """A project that declares settings of its own."""
+    (project / "cascade_config.py").write_text(OWN)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        (".env", "CASCADE_PROJECT__DAYS=3\nCASCADE_PROJECT__KEY=t0ps\n"),
+        ("cascade.yaml", "project: {days: 3, key: t0ps}\n"),
+        ("cascade_config.py", OWN + "\nproject = {'days': 3, 'key': 't0ps'}\n"),
+        ("pyproject.toml", '[tool.cascade.project]\ndays = 3\nkey = "t0ps"\n'),
+    ],
+)
+def test_a_project_declares_settings_of_its_own_which_have_types(own: Path, place: str, text: str) -> None:
+    (own / place).write_text(text)
+    settings = load_settings()
+    assert (settings.project.region, settings.project.days) == ("eu", 3)
+    assert settings.project.key.get_secret_value() == "t0ps"
+    assert "t0ps" not in repr(settings)
+    rows = {row.name: row for row in list_settings(settings)}
+    assert (rows["project.days"].value, rows["project.days"].source) == ("3", place)
+    assert (rows["project.region"].value, rows["project.region"].source) == ("eu", "default")
+    assert rows["project.key"].value == "**********"
+
+
+def test_wrong_settings_of_the_project_are_named_together(own: Path) -> None:
+    (own / ".env").write_text("CASCADE_PROJECT__DAYS=soon\nCASCADE_PROJECT__REGON=us\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert "`project.regon` is not a setting; those of project are days, key, region" in caught.value.what
+    assert "`project.days`: Input should be a valid integer" in caught.value.what
+    assert "`project.key`: Field required" in caught.value.what
 
 
 # --- engines ----------------------------------------------------------------------------------------------

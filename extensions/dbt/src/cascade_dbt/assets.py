@@ -16,7 +16,7 @@ from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, ROW_COUNT
+from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, ROW_COUNT
 from cascade_dbt.dagster_dbt import (
     DBT_VERSION,
     DagsterDbtTranslator,
@@ -27,10 +27,10 @@ from cascade_dbt.dagster_dbt import (
 )
 from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
-from cascade_dbt.targets import target_of
+from cascade_dbt.targets import TABLES, target_of
 from cascade_dbt.unchanged import read_recipes, record
 
-__all__ = ["build_dbt_assets"]
+__all__ = ["build_dbt_assets", "build_exposures"]
 
 
 class _Translator(DagsterDbtTranslator):
@@ -40,7 +40,7 @@ class _Translator(DagsterDbtTranslator):
         props = dbt_resource_props
         if props["resource_type"] == "source":
             return dg.AssetKey([props["schema"], props.get("identifier") or props["name"]])
-        if props["resource_type"] in ("model", "seed", "snapshot"):
+        if props["resource_type"] in TABLES:
             return dg.AssetKey([props["schema"], props.get("alias") or props["name"]])
         return super().get_asset_key(props)
 
@@ -62,7 +62,7 @@ class _Dbt(DbtCliResource):
 
 
 def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition | None:
-    """Make assets of the project's dbt models, seeds and tests.
+    """Make assets of the project's dbt models, seeds, snapshots and tests.
 
     Args:
         settings: The project's settings.
@@ -77,7 +77,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     parsed = json.loads(manifest.read_text("utf-8"))
     require_buildable(settings, parsed)
     nodes = parsed["nodes"].values()
-    namespaces = {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed")}
+    namespaces = {node["schema"] for node in nodes if node["resource_type"] in TABLES}
     if not namespaces:
         return None
     stamp = manifest.parent / "fingerprint"
@@ -129,6 +129,40 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     with without_dbt():
         options: dict[str, Any] = {"name": "dbt", "dagster_dbt_translator": translator, "op_tags": {EMPTY_TAG: "true"}}
         return dbt_assets(manifest=manifest, **options)(run_dbt)
+
+
+def build_exposures(manifest: Path) -> dg.AssetsDefinition | None:
+    """Make assets of the project's exposures, such as dashboards: what reads the lakehouse, and nobody here computes.
+
+    They stand behind what they read, and behind the step that lets others read it: the publication of marts, or the
+    promotion to `main`.
+
+    Args:
+        manifest: What dbt's parser wrote; see `start_parsing`.
+
+    Returns:
+        One definition that holds all of them; `None` without exposures.
+    """
+    parsed, translator = json.loads(manifest.read_text("utf-8")), _Translator()
+    known = {**parsed["nodes"], **parsed["sources"]}
+    specs = []
+    for exposure in parsed["exposures"].values():
+        nodes = [known[key] for key in exposure["depends_on"]["nodes"] if key in known]
+        tables = [node for node in nodes if node["config"].get("materialized") != "ephemeral"]
+        published = any(node["schema"] == MARTS for node in tables)
+        reads = [translator.get_asset_key(node) for node in tables]
+        said = {"url": exposure.get("url"), "owner": exposure["owner"].get("email") or exposure["owner"].get("name")}
+        specs.append(
+            dg.AssetSpec(
+                ["exposure", exposure["name"]],
+                deps=[*reads, dg.AssetKey(PUBLISH_ASSET if published else PROMOTE_ASSET)],
+                description=exposure.get("description") or exposure.get("label"),
+                group_name="exposures",
+                kinds={exposure["type"]},
+                metadata={name: text for name, text in said.items() if text},
+            )
+        )
+    return dg.AssetsDefinition(specs=specs) if specs else None
 
 
 def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from cascade.config import Settings
 from cascade.errors import TransformError
-from cascade_dbt.targets import target_of
+from cascade_dbt.targets import TABLES, target_of
 
 __all__ = ["Problem", "problems", "require_buildable"]
 
@@ -101,19 +101,14 @@ def _of_any(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _of_kind(node: Mapping[str, Any], database: str) -> Iterator[tuple[str, str]]:
     name, kind, config = node["name"], node["resource_type"], node.get("config", {})
-    if kind == "snapshot":
-        yield (
-            f"dbt snapshots are not supported yet: {name}. Iceberg keeps the history of every table.",
-            "take the snapshot out of the project, and read the past with `cascade query --at`",
-        )
     if kind == "function":
         yield f"The function {name} would not be kept in the lakehouse.", "write a macro"
-    if kind not in ("model", "seed"):
+    if kind not in TABLES:
         return
     if node.get("language", "sql") != "sql":
         yield (
             f"The model {name} is written in {node['language']}, and models are SQL.",
-            "write it as a SELECT, or as an asset of Dagster in `workflows`",
+            "write it as a SELECT, or as a function with `@cascade_transform` in `workflows`",
         )
     if kind == "model" and config.get("materialized", "table") not in _MATERIALIZATIONS:
         yield (

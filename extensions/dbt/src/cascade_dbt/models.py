@@ -27,8 +27,9 @@ def start(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]
         settings: The project's settings.
 
     Yields:
-        A function that waits for dbt and returns the assets of all models, seeds and tests; none when there is no dbt
-        project. It raises TransformError when dbt cannot parse the project, or when it holds what cannot be built.
+        A function that waits for dbt and returns the assets of all models, seeds, tests and exposures; none when there
+        is no dbt project. It raises TransformError when dbt cannot parse the project, or when it holds what cannot be
+        built.
     """
     with start_parsing(settings) as manifest:
 
@@ -37,10 +38,9 @@ def start(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]
             if parsed is None:
                 return []
             # dagster-dbt imports all of dbt, three seconds that a project without models need not pay.
-            from cascade_dbt.assets import build_dbt_assets
+            from cascade_dbt.assets import build_dbt_assets, build_exposures
 
-            made = build_dbt_assets(settings, parsed)
-            return [made] if made else []
+            return [made for made in (build_dbt_assets(settings, parsed), build_exposures(parsed)) if made]
 
         yield assets
 

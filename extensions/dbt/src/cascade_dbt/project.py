@@ -101,12 +101,14 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                     if "UnicodeDecodeError" in said:
                         _require_utf8(settings.dbt_path)
                     # What a library of dbt-trino says whenever it is imported helps nobody, nor does the hour.
-                    noise = re.compile(r"INFO:trino|[\d:]{8}  Encountered an error:")
-                    words = [line for line in said.splitlines() if not noise.match(line)]
+                    noise = re.compile(r"INFO:trino|[\d:]{8}  (Encountered an error:|$)")
+                    told = said.partition("Traceback (most recent")[0].strip() or said
+                    words = [line for line in told.splitlines() if not noise.match(f"{line}  ")]
+                    missing = "dbt deps" in said
                     raise TransformError(
                         "dbt cannot parse the project: " + "\n".join(words).strip(),
                         where=str(settings.dbt_path),
-                        fix="correct the file that dbt names.",
+                        fix="run `cascade dbt -- deps`." if missing else "correct the file that dbt names.",
                     )
                 stamp.write_text(now, "utf-8")
                 return manifest
@@ -183,8 +185,12 @@ def fingerprint(settings: Settings) -> str:
     macros = macros_folder(settings)
     known = [sys.version, str(dbt_path), str(macros), target_of(settings).target(settings)[0]]
     seen = hashlib.sha256(json.dumps(known).encode())
-    for folder in (dbt_path, macros):
+    folders = [dbt_path, macros]
+    for folder in folders:
         for path in sorted(folder.rglob("*")):
+            # `dbt deps` links to a package that is a local folder, and what is walked here follows no link.
+            if path.is_symlink() and path.is_dir() and (linked := path.resolve()) not in folders:
+                folders.append(linked)
             skip = {"target", "logs", "__pycache__"} & set(path.relative_to(folder).parts)
             if path.is_file() and not skip:
                 stat = path.stat()

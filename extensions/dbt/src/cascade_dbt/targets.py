@@ -12,7 +12,10 @@ from cascade.plugins import load
 if TYPE_CHECKING:
     from cascade.catalog import BranchingCatalog
 
-__all__ = ["EMBEDDED", "DbtTarget", "target_of"]
+__all__ = ["EMBEDDED", "TABLES", "DbtTarget", "target_of"]
+
+#: What dbt makes tables of, by its types of resources.
+TABLES = ("model", "seed", "snapshot")
 
 
 class DbtTarget(Protocol):

@@ -29,7 +29,7 @@ from cascade.catalog import MAIN, BranchingCatalog, rows_of
 from cascade.config import Settings
 from cascade.names import MADE_FROM_PROPERTY
 from cascade_dbt.project import macros_folder
-from cascade_dbt.targets import target_of
+from cascade_dbt.targets import TABLES, target_of
 
 __all__ = ["Recipe", "judge", "now", "read_recipes", "record"]
 
@@ -208,7 +208,7 @@ def _hash(value: object) -> str:
 
 
 def read_recipes(settings: Settings, manifest: Mapping[str, Any]) -> dict[str, Recipe]:
-    """Return the recipes of all models and seeds that are tables, what others read first.
+    """Return the recipes of all models, seeds and snapshots that are tables, what others read first.
 
     Args:
         settings: The project's settings.
@@ -238,11 +238,11 @@ class _Manifest:
         self._tables = {
             key: f"{node['schema']}.{node.get('identifier') or node.get('alias') or node['name']}"
             for key, node in [*self._nodes.items(), *self._sources.items()]
-            if node["resource_type"] in ("model", "seed", "source") and not _is_ephemeral(node)
+            if node["resource_type"] in (*TABLES, "source") and not _is_ephemeral(node)
         }
 
     def recipes(self) -> Iterator[Recipe]:
-        models = {key for key, node in self._nodes.items() if node["resource_type"] in ("model", "seed")}
+        models = {key for key, node in self._nodes.items() if node["resource_type"] in TABLES}
         graph = {key: self._parents(key) & models for key in sorted(models)}
         for key in TopologicalSorter(graph).static_order():
             if key in self._tables:

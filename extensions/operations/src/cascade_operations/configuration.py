@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -33,7 +34,8 @@ class SettingRow:
 
 
 def list_settings(settings: Settings) -> tuple[SettingRow, ...]:
-    """Return every setting: Cascade's own, then those of each installed plugin, whether set or not.
+    """Return every setting: Cascade's own, then those of each installed plugin, whether set or not, and the
+    project's own.
 
     Args:
         settings: The project's settings.
@@ -49,12 +51,18 @@ def list_settings(settings: Settings) -> tuple[SettingRow, ...]:
         if plugin.cause:
             rows.append(SettingRow(f"{plugin.name}.*", "unknown", f"package {plugin.package}", str(plugin)))
             continue
-        for name, field in plugin.object.model_fields.items():
-            default = "" if field.is_required() else field.get_default(call_default_factory=True)
-            value = getattr(settings.plugins.get(plugin.name), name, default)
-            source = sources.get(f"{plugin.name}.{name}", "not set" if field.is_required() else "default")
-            rows.append(SettingRow(f"{plugin.name}.{name}", _shown(value), source, field.description or ""))
+        rows += _rows_of(plugin.name, plugin.object, settings, sources)
+    if settings.project is not None:
+        rows += _rows_of("project", type(settings.project), settings, sources)
     return tuple(rows)
+
+
+def _rows_of(owner: str, model: SettingsModel, settings: Settings, sources: Mapping[str, str]) -> Iterator[SettingRow]:
+    for name, field in model.model_fields.items():
+        default = "" if field.is_required() else field.get_default(call_default_factory=True)
+        value = getattr(settings.plugins.get(owner), name, default)
+        source = sources.get(f"{owner}.{name}", "not set" if field.is_required() else "default")
+        yield SettingRow(f"{owner}.{name}", _shown(value), source, field.description or "")
 
 
 def _shown(value: object) -> str:

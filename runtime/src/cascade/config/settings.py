@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     An installed plugin has settings of its own: `CASCADE_<PLUGIN>__<NAME>` (two underscores; a list or table as JSON),
     or a table of the plugin's name in a file, such as `[tool.cascade.<plugin>]`.
 
+    A project has settings of its own when `cascade_config.py` declares a class `ProjectSettings`, a pydantic model:
+    `CASCADE_PROJECT__<NAME>`, or a table `project` in a file. Workflows read them as `load_settings().project`.
+
     A variable `CASCADE_…` that is no setting is an error, in the environment too. Other names in `.env`, such as an
     API key, become environment variables in every command, unless they are set already. `dagster dev` itself lets
     `.env` win over the environment.
@@ -210,6 +213,11 @@ class Settings(BaseSettings):
                 where=str(self.project_dir),
                 fix=f"set them: CASCADE_{name.upper()}__<NAME> in .env, or in [tool.cascade.{name}] of pyproject.toml.",
             ) from None
+
+    @property
+    def project(self) -> Any:
+        """The project's own settings, of the class `ProjectSettings` in `cascade_config.py`; `None` without it."""
+        return self.plugins.get("project")
 
     @property
     def sources(self) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import re
@@ -30,6 +31,15 @@ _PREFIX = "CASCADE_"
 _GROUP = "cascade.settings"
 # What a file may set. Where the project lies is found, and each plugin has a table of its own.
 _SETTINGS = Settings.model_fields.keys() - {"project_dir", "plugins"}
+# What a project calls its own settings, and the class in cascade_config.py that declares them.
+_OWN, _OWN_MODEL = "project", "ProjectSettings"
+# What settings were called in plans and examples that people still have.
+_FORMER = {
+    "dbt_project_dir": "dbt_dir",
+    "dbt_project_dir_override": "dbt_dir",
+    "iceberg_warehouse": "warehouse",
+    "workflows_path": "workflows_dir",
+}
 # Variables with our prefix that are no settings: the project's place; what the runtime hands to the dbt process that
 # it starts; where Cascade's own tests keep downloads.
 _HANDED_ON = re.compile(r"project_dir|run_\w+|dbt_macros|cache_dir")
@@ -55,26 +65,29 @@ def load_settings(start: Path | None = None) -> Settings:
     export_dotenv(root)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for source, found in reversed(_sources(root)):
+    python = read_python(root / "cascade_config.py")
+    for source, found in reversed(_sources(root, python)):
         values.update(found)
         sources.update(dict.fromkeys(found, source))
-    settings = build_settings(root, values)
+    settings = build_settings(root, values, python.get(_OWN_MODEL))
     settings._sources = sources
     return settings
 
 
-def build_settings(project_dir: Path, values: Mapping[str, Any]) -> Settings:
+def build_settings(project_dir: Path, values: Mapping[str, Any], own_model: SettingsModel | None = None) -> Settings:
     """Build settings from values, without reading any file or variable.
 
     Args:
         project_dir: The project's root folder.
-        values: Values by setting; a plugin's setting is `plugin.name`.
+        values: Values by setting; a plugin's setting is `plugin.name`, one of the project's own `project.name`.
+        own_model: What the project declares for settings of its own.
 
     Raises:
         ConfigurationError: Some are no settings, or wrong; all of them are named together.
     """
     own = {name: value for name, value in values.items() if name in _SETTINGS}
-    plugins, problems = _plugin_settings({name: value for name, value in values.items() if name not in own})
+    others = {name: value for name, value in values.items() if name not in own}
+    plugins, problems = _plugin_settings(others, {} if own_model is None else {_OWN: own_model})
     try:
         settings = Settings(project_dir=project_dir, plugins=plugins, **own)
     except ValidationError as error:
@@ -125,11 +138,11 @@ def export_dotenv(root: Path) -> None:
             os.environ.setdefault(name, value)
 
 
-def _sources(root: Path) -> list[tuple[str, dict[str, Any]]]:
+def _sources(root: Path, python: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return all sources with their values, strongest first; a plugin's setting is called `plugin.name`."""
-    python = read_python(root / "cascade_config.py")
-    plugins = {record.name for record in installed(_GROUP)}
-    variables = {n: v for n, v in python.items() if n in _SETTINGS or (n in plugins and isinstance(v, dict))}
+    tables = {_OWN, *(record.name for record in installed(_GROUP))}
+    known = _SETTINGS | _FORMER.keys()
+    variables = {n: v for n, v in python.items() if n in known or (n in tables and isinstance(v, dict))}
     return [
         ("environment", _from_variables(os.environ)),
         (".env", _from_variables(read_dotenv(root / ".env"))),
@@ -160,16 +173,22 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _plugin_settings(values: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list[str]]:
-    """Build the settings of each plugin that was given some; return what is wrong beside them."""
+def _plugin_settings(
+    values: Mapping[str, Any], declared: Mapping[str, SettingsModel]
+) -> tuple[dict[str, BaseModel], list[str]]:
+    """Build the settings that are declared, and of each plugin that has some; return what is wrong beside them."""
     plugins: dict[str, BaseModel] = {}
     problems = [f"`{name}` is not a setting{_hint(name)}" for name in values if "." not in name]
-    for plugin in dict.fromkeys(name.partition(".")[0] for name in values if "." in name):
+    for plugin in dict.fromkeys([*declared, *(name.partition(".")[0] for name in values if "." in name)]):
         given = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{plugin}.")}
         try:
-            model = find(_GROUP, plugin, SettingsModel)
+            model = declared.get(plugin) or find(_GROUP, plugin, SettingsModel)
+            if plugin in declared and not isinstance(getattr(model, "model_fields", None), dict):
+                problems.append(f"{_OWN_MODEL} in cascade_config.py is no class of pydantic's BaseModel")
+                continue
             if model is None:
-                problems.append(f"`{plugin}` is not a setting, and no installed plugin is called so")
+                hint = f"; declare a class {_OWN_MODEL} in cascade_config.py" if plugin == _OWN else _nearest(plugin)
+                problems.append(f"`{plugin}` is not a setting, and no installed plugin is called so{hint}")
                 continue
             unknown, known = sorted(given.keys() - model.model_fields.keys()), ", ".join(sorted(model.model_fields))
             problems += [f"`{plugin}.{name}` is not a setting; those of {plugin} are {known}" for name in unknown]
@@ -182,10 +201,17 @@ def _plugin_settings(values: Mapping[str, Any]) -> tuple[dict[str, BaseModel], l
 
 
 def _hint(name: str) -> str:
-    """Return what is meant by a name that is written as if a plugin's setting were one of Cascade's."""
+    """Return what may be meant by a name: a setting's former name, a plugin's setting, one that is spelled alike."""
+    if name in _FORMER:
+        return f"; it is called `{_FORMER[name]}`, CASCADE_{_FORMER[name].upper()} in the environment"
     for plugin in (record.name for record in installed(_GROUP)):
         if name == plugin:
             return f"; write the settings of {plugin} in a table {plugin}"
         if own := name.removeprefix(f"{plugin}_").removeprefix(name):
             return f"; `{own}` of {plugin} is CASCADE_{plugin.upper()}__{own.upper()}, or {own} in a table {plugin}"
-    return ""
+    return _nearest(name)
+
+
+def _nearest(name: str) -> str:
+    known = [*_SETTINGS, *(record.name for record in installed(_GROUP))]
+    return "".join(f"; is it `{one}`?" for one in difflib.get_close_matches(name, known, n=1))

@@ -207,6 +207,58 @@
   {{ return(cascade_store(compiled_code, 'replace' if rebuild else known[strategy], key, strategy == 'merge')) }}
 {% endmacro %}
 
+{% materialization snapshot, adapter='duckdb' %}
+  {{ return(cascade_snapshot()) }}
+{% endmaterialization %}
+
+{# dbt's own SELECT tells what has changed; a snapshot is one merge by the id of a version, `dbt_scd_id`. #}
+{% macro cascade_snapshot() %}
+  {%- set names = config.get('snapshot_table_column_names') or get_snapshot_table_column_names() -%}
+  {%- set there = load_cached_relation(this) is not none -%}
+  {%- set strategy = strategy_dispatch(config.get('strategy'))(model, 'snapshotted_data', 'source_data', model['config'], there) -%}
+  {%- if there -%}
+    {%- do adapter.assert_valid_snapshot_target_given_strategy(this, names, strategy) -%}
+    {{ return(cascade_store(cascade_snapshot_changes(strategy, names), 'merge', [names.dbt_scd_id], true)) }}
+  {%- endif -%}
+  {{ return(cascade_store(build_snapshot_table(strategy, compiled_code), 'replace', [names.dbt_scd_id], true)) }}
+{% endmacro %}
+
+{# The rows that a snapshot writes: versions that begin, and versions of the table that end, all else of these as it is.
+   A column that the model gave up stays, without a value in new versions. #}
+{% macro cascade_snapshot_changes(strategy, names) %}
+  {%- set staged = snapshot_staging_table(strategy, compiled_code, this) -%}
+  {%- set types, columns, new = {}, [], [] -%}
+  {%- for column in adapter.get_columns_in_relation(this) -%}
+    {%- do types.update({column.name | lower: column.data_type}) -%}
+    {%- do columns.append(column.name) -%}
+  {%- endfor -%}
+  {%- for name in get_columns_in_query(staged) if not modules.re.match('(?i)dbt_(change_type|unique_key(_[0-9]+)?)$', name) -%}
+    {%- do new.append(name | lower) -%}
+    {%- do columns.append(name) if name | lower not in types -%}
+  {%- endfor -%}
+  {%- set id, valid_to = names.dbt_scd_id, names.dbt_valid_to -%}
+  {%- set own = names.values() | map('lower') | list -%}
+  with staged as (
+  {{ staged }}
+  )
+  select
+  {%- for column in columns %}
+    {%- set name = adapter.quote(column) %}
+    {% if column | lower not in new %}null{% elif column | lower in own %}cast(staged.{{ name }} as {{ types[column | lower] }}){% else %}staged.{{ name }}{% endif %} as {{ name }}{{ ',' if not loop.last }}
+  {%- endfor %}
+  from staged
+  where dbt_change_type = 'insert' and {{ id }} not in (select {{ id }} from {{ this }})
+  union all
+  select
+  {%- for column in columns %}
+    {%- set name = adapter.quote(column) %}
+    {% if column | lower not in types %}null{% elif column | lower == valid_to | lower %}cast(staged.{{ name }} as {{ types[column | lower] }}){% else %}old.{{ name }}{% endif %} as {{ name }}{{ ',' if not loop.last }}
+  {%- endfor %}
+  from staged
+  join {{ this }} as old on old.{{ id }} = staged.{{ id }}
+  where dbt_change_type in ('update', 'delete')
+{% endmacro %}
+
 {# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, with the types of seeds.py. #}
 {% materialization seed, adapter='duckdb' %}
   {%- set table = load_agate_table() -%}

@@ -18,6 +18,11 @@
   {{ return(adapter.get_column_schema_from_query(cascade_on_branch(get_empty_subquery_sql(select_sql, select_sql_header)))) }}
 {%- endmacro %}
 
+{# So does `dbt show`. #}
+{% macro get_show_sql(compiled_code, sql_header, limit) -%}
+  {{ cascade_on_branch(get_limit_subquery_sql(compiled_code, limit)) }}
+{%- endmacro %}
+
 {% macro cascade_on_branch(sql) -%}
   {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_RUN_CATALOG') ~ '"')) }}
 {%- endmacro %}
@@ -300,6 +305,10 @@
 
 {% materialization incremental, adapter='trino' %}
   {{ return(cascade_incremental()) }}
+{% endmaterialization %}
+
+{% materialization snapshot, adapter='trino' %}
+  {{ return(cascade_snapshot()) }}
 {% endmaterialization %}
 
 {% materialization seed, adapter='trino' %}
