@@ -27,6 +27,15 @@
   {{ return(sql | replace('"' ~ target.database ~ '"', '"' ~ env_var('CASCADE_RUN_CATALOG') ~ '"')) }}
 {%- endmacro %}
 
+{# `dbt docs` looks for the profile's database. What tables are described as it has from the models. #}
+{% macro trino__get_catalog_results_sql() -%}
+  select
+    {{ cascade_text(target.database) }} as table_database, table_schema, table_name, table_type, table_owner,
+    column_name, column_index, column_type, column_comment, cast(null as varchar) as table_comment
+  from tables join columns using ("table_database", "table_schema", "table_name")
+  order by column_index
+{%- endmacro %}
+
 {# dbt has put quotes around the name already. #}
 {% macro trino__list_schemas(database) -%}
   {{ return(run_query('select schema_name from ' ~ database ~ '.information_schema.schemata')) }}
