@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -51,14 +52,16 @@ def list_settings(settings: Settings) -> tuple[SettingRow, ...]:
         if plugin.cause:
             rows.append(SettingRow(f"{plugin.name}.*", "unknown", f"package {plugin.package}", str(plugin)))
             continue
-        rows += _rows_of(plugin.name, plugin.object, settings, sources)
+        rows += _rows_of(plugin.name, plugin.object.model_fields, settings, sources)
     if settings.project is not None:
-        rows += _rows_of("project", type(settings.project), settings, sources)
+        rows += _rows_of("project", type(settings.project).model_fields, settings, sources)
     return tuple(rows)
 
 
-def _rows_of(owner: str, model: SettingsModel, settings: Settings, sources: Mapping[str, str]) -> Iterator[SettingRow]:
-    for name, field in model.model_fields.items():
+def _rows_of(
+    owner: str, fields: Mapping[str, Any], settings: Settings, sources: Mapping[str, str]
+) -> Iterator[SettingRow]:
+    for name, field in fields.items():
         default = "" if field.is_required() else field.get_default(call_default_factory=True)
         value = getattr(settings.plugins.get(owner), name, default)
         source = sources.get(f"{owner}.{name}", "not set" if field.is_required() else "default")
