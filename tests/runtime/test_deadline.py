@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,3 +33,14 @@ def test_the_outer_deadline_is_in_place_after_an_inner_one_that_was_met() -> Non
         left = signal.getitimer(signal.ITIMER_REAL)[0]
     assert 30 < left <= 60
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_pool_that_waits_for_a_thread_does_not_outlive_the_deadline() -> None:
+    """The end of its `with` block waits for all threads, however long one of them takes."""
+    never = threading.Event()
+    try:
+        with pytest.raises(OuterError), deadline(0.05, OuterError()), ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: never.wait(), range(2)))
+        assert not never.is_set()
+    finally:
+        never.set()

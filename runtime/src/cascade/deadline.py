@@ -12,14 +12,18 @@ from types import FrameType
 
 __all__ = ["deadline"]
 
+# What the block does while it ends, such as to wait for its threads, is stopped after so many seconds, too.
+_CLEAN_UP = 30
+
 
 @contextlib.contextmanager
 def deadline(seconds: float, error: BaseException) -> Iterator[None]:
     """Raise an error in the block when it takes longer, also while it waits for a server.
 
     On the main thread a signal interrupts system calls; elsewhere the block is stopped as soon as it runs Python again.
-    What stops it is no `Exception`: a loop in the block that repeats whatever fails ends, too. A deadline around this
-    one that comes earlier is the one that counts.
+    C code that goes on after a signal, and threads that the block started, cannot be stopped: the block ends when the C
+    code returns. What stops it is no `Exception`: a loop in the block that repeats whatever fails ends, too. A deadline
+    around this one that comes earlier is the one that counts.
 
     Args:
         seconds: How long the block may take.
@@ -44,7 +48,7 @@ def _by_signal(seconds: float, stop: type[BaseException]) -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, min(seconds, _CLEAN_UP))
     try:
         yield
     finally:

@@ -107,7 +107,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         cron: Schedule of a pipeline run that loads the latest partition and all that depends on it, and promotes.
             It is named `<namespace>__<table>_schedule` and does not run until it is switched on in the UI (Automation).
         freshness_hours: `(warn, fail)` in hours: the ages of the data at which the check `freshness` warns and fails.
-        max_runtime_seconds: Seconds after which an attempt to load is stopped; it may be repeated.
+        max_runtime_seconds: Seconds after which an attempt to load is stopped; it may be repeated. A call of C code
+            that never returns is not stopped: give the source's own client a time limit, too.
         max_retries: How often a failed load is repeated; errors that a repetition cannot mend are not repeated.
         retry_delay_seconds: Seconds between attempts.
         validate: Whether rows are checked against the contract.
