@@ -329,11 +329,12 @@ def test_a_project_goes_on_where_it_was(
     assert cascade("branch", "create", "july", "--tag").code == 0
     for name, value in (servers or {"CASCADE_DATA_DIR": "elsewhere"}).items():
         monkeypatch.setenv(name, value)
-    said = cascade("lift")
+    source = () if servers else ("--from", ".cascade")
+    said = cascade("lift", *source)
     assert (said.code, "Would lift 1 table" in said.out, "Next: `cascade lift --yes`" in said.out) == (0, True, True)
     assert "Not lifted, for only `main` is: july." in said.out
     assert cascade("query", "SELECT * FROM raw.events").code == 1
-    done = json.loads(cascade("lift", "--yes", "--json").out)
+    done = json.loads(cascade("lift", "--yes", "--json", *source).out)
     assert [(table["table"], table["snapshots"], table["is_there"]) for table in done["tables"]] == [
         ("raw.events", 1, False)
     ]

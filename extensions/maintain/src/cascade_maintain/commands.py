@@ -229,7 +229,7 @@ def verify(as_json: bool) -> None:
     "folder",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="The data folder of the lake to be lifted; by default `.cascade` of the project.",
+    help="The data folder of the lake to be lifted; by default the setting data_dir: `.cascade` of the project.",
 )
 @click.option("--yes", is_flag=True, help="Do it; without this it is only shown.")
 @json_option

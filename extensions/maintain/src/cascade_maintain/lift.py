@@ -82,7 +82,7 @@ def lift_lake(
 
     Args:
         settings: The project's settings: the target.
-        folder: The data folder of the source; by default the one that a project has at first.
+        folder: The data folder of the source; by default that of the settings, which engines on servers do not use.
         dry_run: Whether to do nothing, and say what would be lifted.
         tell: Told of progress.
 
@@ -92,7 +92,7 @@ def lift_lake(
         DamagedFileError: Files are not what was written.
         LeaseHeldError: A run works towards `main` of one of the lakes.
     """
-    source, target = _open_source(settings, folder), open_catalog(settings)
+    source, target = _open_source(settings, folder or settings.data_path), open_catalog(settings)
     move = _Move(open_warehouse(source), open_warehouse(target))
     with contextlib.ExitStack() as held, storage_errors(move.target.place):
         if not dry_run:
@@ -138,9 +138,9 @@ class _Move:
         return path
 
 
-def _open_source(settings: Settings, folder: Path | None) -> BranchingCatalog:
+def _open_source(settings: Settings, folder: Path) -> BranchingCatalog:
     """Open the lake in a data folder: of the engine that a project begins with."""
-    own = build_settings(settings.project_dir, {"data_dir": folder} if folder else {})
+    own = build_settings(settings.project_dir, {"data_dir": folder})
     if not Path(own.warehouse_location).is_dir():
         raise UsageError(
             "There is no lake in this folder.",
@@ -151,7 +151,8 @@ def _open_source(settings: Settings, folder: Path | None) -> BranchingCatalog:
         raise UsageError(
             "The settings lead to the lake that is to be lifted.",
             where=own.warehouse_location,
-            fix="set those of the servers first: `cascade services env`, or CASCADE_ENGINE and its like in .env.",
+            fix="set those of the servers first: `cascade services env`, or CASCADE_ENGINE and its like in .env; "
+            "or name another lake: `cascade lift --from FOLDER`.",
         )
     return open_catalog(own)
 
