@@ -50,9 +50,12 @@ def page() -> Iterator[str]:
     for group, (named, shape) in known.items():
         yield f"| [`{group}`](#{group.replace('.', '')}) | {named} | `{shape.__module__}.{shape.__name__}` |\n"
     yield f"| `cascade.groups` | {own[0]} | any Protocol: a package that reads a group itself says its shape |\n"
+    shown: set[type] = set()
     for group, (_, shape) in known.items():
-        # With the Protocols that it extends, each beside the room that asks for it.
-        parts = [inspect.getsource(kind).rstrip() for kind in shape.__mro__ if kind.__module__.startswith("cascade")]
+        # With what it extends, each beside the room that asks for it.
+        kinds = [kind for kind in shape.__mro__ if kind.__module__.startswith("cascade") and kind not in shown]
+        shown.update(kinds)
+        parts = [inspect.getsource(kind).rstrip() for kind in kinds]
         yield f"\n## {group}\n\n```python\n" + "\n\n\n".join(parts) + "\n```\n"
     yield "\n" + _IMPORTS
     yield "".join(f"- `{module}`\n" for module in sorted(imported()))

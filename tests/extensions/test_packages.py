@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade.config import Settings
-from cascade.plugins.base import FAMILIES
+from cascade.plugins.families import FAMILIES
 from cascade_dbt.project import MACROS, macros_folder
 from cascade_operations.plugins import inspect_plugins, known_groups
 

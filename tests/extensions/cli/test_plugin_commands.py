@@ -1,6 +1,6 @@
 """Commands of packages, and what `cascade plugins` says of all that packages bring.
 
-Modules: `cascade_cli.plugins`, `cascade_cli.summary`.
+Modules: `cascade_cli.command`, `cascade_cli.plugins`, `cascade_cli.summary`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ def greet(name):
     """Say hello to NAME. Loudly."""
     click.echo(f"hello {name}")
 '''
+SOURCE = """\
+from cascade.plugins import SourceConnectorPlugin
+class Source(SourceConnectorPlugin): pass
+"""
 ENTRY = "[cascade.commands]\n{name} = {module}:greet\n"
 
 
@@ -72,7 +76,7 @@ def test_plugins_are_listed_and_what_is_broken_is_named_with_place_and_cause(
 ) -> None:
     """The same words as in `cascade validate`; what a package prints while it is imported spoils no document."""
     sources = {
-        "bad-one": ("[cascade.plugins.sources]\nbad = bad_one:Source\n", "print('noise')\nclass Source: name = 'x'\n"),
+        "bad-one": ("[cascade.plugins.sources]\nbad = bad_one:Source\n", "print('noise')\n" + SOURCE),
         "lost-one": ("[cascade.plugins.source]\nlost = lost_one:Source\n", ""),
     }
     install(tmp_path, monkeypatch, sources)
@@ -82,11 +86,12 @@ def test_plugins_are_listed_and_what_is_broken_is_named_with_place_and_cause(
     assert ["cascade.plugins.sources", "bad", "bad-one", "1.0", "broken"] in lines
     assert ["cascade.commands", "run", "cascade-cli", "0.1.0", "works"] in lines
     (info,) = json.loads(cascade("plugins", "info", "bad", "--json").out)
-    assert (info["package"], info["cause"]) == ("bad-one 1.0", "Source has no `fetch`, which SourceConnector asks for")
-    assert info["where"].endswith("bad_one.py:2")
+    assert info["package"] == "bad-one 1.0"
+    assert info["cause"] == "Source has no `metadata`, which SourceConnectorPlugin asks for"
+    assert info["where"].endswith("bad_one.py:3")
     checked = cascade("plugins", "check")
     assert checked.code == 1
-    assert "package bad-one 1.0: `bad` of cascade.plugins.sources: Source has no `fetch`" in checked.err
+    assert "package bad-one 1.0: `bad` of cascade.plugins.sources: Source has no `metadata`" in checked.err
     assert "package lost-one 1.0: `lost` of cascade.plugins.source: there is no such group" in checked.err
     broken = json.loads(cascade("plugins", "check", "--json").out)
     assert [record["name"] for record in broken] == ["bad", "lost"]
@@ -100,7 +105,7 @@ def test_what_is_installed_passes_and_an_unknown_name_is_refused(cascade: Comman
     assert "No installed package brings `nothing`" in unknown.err
 
 
-ALWAYS = ("cascade_cli.app", "cascade_cli.output", "cascade_cli.style", "cascade_cli.summary")
+ALWAYS = ("cascade_cli.app", "cascade_cli.command", "cascade_cli.output", "cascade_cli.style", "cascade_cli.summary")
 
 
 def test_help_imports_no_command_and_nothing_heavy() -> None:

@@ -127,11 +127,11 @@ def test_what_no_package_brings_is_asked_for_by_a_setting(tmp_path: Path, monkey
     install(tmp_path, monkeypatch, {"nice-one": GOOD})
     assert find(GROUP, "rude", Greeting) is None
     with pytest.raises(ConfigurationError, match="No installed package brings `rude`") as caught:
-        load(GROUP, "rude", Greeting, setting="greeting")
+        load(GROUP, "rude", Greeting, where="setting `greeting`")
     assert caught.value.where == "setting `greeting`"
     assert "there is `nice`" in caught.value.what
     assert "`cascade plugins list`" in caught.value.fix
-    assert load(GROUP, "nice", Greeting, setting="greeting")("Ada") == "hello Ada"
+    assert load(GROUP, "nice", Greeting, where="setting `greeting`")("Ada") == "hello Ada"
 
 
 def test_what_is_installed_is_listed_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,8 +170,8 @@ class _ClassMethod(_Methods):
     def open(cls, url: str, retries: int = 3) -> None: ...  # type: ignore[override]
 
 
-class _Lacks(_Methods):
-    size = None  # type: ignore[assignment]
+class _Lacks:
+    def open(self, url: str) -> None: ...
 
 
 class _NeedsMore(_Methods):
@@ -196,12 +196,6 @@ SHAPES = {
 @pytest.mark.parametrize(("found", "said"), SHAPES.values(), ids=SHAPES.keys())
 def test_a_shape_is_checked_by_members_and_arguments(found: object, said: str) -> None:
     assert problem(found, Thing) == said
-
-
-def test_a_class_for_data_people_fits_when_its_objects_do() -> None:
-    assert problem(_Methods, Thing, classes=True) == ""
-    assert problem(_ClassMethod, Thing, classes=True) == ""
-    assert problem(_NeedsMore, Thing, classes=True) == "it is called as `open(url)`, and takes (url, password)"
 
 
 def test_the_place_of_an_error_is_in_the_project_and_not_in_its_environment(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The promises of the checks built into `cascade.quality`.
 
-Modules: `cascade.quality.failing_rows`, `cascade_checks.row_checks`, `cascade_checks.table_checks`.
+Modules: `cascade_checks.failing_rows`, `cascade_checks.row_checks`, `cascade_checks.table_checks`.
 """
 
 import datetime as dt

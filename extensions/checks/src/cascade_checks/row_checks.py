@@ -1,4 +1,4 @@
-"""The built-in checks that count failing rows, but for `custom_sql`, which is in `cascade.quality`."""
+"""The built-in checks that count failing rows, but for `custom_sql`, which is in `failing_rows`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from decimal import Decimal
 
 from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.options import known_options
-from cascade.quality.failing_rows import Statements, count_failing
 from cascade.quality.model import Check, Scope, Value, check_name, require
+from cascade_checks.failing_rows import Statements, count_failing
 from cascade_checks.refusals import Bound, bounds_text, require_columns, require_order
 
 __all__ = ["accepted_values", "in_range", "matches", "not_null", "unique"]

@@ -9,7 +9,7 @@ import sys
 from typing import Any, cast
 
 from cascade.plugins import PluginRecord, find, installed
-from cascade.plugins.base import Command as PluginCommand
+from cascade_cli.command import Command as PluginCommand
 from cascade_cli.output import INTERRUPTED, complain, fail, unusable_place
 from cascade_cli.style import Command, Group, click
 from cascade_cli.summary import first_sentence

@@ -62,7 +62,7 @@ def target_of(settings: Settings) -> DbtTarget:
     Raises:
         ConfigurationError: No installed package has one for this engine.
     """
-    return load("cascade.dbt_targets", settings.engine, DbtTarget, setting="engine")
+    return load("cascade.dbt_targets", settings.engine, DbtTarget, where="setting `engine`")
 
 
 class _Embedded:

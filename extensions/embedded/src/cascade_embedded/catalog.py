@@ -77,7 +77,7 @@ class EmbeddedCatalog(BranchingCatalog):
             self._place = str(settings.data_path) if not settings.warehouse else self._place
             self.database = SqliteDatabase(settings.data_path)
         else:
-            opener = load("cascade.databases", "postgresql", DatabaseFactory, setting="catalog_url")
+            opener = load("cascade.databases", "postgresql", DatabaseFactory, where="setting `catalog_url`")
             self.database = opener(settings.catalog_url)
         self._locks = self.database.locks
         if not self._place.startswith("s3://"):

@@ -12,7 +12,7 @@ from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
 from cascade.ingestion.contract import ContractFactory
 from cascade.ingestion.forms import FORMS, RowsForm
 from cascade.plugins import PluginRecord, groups, installed, load_all
-from cascade.plugins.base import FAMILIES, Command
+from cascade.plugins.families import FAMILIES
 from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
 from cascade.quality.model import CHECKS
@@ -26,7 +26,6 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.after_command": ("any name", AfterCommand),
     "cascade.after_promotion": ("any name", AfterPromotion),
     "cascade.assets": ("any name", AssetSource),
-    "cascade.commands": ("the command", Command),
     CHECKS: ("the check", FunctionType),
     "cascade.contracts": ("the library of models", ContractFactory),
     "cascade.decorators": ("the name in `from cascade import …`", FunctionType),

@@ -13,11 +13,13 @@ from cascade.config import current_settings
 from cascade.duck.sql import identifier
 from cascade.errors import DefinitionError
 from cascade.ingestion import cascade_ingestion
+from cascade.ingestion.connector import options_of
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
 from cascade.ingestion.slices import rows_of
 from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
 from cascade.options import known_options
+from cascade.plugins import get_transformation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["cascade_transform"]
 
 Transform = Callable[..., object]
+# Makes rows of tables, by the names of parameters or of tables, and of the function's other arguments.
+_Compute = Callable[[Mapping[str, Any], Mapping[str, Any]], object]
 
 # In which form a parameter gets a table: by the library and the name of its annotation.
 _FORMS: Mapping[str, Callable[[Any], Any]] = {
@@ -39,7 +43,10 @@ _FORMS: Mapping[str, Callable[[Any], Any]] = {
 # Names of `write` for ingestion: rows of a table that is made of others belong to partitions, or to the whole.
 _WRITES = {"replace": "replace_partition", "merge": "merge", "append": "append"}
 # What is said by this decorator itself, or makes no sense for it.
-_NOT_HANDED_ON = {"table_name", "namespace", "unique_key", "write", "partitions", "order_by", "deps"}
+_NOT_HANDED_ON = {
+    *("table_name", "namespace", "unique_key", "write", "partitions", "order_by", "deps"),
+    *("source", "options"),
+}
 _MORE = sorted({field.name for field in fields(Options)} - _NOT_HANDED_ON)
 
 
@@ -51,6 +58,8 @@ def cascade_transform(
     key: str | Sequence[str] | None = None,
     write: str | None = None,
     partitions: Any = "none",
+    transformation: str | None = None,
+    options: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Callable[[Transform], dg.AssetsDefinition]:
     """Define an asset whose function makes a table of other tables, as one commit on the run's branch.
@@ -69,6 +78,9 @@ def cascade_transform(
             replace those with their key; `append`: they are added. `merge` with a key, else `replace`.
         partitions: What one run fills, as for an ingestion; none by default. With partitions the function gets, of
             each table that has the column `partition_column`, the rows of the run's partitions, and others whole.
+        transformation: Name of an installed plugin that makes the rows. The function then has no parameters for tables,
+            and returns nothing, or options beside `options`.
+        options: What the plugin is asked for, by the names of its options.
         more: `partition_column`, `validation_schema`, `iceberg_schema`, `on_invalid`, `group`, `cron` and all other
             options of `@cascade_ingestion`; nothing is repeated unless `max_retries` says so.
 
@@ -80,15 +92,21 @@ def cascade_transform(
         where = f"@cascade_transform on `{getattr(function, '__name__', function)}`"
         sliced = Partitions.of(partitions)
         problems = [*_problems(table, reads, key, write, more, partitioned=bool(sliced and sliced.unit != "none"))]
-        taken = _taken(function, reads, problems)
+        if transformation is None and options is not None:
+            problems.append("options are those of a plugin: name it as transformation")
+        taken = _taken(function, reads, problems) if transformation is None else {}
         if problems:
             raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
         namespace, _, name = table.partition(".")
         definition = sliced.definition(current_settings(), more.get("cron")) if sliced else None
-        fetch = _fetch(function, taken, definition, more.get("partition_column"))
-        options = {"unique_key": key, "write": _WRITES[write or ("merge" if key else "replace")], "max_retries": 0}
+        compute: _Compute = lambda tables, given: function(**tables, **given)  # noqa: E731
+        if transformation is not None:
+            taken = {read: (read, "pyarrow.Table") for read in reads}
+            compute = _by_plugin(function, transformation, options or {})
+        fetch = _fetch(function, compute, taken, definition, more.get("partition_column"))
+        said = {"unique_key": key, "write": _WRITES[write or ("merge" if key else "replace")], "max_retries": 0}
         return cascade_ingestion(
-            table_name=name, namespace=namespace, deps=reads, partitions=partitions, **cast("Any", options | more)
+            table_name=name, namespace=namespace, deps=reads, partitions=partitions, **cast("Any", said | more)
         )(fetch)
 
     return define
@@ -149,11 +167,12 @@ def _form(annotation: Any) -> str:
 
 def _fetch(
     function: Transform,
+    compute: _Compute,
     taken: Mapping[str, tuple[str, str]],
     definition: dg.PartitionsDefinition[Any] | None,
     column: str | None,
 ) -> Transform:
-    """Turn the function into one that an ingestion calls: it reads the tables, and hands on all other parameters."""
+    """Return a function that an ingestion calls: it reads the tables, and hands on the function's other parameters."""
     own = {name: one for name, one in inspect.signature(function).parameters.items() if name not in taken}
     added = ["lakehouse", *(["partition_dates"] if definition and "partition_date" not in own else [])]
 
@@ -163,13 +182,24 @@ def _fetch(
             name: _FORMS[form](_read(given["lakehouse"], read, definition, keys, column))
             for name, (read, form) in taken.items()
         }
-        return _rows(function(**tables, **{name: given[name] for name in own}))
+        return _rows(compute(tables, {name: given[name] for name in own}))
 
     every = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in (*own, *added)}
     for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(fetch, attribute, getattr(function, attribute, None))
     vars(fetch)["__signature__"] = inspect.Signature(list(every.values()))
     return fetch
+
+
+def _by_plugin(function: Transform, name: str, options: Mapping[str, Any]) -> _Compute:
+    """Return what computes rows by a plugin, whose options the function may add to."""
+    plugin = get_transformation(name)
+    plugin.validated(options)
+
+    def compute(tables: Mapping[str, Any], given: Mapping[str, Any]) -> object:
+        return plugin.transform(tables, options_of(plugin, options, function, given))
+
+    return compute
 
 
 def _read(

@@ -247,7 +247,7 @@ def open_catalog(settings: Settings) -> BranchingCatalog:
         CatalogError: The data folder was moved, or cannot be written.
         ServiceError: A server that keeps the catalog cannot be used.
     """
-    return load("cascade.engines", settings.engine, CatalogOpener, setting="engine").open_catalog(settings)
+    return load("cascade.engines", settings.engine, CatalogOpener, where="setting `engine`").open_catalog(settings)
 
 
 def check_reference_name(name: str) -> str:

@@ -232,7 +232,7 @@ class Settings(BaseSettings):
 
     @property
     def _engine(self) -> EngineRules:
-        return load("cascade.engines", self.engine, EngineRules, setting="engine")
+        return load("cascade.engines", self.engine, EngineRules, where="setting `engine`")
 
     @cached_property
     def data_path(self) -> Path:

@@ -82,4 +82,4 @@ def engine_of(settings: Settings) -> Engine:
     Raises:
         ConfigurationError: The package that brings it is broken.
     """
-    return load("cascade.engines", settings.engine, Engine, setting="engine")
+    return load("cascade.engines", settings.engine, Engine, where="setting `engine`")

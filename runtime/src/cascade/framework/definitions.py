@@ -21,7 +21,7 @@ from cascade.framework.jobs import cron_schedules, describe, downstream, unpromo
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all
-from cascade.plugins.base import FAMILIES
+from cascade.plugins.families import FAMILIES
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
 __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`

@@ -47,4 +47,4 @@ class ProjectStorage(DagsterStorage[Any], ConfigurableClass):
         if url is None:
             folder = sa.URL.create("sqlite", database=os.path.abspath(config_value["base_dir"]))
             url, scheme = SecretStr(str(folder)), folder.drivername
-        return load("cascade.storages", scheme, StorageProvider, setting="dagster_url").open(url)
+        return load("cascade.storages", scheme, StorageProvider, where="setting `dagster_url`").open(url)

@@ -13,6 +13,7 @@ from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
 from cascade.deadline import deadline
 from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError, ServiceError
+from cascade.ingestion.connector import connected
 from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
 from cascade.ingestion.options import Options
 from cascade.ingestion.partitions import Partitions
@@ -80,6 +81,9 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         unique_key: Column or columns that name a row. Of rows with one key the last one stays. Here and below, a
             column may be named as the source does (`orderId`) or as the table does (`order_id`).
         group: Group of the asset in Dagster.
+        source: Name of an installed source plugin that fetches the rows. The function then returns nothing, or options
+            beside `options`, such as `{"since": partition_date}`.
+        options: What the plugin is asked for, by the names of its options.
         deps: Tables `namespace.table` that the function reads, through the resource `lakehouse`: it runs after them.
         validation_schema: Pandera model, of the pandas or the polars API: the contract that every row
             must fulfil. The table's columns derive from it.
@@ -117,6 +121,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         DefinitionError: An option is unknown, or options contradict each other; all problems are named.
     """
     parameters = inspect.signature(fetch).parameters
+    if options.source is not None:
+        fetch, options = connected(fetch, options)
     per_run = [name for name in parameters if name in _PER_RUN]
     resources = parameters.keys() - {*_PER_RUN, "context"}
     options = replace(options, table_name=options.table_name or fetch.__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,6 +35,8 @@ class Options:
     unique_key: str | Sequence[str] | None = None
     group: str | None = None
     deps: Sequence[str] = ()
+    source: str | None = None
+    options: Mapping[str, Any] | None = None
     validation_schema: Any = None
     iceberg_schema: Schema | None = None
     partition_spec: PartitionSpec | None = None
@@ -103,6 +105,7 @@ class Options:
                 self.group is not None and not re.fullmatch(r"[A-Za-z0-9_/]+", str(self.group))
             ),
             f"validate={self.validate!r} is neither True nor False": not isinstance(self.validate, bool),
+            "options are those of a plugin: name it as source": self.options is not None and self.source is None,
             "deps must be a list of tables": isinstance(self.deps, str),
             f"{self.table} reads itself": self.table in self.deps,
             "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,

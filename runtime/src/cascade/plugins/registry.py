@@ -22,9 +22,6 @@ __all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "groups", "installed", "load
 #: How long the import of one plugin may take.
 LIMIT_SECONDS = 60.0
 
-# Groups whose entry points may name a class, of which there will be an object for each use.
-_OF_CLASSES = "cascade.plugins."
-
 T = TypeVar("T")
 
 
@@ -107,15 +104,15 @@ def find(group: str, name: str, shape: type[T]) -> T | None:
     return found
 
 
-def load(group: str, name: str, shape: type[T], *, setting: str) -> T:
-    """Load what a setting asks for, as `find` does; the setting is named when no installed package brings it."""
+def load(group: str, name: str, shape: type[T], *, where: str) -> T:
+    """Load what somebody asks for by name, as `find` does; `where` is named when no installed package brings it."""
     found = find(group, name, shape)
     if found is None:
         have = ", ".join(f"`{record.name}`" for record in installed(group) if not record.cause) or "none"
         raise ConfigurationError(
             f"No installed package brings `{name}` for {group}; there is {have}.",
-            where=f"setting `{setting}`",
-            fix=f"add the package that brings `{name}` to pyproject.toml, then `uv sync`; or change `{setting}`. "
+            where=where,
+            fix=f"correct the name; or add the package that brings `{name}` to pyproject.toml, then `uv sync`. "
             "`cascade plugins list` shows what is installed.",
         )
     return found
@@ -128,8 +125,7 @@ class _TooSlowError(BaseException):
 def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
     """Load one plugin and check its shape."""
     loaded = _imported(record, seconds, tuple(sys.path))
-    classes = record.group.startswith(_OF_CLASSES)
-    if not loaded.cause and (cause := problem(loaded.object, shape, classes=classes)):
+    if not loaded.cause and (cause := problem(loaded.object, shape)):
         return replace(loaded, cause=cause, fix=_fix(record), object=None)
     return loaded
 

@@ -91,7 +91,7 @@ def publish_marts(catalog: BranchingCatalog, settings: Settings) -> dict[str, in
         }
 
     scheme = "postgresql" if settings.marts_url else "duckdb"
-    return load("cascade.marts", scheme, PublishMarts, setting="marts_url")(read, settings)
+    return load("cascade.marts", scheme, PublishMarts, where="setting `marts_url`")(read, settings)
 
 
 def marts_location(settings: Settings) -> str:

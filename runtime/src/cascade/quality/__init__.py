@@ -11,7 +11,6 @@ from typing import Any
 
 from cascade.plugins import find
 from cascade.quality.decorator import cascade_quality
-from cascade.quality.failing_rows import custom_sql
 from cascade.quality.model import CHECKS, Check
 
 __all__ = [

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -12,8 +13,7 @@ from cascade.errors import CascadeError, DefinitionError, QueryError, ServiceErr
 from cascade.evidence import snapshot_evidence
 from cascade.names import SQL_METADATA
 from cascade.options import known_options
-from cascade.plugins import installed
-from cascade.quality.failing_rows import custom_sql
+from cascade.plugins import get_quality_check, installed, load
 from cascade.quality.model import CHECKS, Check, Outcome, Scope, require, table_name
 
 __all__ = ["cascade_quality"]
@@ -24,11 +24,13 @@ _Decorator: TypeAlias = Callable[[_Function], dg.AssetChecksDefinition]
 # What a function that is a check may ask for.
 _PARAMETERS = ("context", "lakehouse")
 _CELL_CHARACTERS = 200
+# The check that a function is which returns SQL.
+_OF_SQL = "custom_sql"
 
 
 @known_options
 def cascade_quality(
-    *, asset: str | dg.AssetKey, checks: Sequence[Check] | None = None, blocking: bool = True
+    *, asset: str | dg.AssetKey, checks: Sequence[Check | str] | None = None, blocking: bool = True
 ) -> _Decorator:
     """Define asset checks on a table of the lakehouse.
 
@@ -41,7 +43,8 @@ def cascade_quality(
 
     Args:
         asset: The table, as `namespace/table` or its asset key.
-        checks: Built-in checks of this module.
+        checks: Built-in checks of this module, and names of installed plugins; one with options is
+            `get_quality_check("<name>").check(…)`, of `cascade.plugins`.
         blocking: Whether a failure stops the assets downstream and blocks the promotion; otherwise it is a
             warning. A check's own `blocking=` takes precedence.
 
@@ -52,26 +55,30 @@ def cascade_quality(
     table = table_name(name)
     where = f"checks of {table}"
     require(isinstance(blocking, bool), f"blocking={blocking!r} is neither True nor False.", where, "give one of them.")
-    if checks is not None:
-        _require_checks(table, checks, where)
-    return partial(_build, table=table, checks=checks, blocking=blocking)
+    made = None if checks is None else _required(table, checks, where)
+    return partial(_build, table=table, checks=made, blocking=blocking)
 
 
-def _require_checks(table: str, checks: Sequence[Check], where: str) -> None:
-    known = ", ".join(sorted([custom_sql.__name__, *(record.name for record in installed(CHECKS))]))
+def _required(table: str, listed: Sequence[Check | str], where: str) -> Sequence[Check]:
+    """Return the checks that were listed, those of plugins made; refuse what is wrong with them."""
+    known = ", ".join(record.name for record in installed(CHECKS))
     require(
-        isinstance(checks, list | tuple) and bool(checks),
-        f"checks={checks!r} is not a list of checks.",
+        isinstance(listed, list | tuple) and bool(listed),
+        f"checks={listed!r} is not a list of checks.",
         where,
         f"list at least one of {known}; or leave `checks` out, then the function is the check.",
     )
+    plugins = [record.name for record in installed("cascade.plugins.quality")]
+    checks: Any = [get_quality_check(one).check() if isinstance(one, str) and one in plugins else one for one in listed]
     wrong = [repr(check) for check in checks if not isinstance(check, Check)]
-    require(not wrong, f"{', '.join(wrong)} is not a check.", where, f"call one of {known}.")
+    fix = f"call one of {known}; or name an installed plugin: {', '.join(plugins) or 'there is none'}."
+    require(not wrong, f"{', '.join(wrong)} is not a check.", where, fix)
     names = [check.name for check in checks]
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"Two checks are called {', '.join(twice)}.", where, "give one of them another `name=`.")
     own = [check.name for check in checks if table in check.others]
     require(not own, f"{', '.join(own)} compares {table} with itself.", where, "name another table.")
+    return list(checks)
 
 
 def _require_function(function: _Function, table: str, *, allowed: Sequence[str]) -> None:
@@ -171,7 +178,8 @@ def _call(function: _Function, scope: Scope) -> Outcome | dg.AssetCheckResult:
     given = {"context": scope.context, "lakehouse": scope.lakehouse}
     answer = function(**{name: given[name] for name in inspect.signature(function).parameters})
     if isinstance(answer, str):
-        return custom_sql(function.__name__, answer).evaluate(scope)
+        custom_sql: Any = load(CHECKS, _OF_SQL, FunctionType, where="a check that returns SQL")
+        return custom_sql(function.__name__, answer).evaluate(scope)  # type: ignore[no-any-return]
     if isinstance(answer, dg.AssetCheckResult):
         return answer
     if type(answer).__name__ in ("bool", "bool_"):  # numpy's too
