@@ -1,6 +1,6 @@
 """The weather workflow reads its file as its contract says."""
 
-from pathlib import Path
+from datetime import date
 
 import polars as pl
 from cascade.testing import TemporaryLakehouse
@@ -31,12 +31,29 @@ def test_the_rows_keep_the_contract() -> None:
     assert rows.select("origin", "time_hour").is_duplicated().sum() == 0
 
 
-def test_loading_days_twice_keeps_each_row_once(tmp_path: Path) -> None:
+def test_loading_days_twice_keeps_each_row_once(lakehouse: TemporaryLakehouse) -> None:
     """The whole workflow with its checks, in a lakehouse of its own."""
-    lake = TemporaryLakehouse(tmp_path)
     for _ in range(2):
-        result = lake.run(weather_observations, observations, partitions=["2013-11-03", "2013-11-04"])
+        result = lakehouse.run(weather_observations, observations, partitions=["2013-11-03", "2013-11-04"])
         assert result.success, result.errors
         assert all(result.checks.values()), result.checks
     expected = read("2013-11-03", "2013-11-04").height
-    assert lake.query("select count(*) as n from raw.weather_observations") == [{"n": expected}]
+    assert lakehouse.query("select count(*) as n from raw.weather_observations") == [{"n": expected}]
+
+
+def test_a_day_without_rain_has_none(lakehouse: TemporaryLakehouse) -> None:
+    """A model, over rows that are given to the table that it reads."""
+    hour = {"station": "JFK", "observed_on": date(2013, 7, 1)}
+    lakehouse.given(
+        "silver.weather_hourly",
+        [
+            {**hour, "temperature_f": 60.0, "precipitation_in": None},
+            {**hour, "temperature_f": 80.0, "precipitation_in": None},
+        ],
+    )
+    result = lakehouse.run("gold.weather_daily", checks=False)
+    assert result.success, result.errors
+    lakehouse.assert_table(
+        "gold.weather_daily",
+        [{"station": "JFK", "date": "2013-07-01", "temperature_mean_f": 70, "precipitation_total_in": 0}],
+    )

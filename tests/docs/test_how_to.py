@@ -16,7 +16,14 @@ from support.generated import REPOSITORY
 from support.projects import make_project
 from support.receiver import receiving
 
-PAGES = ("mend-quarantined-rows", "change-a-tables-schema", "transform-in-python", "use-dbt", "declare-settings")
+PAGES = (
+    "mend-quarantined-rows",
+    "change-a-tables-schema",
+    "transform-in-python",
+    "test-workflows-and-models",
+    "use-dbt",
+    "declare-settings",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -50,11 +57,14 @@ def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
     """Follow a page, and return its text.
 
     Lines after `$ ` are commands, those up to the next one what they print; `...` stands for what is left out.
-    A block of Python whose first line ends with a path is that file, and so is one of YAML that begins with a path.
-    """
-    text = (REPOSITORY / "docs/how-to" / f"{page}.md").read_text("utf-8")
-    files = re.findall(r"^```python\n(\"\"\"[^\n]*: (\S+)\.\"\"\"\n.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    files += re.findall(r"^```yaml\n(# (\S+/\S+)\n.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+PAGES = (
+    "mend-quarantined-rows",
+    "change-a-tables-schema",
+    "transform-in-python",
+    "test-workflows-and-models",
+    "use-dbt",
+    "declare-settings",
+)
     root = make_project(tmp_path / "project", {path: code for code, path in files})
     blocks = re.findall(r"^```console(?: exit=(\d+))?\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     for exit_code, block in blocks:

@@ -28,6 +28,7 @@ EXTENSIONS = (
     "operations",
     "project",
     "servers",
+    "testing",
     "transform",
 )
 #: The commands of the environment that runs the tests: copier, cascade, dagster.

@@ -155,6 +155,8 @@ PROPERTIES_TABLE = "cascade_properties"
 PROJECT_DIR_VARIABLE = "CASCADE_PROJECT_DIR"
 #: The branch that a dbt process writes to. Set for the dbt processes that Cascade starts.
 RUN_BRANCH_VARIABLE = "CASCADE_RUN_BRANCH"
+#: The settings of a run, as JSON. Set for the dbt processes that Cascade starts; read in place of the project's files.
+RUN_SETTINGS_VARIABLE = "CASCADE_RUN_SETTINGS"
 #: The folder with Cascade's macros. Set for dbt processes; read by the project's `dbt_project.yml`.
 DBT_MACROS_VARIABLE = "CASCADE_DBT_MACROS"
 

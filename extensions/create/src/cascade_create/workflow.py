@@ -270,14 +270,13 @@ def _test(draft: Draft, code: Code) -> tuple[str, Mapping[str, bytes]]:
     inner = "\n        " if twice else "\n    "
     body = (
         f"    {stand.patch.format(module='workflow')}\n"
-        "    lake = TemporaryLakehouse(tmp_path)\n"
-        f"{loop}result = lake.run(workflow.{name}{key_of_rows}){inner}assert result.success, result.errors\n"
-        f'    assert lake.query("select count(*) as n from raw.{name}") == [{{"n": {count}}}]\n'
+        f"{loop}result = lakehouse.run(workflow.{name}{key_of_rows}){inner}assert result.success, result.errors\n"
+        f'    assert lakehouse.query("select count(*) as n from raw.{name}") == [{{"n": {count}}}]\n'
     )
     says = "Loading the recorded rows twice keeps each of them once." if twice else "The recorded rows are loaded."
     test = (
         f"{about}\n\n{imports}\n\n{stand.top}\n\n\n"
-        f"def test_{name}_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:\n"
+        f"def test_{name}_are_loaded(lakehouse: TemporaryLakehouse, monkeypatch: pytest.MonkeyPatch) -> None:\n"
         f'    """{says}"""\n{body}'
     )
     return test, stand.files
@@ -289,19 +288,17 @@ def _plain_test(draft: Draft, about: str) -> str:
     if draft.request.kind == "python":
         imports = imports_of(
             [
-                "from pathlib import Path",
                 "from cascade.testing import TemporaryLakehouse",
                 f"from workflows.ingestion.{name} import {name}",
             ]
         )
         return (
             f"{about}\n\n{imports}\n\n\n"
-            f"def test_{name}_are_loaded(tmp_path: Path) -> None:\n"
+            f"def test_{name}_are_loaded(lakehouse: TemporaryLakehouse) -> None:\n"
             '    """Loading the rows twice keeps each of them once."""\n'
-            "    lake = TemporaryLakehouse(tmp_path)\n"
             "    for _ in range(2):\n"
-            f"        result = lake.run({name})\n        assert result.success, result.errors\n"
-            f'    assert lake.query("select count(*) as n from raw.{name}") == [{{"n": 2}}]\n'
+            f"        result = lakehouse.run({name})\n        assert result.success, result.errors\n"
+            f'    assert lakehouse.query("select count(*) as n from raw.{name}") == [{{"n": 2}}]\n'
         )
     imports = imports_of(["import dagster as dg", f"from workflows.ingestion.{name} import {name}"])
     return (

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cascade.config import Settings
+from cascade.config import Settings, hand_on
 from cascade.errors import TransformError
-from cascade.names import DBT_MACROS_VARIABLE, PROJECT_DIR_VARIABLE, RUN_BRANCH_VARIABLE
+from cascade.names import DBT_MACROS_VARIABLE, PROJECT_DIR_VARIABLE, RUN_BRANCH_VARIABLE, RUN_SETTINGS_VARIABLE
 from cascade_dbt.targets import target_of
 
 __all__ = [
@@ -32,7 +32,8 @@ __all__ = [
 ]
 
 #: The command that runs dbt: of this environment, and without the current folder on the path of imports.
-DBT = (sys.executable, "-P", "-m", "cascade_dbt.process")
+#: Tests put another one in its place.
+DBT = [sys.executable, "-P", "-m", "cascade_dbt.process"]
 #: The macros of this package, for every engine.
 MACROS = Path(__file__).parent / "macros"
 
@@ -52,6 +53,7 @@ def dbt_environment(settings: Settings, branch: str, more: Mapping[str, str] | N
         RUN_BRANCH_VARIABLE: branch,  # a variable of its own, since `--vars` would force a full parse
         DBT_MACROS_VARIABLE: str(macros_folder(settings)),
         PROJECT_DIR_VARIABLE: str(settings.project_dir),
+        RUN_SETTINGS_VARIABLE: hand_on(settings),
         "DO_NOT_TRACK": "1",
         **target_of(settings).target(settings)[1],
         **(more or {}),

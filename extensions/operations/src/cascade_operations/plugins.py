@@ -36,6 +36,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.schedules": ("any name", ScheduleFactory),
     "cascade.settings": ("the plugin", SettingsModel),
     "cascade.storages": ("the scheme of a URL", StorageProvider),
+    "cascade.testing": ("the name in `from cascade.testing import …`", type),
 }
 
 

@@ -6,6 +6,7 @@ from cascade.config.sources import (
     build_settings,
     current_settings,
     export_dotenv,
+    hand_on,
     load_settings,
     use_settings,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "current_settings",
     "export_dotenv",
     "find_project_dir",
+    "hand_on",
     "load_settings",
     "use_settings",
 ]

@@ -12,17 +12,20 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import to_jsonable_python as to_json
 
 from cascade.config.files import find_project_dir, read_dotenv, read_python, read_toml, read_yaml
 from cascade.config.settings import Settings, SettingsModel, problems_in
 from cascade.errors import ConfigurationError, ProjectNotFoundError
+from cascade.names import RUN_SETTINGS_VARIABLE
 from cascade.plugins import find, installed
 
 __all__ = [
     "build_settings",
     "current_settings",
     "export_dotenv",
+    "hand_on",
     "load_settings",
     "use_settings",
 ]
@@ -63,6 +66,8 @@ def load_settings(start: Path | None = None) -> Settings:
     """
     root = find_project_dir(start)
     export_dotenv(root)
+    if handed_on := os.environ.get(RUN_SETTINGS_VARIABLE):
+        return build_settings(root, json.loads(handed_on))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     python = read_python(root / "cascade_config.py")
@@ -72,6 +77,14 @@ def load_settings(start: Path | None = None) -> Settings:
     settings = build_settings(root, values, python.get(_OWN_MODEL))
     settings._sources = sources
     return settings
+
+
+def hand_on(settings: Settings) -> str:
+    """Return settings as text, secrets among them, for the environment of a process that is to have the same ones."""
+    values = {name: getattr(settings, name) for name in _SETTINGS}
+    plugins = {plugin: own for plugin, own in settings.plugins.items() if plugin != _OWN}
+    values |= {f"{plugin}.{name}": value for plugin, own in plugins.items() for name, value in own}
+    return json.dumps(values, default=lambda v: v.get_secret_value() if isinstance(v, SecretStr) else to_json(v))
 
 
 def build_settings(project_dir: Path, values: Mapping[str, Any], own_model: SettingsModel | None = None) -> Settings:
