@@ -1,7 +1,7 @@
 """The testing kit says what a test got wrong. The page of the kit, which is followed by a test, shows what it can do.
 
-Modules: `cascade_testing.commands`, `cascade_testing.lakehouse`, `cascade_testing.plugin`, `cascade_testing.unit_tests`,
-`cascade_testing.warm`.
+Modules: `cascade_testing.commands`, `cascade_testing.lakehouse`, `cascade_testing.plugin`, `cascade_testing.warm`,
+`cascade_testing.unit_tests`.
 """
 
 import datetime as dt
