@@ -57,15 +57,12 @@ def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
     """Follow a page, and return its text.
 
     Lines after `$ ` are commands, those up to the next one what they print; `...` stands for what is left out.
-PAGES = (
-    "mend-quarantined-rows",
-    "change-a-tables-schema",
-    "transform-in-python",
-    "test-workflows-and-models",
-    "use-dbt",
-    "declare-settings",
-)
-    root = make_project(tmp_path / "project", {path: code for code, path in files})
+    A block of Python, SQL or YAML whose first line says its path is that file.
+    """
+    text = (REPOSITORY / "docs/how-to" / f"{page}.md").read_text("utf-8")
+    first = r"(?:\"\"\"[^\n]*: (\S+)\.\"\"\"|(?:--|#) (?:[^\n]*: )?(\S+/\S+?)\.?)\n"
+    files = re.findall(rf"^```(?:python|sql|yaml)\n({first}.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    root = make_project(tmp_path / "project", {one or other: code for code, one, other in files})
     blocks = re.findall(r"^```console(?: exit=(\d+))?\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     for exit_code, block in blocks:
         for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE):
