@@ -61,7 +61,17 @@ FILES = {
     "packages/far/dbt_project.yml": PACKAGE.format(name="far"),
     "packages/far/macros/number.sql": MACRO.format(number=2),
     "transforms/dbt/dbt_project.yml": PROJECT,
-    "transforms/dbt/models/sources.yml": "sources: [{ name: raw, tables: [{ name: people }] }]\n",
+    "transforms/dbt/models/sources.yml": """\
+sources: [{ name: raw, tables: [{ name: people }] }]
+models:
+  - name: current
+    columns:
+      - name: id
+        data_tests:
+          - accepted_values:
+              arguments: { values: [1], quote: false }
+              config: { severity: warn, store_failures: true, alias: strangers }
+""",
     "transforms/dbt/models/packaged.sql": "select {{ near.number() }} as near, {{ far.number() }} as far",
     "transforms/dbt/models/by_variable.sql": "select {{ var('rate') }} as rate",
     "transforms/dbt/models/current.sql": "select id from {{ ref('ended') }} where dbt_valid_to is null",
@@ -177,6 +187,11 @@ def test_a_snapshot_is_one_commit_and_models_read_it(shop: Shop) -> None:
     assert [row["id"] for row in shop.rows("silver.current")] == [1, 2, 4]
 
 
+def test_rows_that_fail_a_test_are_kept_in_a_table_that_each_run_replaces(shop: Shop) -> None:
+    assert [row["value_field"] for row in shop.rows("dbt_test__audit.strangers")] == [2, 4]
+    assert len(Lakehouse(shop.settings, "fix").table("dbt_test__audit.strangers").snapshots()) == 2
+
+
 def test_a_command_that_reads_sees_the_branch_and_leaves_none_behind(
     shop: Shop, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +223,12 @@ def test_what_dbt_exits_with_is_what_the_command_exits_with(
     ("arguments", "branch", "error", "says"),
     [
         (["run"], MAIN, UsageError, r"`dbt run` never writes `main`"),
+        (
+            ["clone", "--state", "x"],
+            "fix",
+            UsageError,
+            r"a branch has all tables of `main`[\s\S]*cascade branch create",
+        ),
         (["show", "--inline", "select 1"], "nowhere", BranchNotFoundError, r"no branch `nowhere`"),
     ],
 )

@@ -335,13 +335,8 @@ MACROS = {
             {},
             r"A hook of x writes beside the lakehouse: drop table t",
         ),
-        (
-            {"t": node("test", "kept") | {"config": {"store_failures_as": "table"}}},
-            {},
-            r"Test kept shall keep the rows that fail[\s\S]*tests/kept\.sql",
-        ),
     ],
-    ids=["circle", "function", "database", "hook", "hook of a macro", "stored failures"],
+    ids=["circle", "function", "database", "hook", "hook of a macro"],
 )
 def test_what_dbt_parses_and_nobody_can_run_is_refused_by_name(
     nodes: dict[str, dict[str, Any]], parents: dict[str, list[str]], says: str, tmp_path: Path

@@ -27,7 +27,7 @@ from cascade_dbt.dagster_dbt import (
 )
 from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
-from cascade_dbt.targets import TABLES, target_of
+from cascade_dbt.targets import TABLES, namespaces_of, target_of
 from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets", "build_exposures"]
@@ -76,9 +76,8 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
     """
     parsed = json.loads(manifest.read_text("utf-8"))
     require_buildable(settings, parsed)
-    nodes = parsed["nodes"].values()
-    namespaces = {node["schema"] for node in nodes if node["resource_type"] in TABLES}
-    if not namespaces:
+    namespaces = namespaces_of(parsed)
+    if not any(node["resource_type"] in TABLES for node in parsed["nodes"].values()):
         return None
     stamp = manifest.parent / "fingerprint"
     described = stamp.read_text("utf-8") if stamp.is_file() else None

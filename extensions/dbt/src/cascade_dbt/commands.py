@@ -21,7 +21,7 @@ def dbt(branch: str | None, arguments: tuple[str, ...]) -> None:
     For example `cascade dbt -- build -s my_model`, `cascade dbt -- show --inline "select 1"`, `cascade dbt -- deps`.
     Paths are relative to the dbt project, where dbt also writes its folders `target` and `logs`.
 
-    What writes (build, run, seed, snapshot, test, run-operation, retry, clone) works on the branch and leaves it, as
+    What writes (build, run, seed, snapshot, test, run-operation, retry) works on the branch and leaves it, as
     `cascade materialize` does; `main` is never written. Everything else reads the branch, or `main` as long as there is
     no such branch. The exit code is that of dbt.
     """

@@ -16,11 +16,11 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import run_branch
 from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, parse_project, render_profile
-from cascade_dbt.targets import TABLES, target_of
+from cascade_dbt.targets import namespaces_of, target_of
 
 __all__ = ["Ran", "run_dbt"]
 
-_WRITING = {"build", "clone", "retry", "run", "run-operation", "seed", "snapshot", "test"}
+_WRITING = {"build", "retry", "run", "run-operation", "seed", "snapshot", "test"}
 # They read files only, or the network: a machine without the catalog can do them.
 _OFFLINE = {"clean", "deps", "init", "list", "ls", "parse", "serve"}
 
@@ -49,7 +49,7 @@ def run_dbt(settings: Settings, arguments: Sequence[str], *, branch: str | None 
         branch: The branch; the setting `branch` by default. `main` can only be read.
 
     Raises:
-        UsageError: There is no dbt project, or a command that writes was given `main`.
+        UsageError: There is no dbt project, a command that writes was given `main`, or `clone` was asked for.
         BranchNotFoundError: A command that reads was given a branch that does not exist.
         TransformError: The project asks what cannot be done; see `cascade_dbt.limits`.
     """
@@ -57,7 +57,13 @@ def run_dbt(settings: Settings, arguments: Sequence[str], *, branch: str | None 
         raise UsageError(
             "There is no dbt project.", where=str(settings.dbt_path), fix="write its dbt_project.yml, or set dbt_dir."
         )
-    command = next((word for word in arguments if word in _WRITING | _OFFLINE), "")
+    command = next((word for word in arguments if word in _WRITING | _OFFLINE | {"clone"}), "")
+    if command == "clone":
+        raise UsageError(
+            "`dbt clone` would make views, which the lakehouse does not keep; a branch has all tables of `main`.",
+            where="dbt clone",
+            fix="create a branch: cascade branch create NAME",
+        )
     if command in _OFFLINE:
         return Ran(_call(settings, arguments, branch or settings.branch, {}), None)
     lakehouse = Lakehouse(settings, branch or settings.branch)
@@ -68,7 +74,11 @@ def run_dbt(settings: Settings, arguments: Sequence[str], *, branch: str | None 
                 where="--branch main",
                 fix="name another branch, and promote it by `cascade branch promote`.",
             )
-        namespaces = _namespaces(settings)
+        manifest = parse_project(settings)
+        assert manifest is not None  # the project's file is there
+        parsed = json.loads(manifest.read_text("utf-8"))
+        require_buildable(settings, parsed)
+        namespaces = namespaces_of(parsed, failures="--store-failures" in arguments)
         name = lakehouse.ensure_branch()
         prepared = target_of(settings).prepare(lakehouse.catalog, name, namespaces)
         return Ran(_call(settings, arguments, name, prepared), name)
@@ -87,15 +97,6 @@ def _read(lakehouse: Lakehouse, arguments: Sequence[str], *, named: bool) -> int
     finally:
         if not there:
             delete_branch(catalog, name)
-
-
-def _namespaces(settings: Settings) -> set[str]:
-    """Return what dbt will write to, once it is known that nothing asked of it would be lost."""
-    manifest = parse_project(settings)
-    assert manifest is not None  # `run_dbt` has seen the project's file
-    parsed = json.loads(manifest.read_text("utf-8"))
-    require_buildable(settings, parsed)
-    return {node["schema"] for node in parsed["nodes"].values() if node["resource_type"] in TABLES}
 
 
 def _call(settings: Settings, arguments: Sequence[str], branch: str, prepared: dict[str, str]) -> int:

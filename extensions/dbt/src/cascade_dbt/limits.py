@@ -158,11 +158,6 @@ def _of_contract(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _of_what_is_lost(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find what dbt itself would write into memory, where it is gone with the process."""
     name, config = node["name"], node.get("config", {})
-    if config.get("store_failures_as") in ("table", "view"):
-        yield (
-            f"Test {name} shall keep the rows that fail (store_failures); nobody would find them again.",
-            "take store_failures away; a model can keep such rows, and `cascade query` shows them",
-        )
     hooks = [hook["sql"] for when in ("pre-hook", "post-hook") for hook in config.get(when) or []]
     if node["resource_type"] == "operation":
         hooks += [node["raw_code"], *_called(node, manifest)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ from cascade.plugins import load
 if TYPE_CHECKING:
     from cascade.catalog import BranchingCatalog
 
-__all__ = ["EMBEDDED", "TABLES", "DbtTarget", "target_of"]
+__all__ = ["EMBEDDED", "TABLES", "DbtTarget", "namespaces_of", "target_of"]
 
 #: What dbt makes tables of, by its types of resources.
 TABLES = ("model", "seed", "snapshot")
@@ -23,8 +23,8 @@ class DbtTarget(Protocol):
 
     Attributes:
         macros: Folders of `.sql` files that the engine adds to the macros of `cascade_dbt`.
-        keeps_tables: Whether tables that dbt writes beside the lakehouse outlive its process: rows of failed tests,
-            and what a hook writes. Without it, asking for them is an error.
+        keeps_tables: Whether tables that a hook writes beside the lakehouse outlive dbt's process. Without it, asking
+            for them is an error.
     """
 
     macros: Sequence[Path]
@@ -63,6 +63,21 @@ def target_of(settings: Settings) -> DbtTarget:
         ConfigurationError: No installed package has one for this engine.
     """
     return load("cascade.dbt_targets", settings.engine, DbtTarget, where="setting `engine`")
+
+
+def namespaces_of(manifest: Mapping[str, Any], *, failures: bool = False) -> set[str]:
+    """Return the namespaces that dbt may write to.
+
+    Args:
+        manifest: dbt's manifest.
+        failures: Whether every test keeps the rows that fail, not only those that say so.
+    """
+    found = set()
+    for node in manifest["nodes"].values():
+        kept = node["resource_type"] == "test" and (failures or node.get("config", {}).get("store_failures"))
+        if kept or node["resource_type"] in TABLES:
+            found.add(node["schema"])
+    return found
 
 
 class _Embedded:

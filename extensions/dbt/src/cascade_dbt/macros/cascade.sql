@@ -259,6 +259,32 @@
   where dbt_change_type in ('update', 'delete')
 {% endmacro %}
 
+{% materialization test, adapter='duckdb' %}
+  {{ return(cascade_test()) }}
+{% endmaterialization %}
+
+{# With store_failures the rows that fail are a table, which each run replaces; dbt would drop it, and its files with it,
+   which other branches may still read. #}
+{% macro cascade_test() %}
+  {%- set failures = get_limit_subquery_sql(sql, config.get('limit')) -%}
+  {%- set kept = should_store_failures() -%}
+  {%- if kept -%}
+    {%- do adapter.dispatch('cascade_keep')(failures) -%}
+    {%- set failures = 'select * from ' ~ this -%}
+  {%- endif -%}
+  {% call statement('main', fetch_result=True) -%}
+    {{ get_test_sql(failures, config.get('fail_calc'), config.get('warn_if'), config.get('error_if'), limit=none) }}
+  {%- endcall %}
+  {{ return({'relations': [this] if kept else []}) }}
+{% endmacro %}
+
+{% macro duckdb__cascade_keep(sql) %}
+  {% do adapter.commit() %}
+  {% do adapter.store_relation('cascade', this.incorporate(type='table'), [], '', 'iceberg', {
+    'model': sql, 'sql': sql, 'mode': 'replace', 'key': [], 'unique': false, 'guards': [], 'description': '',
+  }) %}
+{% endmacro %}
+
 {# DuckDB guesses at comments, quotes and formats of dates; what a file says is taken as text, with the types of seeds.py. #}
 {% materialization seed, adapter='duckdb' %}
   {%- set table = load_agate_table() -%}

@@ -320,6 +320,18 @@
   {{ return(cascade_snapshot()) }}
 {% endmaterialization %}
 
+{% materialization test, adapter='trino' %}
+  {{ return(cascade_test()) }}
+{% endmaterialization %}
+
+{% macro trino__cascade_keep(sql) %}
+  {% call statement('keep') -%}
+    create or replace table {{ this }} as (
+    {{ sql }}
+    )
+  {%- endcall %}
+{% endmacro %}
+
 {% materialization seed, adapter='trino' %}
   {%- set table = load_agate_table() -%}
   {%- do store_result('agate_table', response='OK', agate_table=table) -%}
