@@ -126,7 +126,7 @@ def _telling(do: Callable[[], object]) -> None:
         raise
 
 
-@pytest.mark.parametrize("name", ["first load", "append", "quarantine", "compaction"])
+@pytest.mark.parametrize("name", ["first load", "append", "quarantine", "marks", "compaction"])
 def test_a_work_fails_that_reads_again_what_it_wrote_and_finds_it_changed(
     tmp_path: Path, name: str, whole: bool
 ) -> None:

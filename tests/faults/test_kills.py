@@ -27,6 +27,7 @@ SLICE = {
     "first load": (8, 50),
     "append": (8, 45),
     "quarantine": (8, 70),
+    "marks": (8, 20),
     "dbt": (4, 60),
     "promotion": (8, 40),
     "publishing": (8, 50),

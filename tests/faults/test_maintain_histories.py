@@ -3,6 +3,7 @@
 A model says which rows each reference has, and which promotions conflict; Hypothesis makes up the histories.
 """
 
+import contextlib
 import datetime as dt
 import itertools
 import tempfile
@@ -21,7 +22,7 @@ from cascade_maintain.compact import compact_tables
 from cascade_maintain.expire import expire_snapshots
 from cascade_maintain.garbage import collect_files
 from support.garbage import needed, stored
-from support.lakes import ids, numbers, open_embedded, put
+from support.lakes import ids, marking, numbers, open_embedded, put
 
 # Everything is old: nobody else writes.
 NOW, LONG = dt.timedelta(seconds=-1), dt.timedelta(days=30)
@@ -113,7 +114,7 @@ class Histories(RuleBasedStateMachine):
         choice=st.integers(0, 9),
         table=st.sampled_from(TABLES),
         first=st.integers(0, 8),
-        mode=st.sampled_from(["append", "append", "merge", "replace"]),
+        mode=st.sampled_from(["append", "append", "merge", "mark", "replace"]),
     )
     def load(self, choice: int, table: str, first: int, mode: str) -> None:
         if branch := self.pick(choice, branches=True):
@@ -121,10 +122,12 @@ class Histories(RuleBasedStateMachine):
 
     def _load(self, branch: str, table: str, first: int, mode: str) -> None:
         new, state = list(range(first, first + 3)), self.references[branch].state
+        marks, mode = mode == "mark", "merge" if mode == "mark" else mode
         _, old = state.get(table, (0, []))
         properties = {KEY_PROPERTY: '["id"]'} if table == "raw.a" else {}
         options: dict[str, Any] = {"key": ["id"]} if mode == "merge" else {}
-        put(self.lake, branch, table, numbers(first, first + 2), mode, properties=properties, **options)
+        with marking() if marks else contextlib.nullcontext():
+            put(self.lake, branch, table, numbers(first, first + 2), mode, properties=properties, **options)
         kept = {"append": old, "merge": [n for n in old if n not in new], "replace": []}[mode]
         state[table] = next(_numbers), sorted(kept + new)
 

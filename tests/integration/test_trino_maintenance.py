@@ -10,7 +10,7 @@ from cascade_maintain import after, expire
 from cascade_maintain.after import maintain_promoted
 from cascade_servers.trino.catalogs import ensure_catalog
 from cascade_servers.trino.server import server_of
-from support.lakes import ids, numbers, put, settings_in
+from support.lakes import ids, marking, numbers, put, settings_in
 from support.servers.lakes import fresh_lake
 from support.servers.stack import Stack
 
@@ -47,3 +47,26 @@ def test_files_and_snapshots_of_trino_become_few_and_trino_goes_on(
         assert query(lake, MAIN, f"select count(*) as n, sum(id) as s from {T}").to_pylist() == [
             {"n": len(expected), "s": sum(expected)}
         ]
+
+
+def test_rows_that_either_marks_as_deleted_are_gone_for_both(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in fresh_lake(stack, "nessie").items():
+        monkeypatch.setenv(name, value)
+    lake = open_catalog(settings_in(tmp_path))
+    server, expected = server_of(lake.settings), set(range(100))
+    put(lake, "dev", T, numbers(0, 99))
+    for turn in range(2):
+        for value in (10 * turn, 10 * turn + 1):  # of Trino's files of marks and ours, one of ours is made
+            server.read(MERGE.format(catalog=ensure_catalog(lake.settings, "dev"), value=value))
+            expected |= {value + 1000}
+        with marking():
+            done = put(lake, "dev", T, numbers(50 + turn, 52 + turn), "merge", key=["id"])
+        assert (done.replaced, done.total) == (3, len(expected))
+        assert ids(lake, "dev", T) == sorted(expected)
+        assert query(lake, "dev", f"select count(*) as n, sum(id) as s from {T}").to_pylist() == [
+            {"n": len(expected), "s": sum(expected)}
+        ]
+        tasks = list(lake.open("dev").load_table(T).scan().plan_files())
+        assert len({file for task in tasks for file in task.delete_files}) == 1

@@ -1,5 +1,6 @@
 """What the tests of the lakehouse share: rows in, rows out, and processes that use it at the same time."""
 
+import contextlib
 import multiprocessing
 import os
 import uuid
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from pyiceberg.typedef import Record
 
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings, build_settings
+from cascade.iceberg import removal
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
 from cascade_embedded.catalog import EmbeddedCatalog
@@ -149,6 +152,11 @@ def counter() -> Any:
     return _PROCESSES.Semaphore(0)
 
 
+def marking() -> contextlib.AbstractContextManager[object]:
+    """Let merges mark rows as deleted, in files that are as small as those of tests, up to half of a file."""
+    return mock.patch.multiple(removal, COPIED_BYTES=0, MARKED_PART=0.5)
+
+
 class _DeletesWriter(ManifestWriterV2):
     """Writes a manifest of delete files, which PyIceberg only reads."""
 
@@ -166,13 +174,19 @@ class _AddDeletes(_FastAppendFiles):
         return _DeletesWriter(spec, schema, self.new_manifest_output(), self._snapshot_id, self._compression)
 
 
-def mark_deleted(table: Table, rows: list[tuple[str, int]], file_format: FileFormat = FileFormat.PARQUET) -> None:
+def mark_deleted(
+    table: Table,
+    rows: list[tuple[str, int]],
+    file_format: FileFormat = FileFormat.PARQUET,
+    partition: Record = Record(),  # noqa: B008  it is not changed
+) -> None:
     """Mark rows as deleted, as Trino does it.
 
     Args:
         table: The table.
         rows: Paths of files, with the number of a row.
         file_format: What the delete file claims to be.
+        partition: That of the files.
     """
     names = [("file_path", pa.string(), 2147483546), ("pos", pa.int64(), 2147483545)]
     schema = pa.schema([pa.field(n, kind, False, {"PARQUET:field_id": str(number)}) for n, kind, number in names])
@@ -183,10 +197,9 @@ def mark_deleted(table: Table, rows: list[tuple[str, int]], file_format: FileFor
         content=DataFileContent.POSITION_DELETES,
         file_path=location,
         file_format=file_format,
-        partition=Record(),
+        partition=partition,
         record_count=len(rows),
         file_size_in_bytes=len(table.io.new_input(location)),
-        spec_id=0,
     )
     with table.transaction() as transaction, _AddDeletes(Operation.DELETE, transaction, table.io) as update:
         update.append_data_file(deletes)

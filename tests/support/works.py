@@ -32,7 +32,7 @@ from cascade_maintain.maintenance import compact, expire, maintain_all
 from cascade_operations import run_pipeline
 from support.dbt import dbt_project
 from support.garbage import needed, stored
-from support.lakes import numbers, open_embedded, promoted, put, read
+from support.lakes import marking, numbers, open_embedded, promoted, put, read
 from support.projects import make_project
 
 __all__ = ["PIPELINE", "WORKS", "Work", "files_below", "require_clean"]
@@ -155,6 +155,20 @@ def _quarantine_first() -> None:
 
 def _quarantine() -> None:
     _load(guests, *_DAYS, upto=100)
+
+
+def _to_mark() -> None:
+    with _closing(lake()) as opened:
+        for first in (0, 10, 20):
+            put(opened, "dev", "raw.a", [{"id": n, "v": 0} for n in range(first, first + 10)])
+        with marking():
+            put(opened, "dev", "raw.a", [{"id": n, "v": 1} for n in (9, 19, 29)], "merge", key=["id"])
+
+
+def _mark() -> None:
+    """Merge one more row of each file: in place of the file of marks comes another one."""
+    with _closing(lake()) as opened, marking():
+        put(opened, "dev", "raw.a", [{"id": n, "v": 1} for n in (8, 18, 28)], "merge", key=["id"])
 
 
 # --- promotion, publishing, maintenance -----------------------------------------------------------------------
@@ -345,6 +359,7 @@ WORKS = {
     "first load": Work(_nothing, _first_load, rows_of_all),
     "append": Work(_first_load, _append, rows_of_all),
     "quarantine": Work(_quarantine_first, _quarantine, rows_of_all),
+    "marks": Work(_to_mark, _mark, rows_of_all),
     "dbt": Work(_to_transform, _transform, rows_of_all, parts=True),
     "promotion": Work(_to_promote, _promote, rows_of_all),
     "publishing": Work(_to_publish, _publish, _published),

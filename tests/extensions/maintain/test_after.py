@@ -20,7 +20,7 @@ from cascade.publish import after_promotion
 from cascade_maintain import after, expire
 from cascade_maintain.after import maintain_promoted
 from cascade_maintain.settings import MaintainSettings, of
-from support.lakes import ids, mark_deleted, numbers, open_embedded, put, settings_in
+from support.lakes import ids, mark_deleted, marking, numbers, open_embedded, put, settings_in
 
 T = "raw.a"
 
@@ -97,6 +97,19 @@ def test_rows_that_trino_marked_as_deleted_are_taken_out_when_they_are_in_many_f
     assert maintain_promoted(lake, promote(lake)) == f"compacted {T}, 3 files to 1"
     assert ids(lake, MAIN, T) == [*range(3, 102)]
     assert [task.delete_files for task in main_table(lake).scan().plan_files()] == [set()]
+
+
+def test_marks_of_our_merges_stay_until_they_are_many(lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of four partitions has a file of them, which is as good as one."""
+    by_part = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "part"))
+    put(lake, "dev", T, [{"id": n, "part": n % 4} for n in range(40)], spec=by_part)
+    with marking():
+        put(lake, "dev", T, [{"id": n, "part": n % 4} for n in range(4)], "merge", key=["id"])
+    assert maintain_promoted(lake, promote(lake)) == ""
+    put(lake, "dev", T, [{"id": 40, "part": 0}])
+    monkeypatch.setattr(after, "MARKED_ROWS", 3)
+    assert maintain_promoted(lake, promote(lake)) == f"compacted {T}, 9 files to 4"
+    assert ids(lake, MAIN, T) == [*range(41)]
 
 
 def test_a_table_that_cannot_be_compacted_is_told_and_the_promotion_stands(lake: BranchingCatalog) -> None:

@@ -1,6 +1,6 @@
 """The promise that a commit costs the same however many went before it, counted in what it reads and writes.
 
-Modules: `cascade.iceberg.head`, `cascade.iceberg.rewrite`, `cascade.iceberg.properties`.
+Modules: `cascade.iceberg.head`, `cascade.iceberg.removal`, `cascade.iceberg.properties`.
 """
 
 from typing import Any

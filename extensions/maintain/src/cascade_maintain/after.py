@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestContent, ManifestFile
 from pyiceberg.table import Table
 
 from cascade.catalog import BranchingCatalog, LogEntry
 from cascade.errors import CatalogError, count
+from cascade.iceberg.removal import MARKED_ROWS
 from cascade_maintain.compact import compact_tables
 from cascade_maintain.expire import keep_newest
 from cascade_maintain.rewrite import Target
@@ -15,7 +21,7 @@ __all__ = ["MANY_DELETE_FILES", "MANY_FILES", "MANY_SNAPSHOTS", "maintain_promot
 
 #: So many files are too many, when they are four times as many as there need to be.
 MANY_FILES = 32
-#: So many files that mark rows as deleted are too many. Only Trino writes them.
+#: So many files that mark rows of one partition as deleted are too many. Our commits keep one, Trino adds to them.
 MANY_DELETE_FILES = 16
 #: More snapshots in the metadata are too many. Our commits keep fewer, Trino keeps all.
 MANY_SNAPSHOTS = 60
@@ -62,11 +68,21 @@ def _has_too_many_files(table: Table) -> bool:
     if head is None or head.summary is None:
         return False
     told = head.summary.additional_properties
-    files, deletes = (int(told.get(f"total-{of}", 0)) for of in ("data-files", "delete-files"))
-    if deletes >= MANY_DELETE_FILES:
+    names = ("data-files", "delete-files", "position-deletes")
+    files, deletes, marked = (int(told.get(f"total-{of}", 0)) for of in names)
+    if marked > MARKED_ROWS:
+        return True
+    if deletes >= MANY_DELETE_FILES and _most_of_a_partition(head.manifests(table.io), table.io) >= MANY_DELETE_FILES:
         return True
     # Files of partitions stay apart; commits join those of one partition.
     if files < MANY_FILES or not table.spec().is_unpartitioned():
         return False
     parts = Target.of(table).parts(int(told.get("total-records", 0)), int(told.get("total-files-size", 0)))
     return files >= _TIMES * parts
+
+
+def _most_of_a_partition(manifests: Iterable[ManifestFile], io: FileIO) -> int:
+    """Return how many files at most mark rows of one partition as deleted."""
+    marks = [manifest for manifest in manifests if manifest.content == ManifestContent.DELETES]
+    files = [entry.data_file for manifest in marks for entry in manifest.fetch_manifest_entry(io)]
+    return max(Counter((file.spec_id, file.partition) for file in files).values(), default=0)

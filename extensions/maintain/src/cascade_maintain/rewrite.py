@@ -280,7 +280,7 @@ class _Source:
     def _of(self, task: FileScanTask, at_once: int) -> Iterator[pa.RecordBatch]:
         file, io = task.file, self._table.io
         try:
-            require_whole(io, [file])
+            require_whole(io, [file, *task.delete_files])
         except CascadeError as error:
             self.problem = error  # DuckDB, which asks for the rows, makes another error of it
             raise

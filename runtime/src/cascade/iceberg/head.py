@@ -8,15 +8,18 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import (
     DataFile,
+    DataFileContent,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
+    ManifestWriterV2,
     write_manifest,
     write_manifest_list,
 )
@@ -40,9 +43,11 @@ from pyiceberg.table.update import (
     TableRequirement,
     TableUpdate,
 )
+from pyiceberg.typedef import Record
 
 from cascade.catalog import BranchingCatalog
-from cascade.errors import CatalogError, SchemaMismatchError
+from cascade.errors import CatalogError
+from cascade.iceberg.read import require_positions
 from cascade.iceberg.staging import FILE_BYTES
 from cascade.names import ROW_BYTES_PROPERTY
 
@@ -94,20 +99,35 @@ class Head:
         return self._snapshot is None
 
     def files(self, expression: BooleanExpression) -> list[DataFile]:
-        """Return the files that may hold rows of a filter.
-
-        Raises:
-            SchemaMismatchError: Another engine marked rows of them as deleted.
-        """
+        """Return the files that may hold rows of a filter, also rows that are marked as deleted."""
         data = [m for m in self._manifests if m.content == ManifestContent.DATA]
-        if len(data) < len(self._manifests):
-            self._require_no_deletes(expression)
         planner = ManifestGroupPlanner(self._table.metadata, self._table.io, expression)
         found = []
         for manifest, entries in _each(data, lambda m: itertools.chain(*planner.plan_manifest_entries([m]))):
             found += [entry.data_file for entry in entries]
             self._home.update((entry.data_file.file_path, manifest) for entry in entries)
         return found
+
+    def deletes(self, partitions: Collection[tuple[int, Record]]) -> list[DataFile]:
+        """Return the files that mark rows of some partitions as deleted.
+
+        Args:
+            partitions: The ids of their specs, and their values.
+
+        Raises:
+            SchemaMismatchError: Another engine has marked rows of the table in a way that cannot be followed.
+        """
+        files = [entry.data_file for entry in self._deletes]
+        require_positions(self._table, files)
+        return [file for file in files if (file.spec_id, file.partition) in partitions]
+
+    @cached_property
+    def _deletes(self) -> list[ManifestEntry]:
+        return self._entries_of([m for m in self._manifests if m.content == ManifestContent.DELETES])
+
+    def _entries_of(self, manifests: Collection[ManifestFile]) -> list[ManifestEntry]:
+        read = _each(manifests, lambda m: m.fetch_manifest_entry(self._table.io))
+        return [entry for _, entries in read for entry in entries]
 
     def small_files(self, gone: Iterable[DataFile]) -> list[DataFile]:
         """Decide which manifests are written again, and return their small files that are best joined.
@@ -126,11 +146,7 @@ class Head:
         small = [m for m in others if _entries(m) < _MANIFEST_ENTRIES]
         joined = {m.manifest_path for m in _alike(small, lambda m: ((), _rows(m)))}
         self._opened = [m for m in self._manifests if m.manifest_path in homes | joined]
-        self._entries = [
-            entry
-            for _, entries in _each(self._opened, lambda m: m.fetch_manifest_entry(self._table.io))
-            for entry in entries
-        ]
+        self._entries = self._entries_of(self._opened)
         files = [entry.data_file for entry in self._entries if entry.data_file.file_path not in paths]
         size = arrow_size(self._table.metadata)
         return _alike(
@@ -153,6 +169,9 @@ class Head:
             come: Files that are added.
             summary: Entries of the snapshot's summary.
         """
+        if any(file.content != DataFileContent.DATA for file in (*gone, *come)):
+            self._opened += [m for m in self._manifests if m.content == ManifestContent.DELETES]
+            self._entries += self._deletes
         snapshot_id = metadata.new_snapshot_id()
         parent_id = self._snapshot.snapshot_id if self._snapshot else None
         manifests = self._write_manifests(metadata, snapshot_id, {file.file_path for file in gone}, come)
@@ -195,27 +214,21 @@ class Head:
         self, metadata: TableMetadata, snapshot_id: int, gone: Collection[str], come: Iterable[DataFile]
     ) -> list[ManifestFile]:
         """Write what is new or changed into as few manifests as possible; those that stay as they are follow."""
-        entries: dict[int, list[ManifestEntry]] = defaultdict(list)
-        entries[metadata.default_spec_id] = [
-            ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file)
-            for file in come
-        ]
+        entries: dict[tuple[bool, int], list[ManifestEntry]] = defaultdict(list)
+        for file in come:
+            entries[file.content == DataFileContent.DATA, file.spec_id].append(
+                ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file)
+            )
         for entry in self._entries:
             is_gone = entry.data_file.file_path in gone
             entry.status = ManifestEntryStatus.DELETED if is_gone else ManifestEntryStatus.EXISTING
-            entries[entry.data_file.spec_id].append(entry)
+            entries[entry.data_file.content == DataFileContent.DATA, entry.data_file.spec_id].append(entry)
         written = []
-        for spec_id, of_spec in entries.items():
+        for (is_data, spec_id), of_spec in entries.items():
             for start in range(0, len(of_spec), _MANIFEST_ENTRIES):
                 output = self._table.io.new_output(_new_file(metadata, f"{uuid.uuid4()}-m0.avro"))
-                with write_manifest(
-                    format_version=metadata.format_version,
-                    spec=metadata.specs()[spec_id],
-                    schema=metadata.schema(),
-                    output_file=output,
-                    snapshot_id=snapshot_id,
-                    avro_compression=_COMPRESSION,
-                ) as writer:
+                of = (metadata.specs()[spec_id], metadata.schema(), output, snapshot_id, _COMPRESSION)
+                with write_manifest(metadata.format_version, *of) if is_data else _DeletesWriter(*of) as writer:
                     add = {
                         ManifestEntryStatus.ADDED: writer.add,
                         ManifestEntryStatus.EXISTING: writer.existing,
@@ -228,26 +241,31 @@ class Head:
         return written + [m for m in self._manifests if m.manifest_path not in opened]
 
     def _summary(
-        self, metadata: TableMetadata, gone: Iterable[DataFile], come: Iterable[DataFile], more: Mapping[str, str]
+        self, metadata: TableMetadata, gone: Collection[DataFile], come: Collection[DataFile], more: Mapping[str, str]
     ) -> Summary:
-        collected, gone = SnapshotSummaryCollector(), list(gone)
+        collected = SnapshotSummaryCollector()
         for file in come:
-            collected.add_file(file, metadata.schema(), metadata.spec())
+            collected.add_file(file, metadata.schema(), metadata.specs()[file.spec_id])
         for file in gone:
             collected.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
         changed: dict[str, Any] = {**collected.build(), **more}
+        removes = gone or "added-delete-files" in changed
         return update_snapshot_summaries(
-            summary=Summary(operation=Operation.OVERWRITE if gone else Operation.APPEND, **changed),
+            summary=Summary(operation=Operation.OVERWRITE if removes else Operation.APPEND, **changed),
             previous_summary=self._snapshot.summary if self._snapshot else None,
         )
 
-    def _require_no_deletes(self, expression: BooleanExpression) -> None:
-        if any(task.delete_files for task in self._table.scan(row_filter=expression).plan_files()):
-            raise SchemaMismatchError(
-                "The table has delete files of another engine.",
-                where=f"table {'.'.join(self._table.name())}",
-                fix="compact it with the engine that wrote them (Trino: ALTER TABLE … EXECUTE optimize).",
-            )
+
+class _DeletesWriter(ManifestWriterV2):
+    """Writes a manifest of files of marks, which PyIceberg only reads."""
+
+    def content(self) -> ManifestContent:
+        """Say what it lists; PyIceberg asks."""
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
 
 
 def past(catalog: BranchingCatalog, name: str, table: Table) -> Iterator[Table]:

@@ -14,9 +14,10 @@ from cascade.duck.sql import identifier, literal, literals
 from cascade.errors import SchemaMismatchError
 from cascade.iceberg.types import duckdb_type
 
-__all__ = ["FILE", "ROW", "files_sql", "float_ids", "row_count", "view_sql"]
+__all__ = ["FILE", "ROW", "files_sql", "float_ids", "require_positions", "row_count", "unmarked", "view_sql"]
 
-#: Where a row is, beside its columns: the path of its file, and its number there.
+#: Where a row is, beside its columns: the path of its file, this file's number in its list, and the row's in the file.
+PATH = "_cascade_path"
 FILE = "_cascade_file"
 ROW = "_cascade_row"
 
@@ -53,7 +54,7 @@ def files_sql(
         schema: The table's schema.
         files: The files.
         columns: The columns to read; all by default.
-        position: Whether to add the columns `FILE` and `ROW`.
+        position: Whether to add the columns `PATH`, `FILE` and `ROW`.
         through: As for `view_sql`.
     """
     files = list(files)
@@ -71,7 +72,7 @@ def files_sql(
     names = [f"{_column(f, counted)} AS {identifier(f.name)}" for f in fields]
     extra = ""
     if position:
-        names += [f"filename AS {FILE}", f"file_row_number AS {ROW}"]
+        names += [f"filename AS {PATH}", f"file_index AS {FILE}", f"file_row_number AS {ROW}"]
         extra = ", filename=true, file_row_number=true"
     paths = literals(file.file_path for file in files)
     return f"(SELECT {', '.join(names)} FROM read_parquet({through}([{paths}]), schema=MAP {{{mapping}}}{extra}))"
@@ -101,12 +102,19 @@ def view_sql(table: Table, snapshot_id: int | None = None, *, through: str = "")
     sql = f"SELECT {columns} FROM {whole}"
     if marked := [task for task in tasks if task.delete_files]:
         deletes = {file.file_path: file for task in marked for file in task.delete_files}
-        _require_positions(table, deletes.values())
+        require_positions(table, deletes.values())
         rows = files_sql(schema, (task.file for task in marked), position=True, through=through)
-        places = f"read_parquet({through}([{literals(deletes)}])) AS gone"
-        gone = f"SELECT 1 FROM {places} WHERE gone.file_path = {FILE} AND gone.pos = {ROW}"
-        sql += f" UNION ALL SELECT {columns} FROM {rows} WHERE NOT EXISTS ({gone})"
+        sql += f" UNION ALL SELECT {columns} FROM {rows} WHERE {unmarked(deletes.values(), through=through)}"
     return sql
+
+
+def unmarked(deletes: Iterable[DataFile], *, through: str = "") -> str:
+    """Return the condition of the rows that some files do not mark as deleted, in SQL on `PATH` and `ROW`."""
+    paths = literals(file.file_path for file in deletes)
+    gone = (
+        f"SELECT 1 FROM read_parquet({through}([{paths}])) AS gone WHERE gone.file_path = {PATH} AND gone.pos = {ROW}"
+    )
+    return f"NOT EXISTS ({gone})" if paths else "true"
 
 
 def _column(field: t.NestedField, counted: set[int]) -> str:
@@ -120,8 +128,12 @@ def _column(field: t.NestedField, counted: set[int]) -> str:
     return f"TRY({name})" if float_ids(Schema(field)) & counted else name
 
 
-def _require_positions(table: Table, deletes: Iterable[DataFile]) -> None:
-    """Refuse what does not name rows by their place in a Parquet file."""
+def require_positions(table: Table, deletes: Iterable[DataFile]) -> None:
+    """Refuse marks of deleted rows that do not name rows by their place, in a Parquet file.
+
+    Raises:
+        SchemaMismatchError: There are such.
+    """
     if any((d.content, d.file_format) != (DataFileContent.POSITION_DELETES, FileFormat.PARQUET) for d in deletes):
         raise SchemaMismatchError(
             "Rows of the table are marked as deleted in a way that Cascade cannot read.",

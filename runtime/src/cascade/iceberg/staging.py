@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 from pyiceberg.io import FileIO, OutputFile
@@ -30,7 +30,7 @@ from cascade.iceberg.damage import UNSUMMED, SummedFile
 from cascade.iceberg.read import float_ids
 from cascade.names import SUMMED_FILE
 
-__all__ = ["FILE_BYTES", "FileWriter", "Staged", "discard", "writing"]
+__all__ = ["FILE_BYTES", "FileWriter", "ParquetWriter", "Staged", "described", "discard", "writing"]
 
 #: One file holds about this much Arrow data: a merge rewrites whole files, so they must not be large.
 FILE_BYTES = 32 << 20
@@ -102,7 +102,7 @@ def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = FILE_
         raise
 
 
-class _ParquetWriter(ParquetFormatWriter):
+class ParquetWriter(ParquetFormatWriter):
     """Gives files and pages checksums, and floating-point columns no statistics: who believes those misses NaN."""
 
     def __init__(self, output: OutputFile, schema: Schema, properties: Properties) -> None:
@@ -186,7 +186,7 @@ class FileWriter:
             if len(self._open) >= _OPEN_WRITERS:
                 self.close()
             output = staged.io.new_output(self._locations.new_data_location(f"{uuid.uuid4()}{SUMMED_FILE}", key))
-            writer = _ParquetWriter(output, staged.schema, staged.metadata.properties)
+            writer = ParquetWriter(output, staged.schema, staged.metadata.properties)
             self._open[partition] = _OpenFile(writer, output)
         file = self._open[partition]
         file.held.append(rows)
@@ -212,17 +212,24 @@ class FileWriter:
         file = self._open.pop(partition)
         self._held -= file.flush()
         statistics = file.writer.close()
-        self._staged.files.append(
-            DataFile.from_args(
-                content=DataFileContent.DATA,
-                file_path=file.output.location,
-                file_format=FileFormat.PARQUET,
-                partition=partition,
-                file_size_in_bytes=len(file.output),
-                spec_id=self._spec.spec_id,
-                **statistics.to_serialized_dict(),
-            )
-        )
+        spec_id, figures = self._staged.metadata.default_spec_id, statistics.to_serialized_dict()
+        self._staged.files.append(described(file.output, DataFileContent.DATA, partition, spec_id, **figures))
+
+
+def described(
+    output: OutputFile, content: DataFileContent, partition: Record, spec_id: int, **figures: Any
+) -> DataFile:
+    """Return what Iceberg keeps of a Parquet file that was written; `record_count` at least is among the figures."""
+    file = DataFile.from_args(
+        content=content,
+        file_path=output.location,
+        file_format=FileFormat.PARQUET,
+        partition=partition,
+        file_size_in_bytes=len(output),
+        **figures,
+    )
+    file.spec_id = spec_id
+    return file
 
 
 def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:

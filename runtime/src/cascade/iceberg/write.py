@@ -29,14 +29,14 @@ from cascade.catalog import BranchingCatalog, check_table_name
 from cascade.catalog.reference import TableCommit
 from cascade.catalog.storage import storage_errors
 from cascade.duck.session import connect
-from cascade.duck.sql import identifier, literals
+from cascade.duck.sql import identifier
 from cascade.errors import BranchNotFoundError, CascadeError, CatalogError, SchemaMismatchError
 from cascade.iceberg.damage import require_whole
 from cascade.iceberg.evolve import evolve, require_distinct
 from cascade.iceberg.head import Head
 from cascade.iceberg.properties import long_values, pack
-from cascade.iceberg.read import FILE, ROW, files_sql, row_count
-from cascade.iceberg.rewrite import copy
+from cascade.iceberg.read import FILE, ROW, files_sql, row_count, unmarked
+from cascade.iceberg.removal import Marks, copy
 from cascade.iceberg.rows import Where, between
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 from cascade.iceberg.staging import Staged, discard, writing
@@ -202,9 +202,9 @@ class Staging:
         settings = pack((values(long_values(metadata, io)) if callable(values) else values) or {}, metadata, io)
         head = Head(transaction._table)
         incoming = self._incoming.without_outdated(head, self.undo)
-        gone, new = incoming.remove(head, kept), incoming.staged
-        updates, requirements = transaction._updates, transaction._requirements
-        if gone or new.files or settings or head.is_empty:
+        gone, replaced = incoming.remove(head, kept)
+        new, updates, requirements = incoming.staged, transaction._updates, transaction._requirements
+        if gone or new.files or kept.files or settings or head.is_empty:
             summary = dict(self._summary)
             if rows := kept.rows + new.rows:
                 summary[ROW_BYTES_PROPERTY] = str(max(1, (kept.bytes + new.bytes) // rows))
@@ -213,14 +213,14 @@ class Staging:
             requirements = (*requirements, required)
         if isinstance(transaction, CreateTableTransaction):
             requirements = (AssertCreate(),)
-        return _Plan((transaction._table, requirements, updates), new, kept, gone)
+        return _Plan((transaction._table, requirements, updates), new, kept, replaced)
 
 
 class _Plan(NamedTuple):
     commit: TableCommit
     new: Staged
     kept: Staged
-    gone: list[DataFile]
+    replaced: int
 
 
 def commit(stagings: Sequence[Staging]) -> list[WriteResult]:
@@ -278,7 +278,7 @@ def _result(staging: Staging, plan: _Plan, table: Table) -> WriteResult:
         snapshot_id=head.snapshot_id,
         rows=plan.new.rows,
         duplicates=staging.duplicates + staging.files.rows - plan.new.rows,
-        replaced=sum(file.record_count for file in plan.gone) - plan.kept.rows,
+        replaced=plan.replaced,
         total=row_count(head) or 0,
     )
 
@@ -302,11 +302,12 @@ class _Incoming:
             return self
         schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
         candidates = head.files(self._key_range(new))
-        require_whole(self.staged.io, candidates)
-        old = files_sql(schema, candidates, columns=[*self.key, self.order_by])
+        deletes = head.deletes({(file.spec_id, file.partition) for file in candidates})
+        require_whole(self.staged.io, [*candidates, *deletes])
+        old = files_sql(schema, candidates, columns=[*self.key, self.order_by], position=bool(deletes))
         same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
         rank = partial(_rank, schema, self.order_by)
-        newer = f"SELECT 1 FROM {old} AS old WHERE {same} AND {rank('old.')} > {rank('new.')}"
+        newer = f"SELECT 1 FROM {old} AS old WHERE {same} AND {rank('old.')} > {rank('new.')} AND {unmarked(deletes)}"
         outdated = f"EXISTS ({newer})"
         if not candidates or not self.connection.sql(f"SELECT 1 FROM {new} AS new WHERE {outdated} LIMIT 1").fetchall():
             return self
@@ -317,22 +318,38 @@ class _Incoming:
         _stage_query(kept, self.staged, current)
         return dataclasses.replace(self, staged=current)
 
-    def remove(self, head: Head, kept: Staged) -> list[DataFile]:
-        """Return the files to remove; those of their rows that stay are staged again."""
+    def remove(self, head: Head, kept: Staged) -> tuple[list[DataFile], int]:
+        """Return the files to remove, and how many rows of the table go.
+
+        What stays of the rows of these files is staged again, and the marks of rows that go and whose files stay.
+        """
         files, goes = ([], "") if head.is_empty else self._replaced(head)
-        partly = []
-        if files and goes:
-            require_whole(kept.io, files)
-            old = files_sql(self.staged.schema, files, position=True)
-            found = f"SELECT {FILE}, count(*) FROM {old} AS old WHERE {goes} GROUP BY {FILE}"
-            going = dict(self.connection.sql(found).fetchall())
-            files = [file for file in files if file.file_path in going]
-            partly = [file for file in files if going[file.file_path] < file.record_count]
-        small = head.small_files(files)
+        marks = Marks(head)
+        stays = self._staying(files, goes, marks)
+        rows = {file: int(marks.stays(file).sum() - stays[file.file_path].sum()) for file in files}
+        files = [file for file in files if rows[file] or not goes]
+        marked = marks.choose([file for file in files if stays[file.file_path].any()], stays)
+        gone = [file for file in files if file not in marked]
+        small = [file for file in head.small_files(gone) if file not in marked]
         require_whole(kept.io, small)
-        copy(self.connection, partly, kept, without=goes)
-        copy(self.connection, small, kept)
-        return [*files, *small]
+        copy([file for file in gone if stays[file.file_path].any()], kept, stays)
+        copy(small, kept, {file.file_path: marks.stays(file) for file in small})
+        gone += small
+        return [*gone, *marks.change(gone, marked, stays, kept)], sum(rows.values())
+
+    def _staying(self, files: list[DataFile], goes: str, marks: Marks) -> dict[str, np.ndarray]:
+        """Return which rows of files stay, by the path of the file."""
+        if not files or not goes:
+            return {file.file_path: np.zeros(file.record_count, bool) for file in files}
+        require_whole(self.staged.io, files)
+        stays = [marks.stays(file) for file in files]
+        old = files_sql(self.staged.schema, files, position=True)
+        found = self.connection.sql(f"SELECT {FILE}, {ROW} FROM {old} AS old WHERE {goes}")
+        for batch in found.to_arrow_reader(_READ_ROWS):
+            numbers, rows = (column.to_numpy() for column in batch.columns)
+            for number in np.unique(numbers):
+                stays[number][rows[numbers == number]] = False
+        return {file.file_path: each for file, each in zip(files, stays, strict=True)}
 
     def _replaced(self, head: Head) -> tuple[list[DataFile], str]:
         """Return the files that may hold rows which are replaced, and the condition of these rows ("" for all)."""
@@ -446,7 +463,7 @@ def _deduplicate(
         return staged
     columns = ", ".join(identifier(f.name) for f in staged.schema.fields)
     rows = files_sql(staged.schema, staged.files, position=True)
-    order = f"list_position([{literals(staged.paths)}], {FILE}) DESC, {ROW} DESC"
+    order = f"{FILE} DESC, {ROW} DESC"
     if order_by:
         order = f"{_rank(staged.schema, order_by)} DESC NULLS LAST, {order}"
     winners = connection.sql(
