@@ -64,6 +64,7 @@ COMMANDS = {
     "plugins list": "cascade_operations.plugins.inspect_plugins",
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",
+    "plugins search": "cascade_operations.offering.search_plugins",
     "services env": "cascade_servers.services.complete_env",
     "validate": "cascade_project.validate.inspect_project",
 }
@@ -84,6 +85,7 @@ def records() -> list[type]:
     from cascade_maintain import branches, compact, expire, garbage, lift, maintenance, verify, warehouse
     from cascade_operations import records as ours
     from cascade_operations.configuration import SettingRow
+    from cascade_operations.offering import Offer
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_servers.services import EnvFile
@@ -101,6 +103,7 @@ def records() -> list[type]:
         validate.DefinedCheck,
         Finding,
         PluginRecord,
+        Offer,
         EnvFile,
         Created,
     ]

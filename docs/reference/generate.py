@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,18 @@ def pages() -> dict[str, str]:
         "operations.md": "".join(asked.page()) + NEXT,
         "names.md": "".join(written.page()) + NEXT,
         "extension-points.md": "".join(points.page()) + NEXT,
+        "../../extensions/operations/src/cascade_operations/registry.json": _registry(),
     }
+
+
+def _registry() -> str:
+    """Return the registry of the release's packages, which is shipped: what their manifests say."""
+    entries = []
+    for manifest in sorted((PAGES.parents[1] / "extensions").glob("*/pyproject.toml")):
+        project = tomllib.loads(manifest.read_text("utf-8"))["project"]
+        groups = {g: sorted(e) for g, e in sorted(project.get("entry-points", {}).items()) if g.startswith("cascade.")}
+        entries.append({"package": project["name"], "description": project["description"], "brings": groups})
+    return json.dumps(entries, indent=2) + "\n"
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -60,7 +73,10 @@ def _cli() -> str:
 
 def _leaves(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, sub in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            assert sub is not None
             yield from _leaves(f"{path} {name}", sub)
     else:
         yield path, command

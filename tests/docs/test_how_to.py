@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ PAGES = (
     "test-workflows-and-models",
     "use-dbt",
     "declare-settings",
+    "write-a-plugin",
 )
 
 
@@ -69,6 +71,9 @@ def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
             words = shlex.split(command)
             if words[:3] == ["uv", "run", "cascade"]:
                 done = forks.call(*words[3:], cwd=root, environment=environment, seconds=120)
+            elif words[:3] == ["uv", "run", "pytest"]:
+                pytest_ = [sys.executable, "-m", *words[2:], "-p", "no:cacheprovider"]
+                done = subprocess.run(pytest_, cwd=root, capture_output=True, text=True, check=False)
             else:
                 done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=False)
             out = done.stdout + done.stderr

@@ -11,7 +11,7 @@ __all__ = ["Command"]
 
 
 class Command(Protocol):
-    """Group `cascade.commands`, by the name of the command: a command of click.
+    """Groups `cascade.commands`, and `cascade.plugin_commands` below `cascade plugins`, by name: a command of click.
 
     The first sentence of its function's docstring is its line in `cascade --help`.
     """

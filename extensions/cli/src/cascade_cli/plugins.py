@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
 
 from cascade.errors import UsageError, count
-from cascade.plugins import PluginRecord
+from cascade.plugins import PluginRecord, find, installed
+from cascade_cli.command import Command
 from cascade_cli.output import complain, json_option, print_json, print_table, say
-from cascade_cli.style import click
+from cascade_cli.style import Group, click
 from cascade_operations import to_document
 
 __all__ = ["plugins"]
 
 
-@click.group()
+_MORE = "cascade.plugin_commands"
+
+
+class _Extended(Group):
+    """The commands below, and those that packages bring for this group."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(record.name for record in installed(_MORE))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        more: Any = super().get_command(ctx, cmd_name) or find(_MORE, cmd_name, Command)
+        found: click.Command | None = more
+        return found
+
+
+@click.group(cls=_Extended)
 def plugins() -> None:
     """Show what installed packages bring, and what is wrong with it."""
 
@@ -51,6 +70,32 @@ def info(name: str, as_json: bool) -> None:
         for label, value in to_document(record).items():
             if value and label not in ("name", "group"):
                 say(f"  {label + ':':<9}{value}")
+        said = getattr(record.object, "metadata", None)  # of a plugin for data people
+        for label, value in asdict(said).items() if is_dataclass(said) and not isinstance(said, type) else ():
+            if value and label != "name":
+                say(f"  {label + ':':<13}{', '.join(value) if isinstance(value, tuple) else value}")
+        options = getattr(getattr(record.object, "options", None), "model_fields", {})
+        for label, option in options.items():
+            needed = "required" if option.is_required() else f"default {option.default!r}"
+            say(f"  option {label}: {getattr(option.annotation, '__name__', option.annotation)}, {needed}")
+
+
+@plugins.command()
+@click.argument("words", nargs=-1)
+@click.option("--registry", type=click.Path(path_type=Path), help="A registry file of your own, as JSON.")
+@json_option
+def search(words: tuple[str, ...], registry: Path | None, as_json: bool) -> None:
+    """Show packages that can be installed, those with all WORDS in their name, description or plugins."""
+    from cascade_operations.offering import search_plugins
+
+    offers = search_plugins(words, registry=registry)
+    if as_json:
+        print_json(offers)
+    elif offers:
+        rows = [(one.package, one.installed or "not installed", one.description) for one in offers]
+        print_table(["package", "version", "description"], rows)
+    else:
+        say(f"No package has {' and '.join(words)}. `cascade plugins search` shows all.")
 
 
 @plugins.command()
