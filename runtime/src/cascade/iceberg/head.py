@@ -75,28 +75,20 @@ T = TypeVar("T")
 class Head:
     """The newest snapshot of a table.
 
-    Args:
+    Attributes:
         table: The table, as it was loaded.
+        is_empty: Whether it has no snapshot yet.
     """
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._table = self.table = table
         self._snapshot = table.metadata.current_snapshot()
+        self.is_empty = self._snapshot is None
         manifests = self._snapshot.manifests(table.io) if self._snapshot else ()
         self._manifests = [m for m in manifests if m.has_added_files() or m.has_existing_files()]
         self._home: dict[str, ManifestFile] = {}
         self._opened: list[ManifestFile] = []
         self._entries: list[ManifestEntry] = []
-
-    @property
-    def table(self) -> Table:
-        """The table."""
-        return self._table
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the table has no snapshot yet."""
-        return self._snapshot is None
 
     def files(self, expression: BooleanExpression) -> list[DataFile]:
         """Return the files that may hold rows of a filter, also rows that are marked as deleted."""
@@ -109,14 +101,7 @@ class Head:
         return found
 
     def deletes(self, partitions: Collection[tuple[int, Record]]) -> list[DataFile]:
-        """Return the files that mark rows of some partitions as deleted.
-
-        Args:
-            partitions: The ids of their specs, and their values.
-
-        Raises:
-            SchemaMismatchError: Another engine has marked rows of the table in a way that cannot be followed.
-        """
+        """Return the files that mark rows of partitions (ids of specs, values) as deleted; see `require_positions`."""
         files = [entry.data_file for entry in self._deletes]
         require_positions(self._table, files)
         return [file for file in files if (file.spec_id, file.partition) in partitions]
@@ -215,13 +200,12 @@ class Head:
     ) -> list[ManifestFile]:
         """Write what is new or changed into as few manifests as possible; those that stay as they are follow."""
         entries: dict[tuple[bool, int], list[ManifestEntry]] = defaultdict(list)
-        for file in come:
-            entries[file.content == DataFileContent.DATA, file.spec_id].append(
-                ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file)
-            )
+        added = ManifestEntryStatus.ADDED
+        new = [ManifestEntry.from_args(status=added, snapshot_id=snapshot_id, data_file=file) for file in come]
         for entry in self._entries:
             is_gone = entry.data_file.file_path in gone
             entry.status = ManifestEntryStatus.DELETED if is_gone else ManifestEntryStatus.EXISTING
+        for entry in (*new, *self._entries):
             entries[entry.data_file.content == DataFileContent.DATA, entry.data_file.spec_id].append(entry)
         written = []
         for (is_data, spec_id), of_spec in entries.items():
@@ -237,8 +221,7 @@ class Head:
                     for entry in of_spec[start : start + _MANIFEST_ENTRIES]:
                         add[entry.status](entry)
                 written.append(writer.to_manifest_file())
-        opened = {m.manifest_path for m in self._opened}
-        return written + [m for m in self._manifests if m.manifest_path not in opened]
+        return written + [m for m in self._manifests if m not in self._opened]
 
     def _summary(
         self, metadata: TableMetadata, gone: Collection[DataFile], come: Collection[DataFile], more: Mapping[str, str]
@@ -249,11 +232,9 @@ class Head:
         for file in gone:
             collected.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
         changed: dict[str, Any] = {**collected.build(), **more}
-        removes = gone or "added-delete-files" in changed
-        return update_snapshot_summaries(
-            summary=Summary(operation=Operation.OVERWRITE if removes else Operation.APPEND, **changed),
-            previous_summary=self._snapshot.summary if self._snapshot else None,
-        )
+        operation = Operation.OVERWRITE if gone or "added-delete-files" in changed else Operation.APPEND
+        previous = self._snapshot.summary if self._snapshot else None
+        return update_snapshot_summaries(Summary(operation, **changed), previous)
 
 
 class _DeletesWriter(ManifestWriterV2):

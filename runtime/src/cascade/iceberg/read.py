@@ -129,11 +129,7 @@ def _column(field: t.NestedField, counted: set[int]) -> str:
 
 
 def require_positions(table: Table, deletes: Iterable[DataFile]) -> None:
-    """Refuse marks of deleted rows that do not name rows by their place, in a Parquet file.
-
-    Raises:
-        SchemaMismatchError: There are such.
-    """
+    """Refuse marks of deleted rows that do not name rows by their place, in a Parquet file: `SchemaMismatchError`."""
     if any((d.content, d.file_format) != (DataFileContent.POSITION_DELETES, FileFormat.PARQUET) for d in deletes):
         raise SchemaMismatchError(
             "Rows of the table are marked as deleted in a way that Cascade cannot read.",
