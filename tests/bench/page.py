@@ -102,8 +102,8 @@ _CHARTS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     ),
     "table-size": (
         "Size of the table",
-        "A merge by key copies the files that hold a row which changes, or marks such rows. The bare path copies the same files with "
-        "PyArrow and knows beforehand which they are.",
+        "A merge by key copies the files that hold a row which changes, or marks such rows where it would copy "
+        "many files. The bare path copies them with PyArrow and knows beforehand which they are.",
         (
             Panel("10,000 rows of one day", merging.ONE_DAY, "rows of the table", high=False),
             Panel("100,000 keys, in every file", merging.EVERYWHERE, "rows of the table"),
