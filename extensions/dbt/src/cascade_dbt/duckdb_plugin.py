@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,12 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
         self._spill.mkdir(parents=True, exist_ok=True)
         spill(conn, self._spill)
         conn.execute(f"ATTACH ':memory:' AS {_DATABASE}")
+        # It stays open: DuckDB calls what was registered through a cursor, and would find other objects in its place.
+        self._views, self._one_at_a_time = conn.cursor(), threading.Lock()
         catalog = self._lakehouse.catalog
         pointers = catalog.pointers(self._lakehouse.ref)
         for name, location in pointers.items():
-            register_table(conn, name, catalog.load(name, location), database=_DATABASE)
+            register_table(self._views, name, catalog.load(name, location), database=_DATABASE)
 
     def store(self, target_config: TargetConfig) -> None:
         """Run a model's SQL and commit its rows to the model's table.
@@ -120,7 +123,8 @@ class Plugin(BasePlugin):  # type: ignore[misc]  # dbt-duckdb ships no types
                     where=f"model {name}",
                     fix="leave it out or cast it: dates and times go from year 1 to 9999, decimals have 38 digits.",
                 ) from error
-            register_table(cursor, name, lakehouse.table(name), database=_DATABASE)
+            with self._one_at_a_time:
+                register_table(self._views, name, lakehouse.table(name), database=_DATABASE)
 
     def _require_columns(self, name: str, schema: Schema, policy: str) -> None:
         """Refuse nested fields that the model gave up, and every change of a column if the policy is `fail`."""
