@@ -29,7 +29,7 @@ from cascade.publish.marts import Mart
 from cascade_maintain.verify import verify_files
 from support.file_operations import GO_ON, Operation
 from support.garbage import needed, stored
-from support.lakes import open_embedded, put
+from support.lakes import marking, open_embedded, put
 from support.places import Place
 from support.works import WORKS
 
@@ -203,6 +203,17 @@ def test_a_committed_file_that_is_damaged_is_named_by_everything_that_reads_it(
     assert silent == []
     assert lake.pointers("dev") == before
     assert verify_files(lake).damaged == ()
+
+
+@pytest.mark.parametrize("kind", ["a bit of a page", "zeros over the footer"])
+def test_damaged_marks_of_deleted_rows_are_named_as_well(lake: BranchingCatalog, kind: str) -> None:
+    """Rows that a merge has marked would come back, or others go."""
+    with marking():
+        put(lake, "dev", T, ROWS[:1], "merge", key=["id"])
+    tasks = lake.open("dev").load_table(T).scan().plan_files()
+    (marks,) = {Path(file.file_path) for task in tasks for file in task.delete_files}
+    damage(marks, kind, random.Random(kind), marks)
+    assert [reader for reader, read in READERS.items() if not _names(marks, partial(read, lake))] == []
 
 
 def _names(path: Path, read: Callable[[], object]) -> bool:
