@@ -7,11 +7,11 @@ from typing import Any
 
 import dagster as dg
 
-from cascade.framework.failures import failure_text
 from cascade.ingestion import load_plan
 from cascade.ingestion.load import LoadResult, load, loaded_partitions
 from cascade.lakehouse import Lakehouse
 from cascade.testing import RunResult, TemporaryLakehouse
+from cascade_operations.failures import failure_text
 from support.lakes import Rows, settings_in
 
 DAY, NEXT, THIRD = "2013-07-01", "2013-07-02", "2013-07-03"

@@ -9,4 +9,4 @@ def __getattr__(name: str) -> Any:
 
         if found := find("cascade.testing", name, type):
             return found
-    raise AttributeError(f"module 'cascade.testing' has no attribute {name!r}; cascade-testing brings what it has")
+    raise AttributeError(f"module 'cascade.testing' has no attribute {name!r}, or its package is not installed")

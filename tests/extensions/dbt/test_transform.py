@@ -22,11 +22,11 @@ from filelock import FileLock
 from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.errors import TransformError
-from cascade.framework.failures import error_text
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_METADATA, BRANCH_TAG, FULL_REFRESH_TAG, SNAPSHOT_METADATA
 from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import dbt_environment, parse_project, start_parsing
+from cascade_operations.failures import error_text
 from support.dbt import dbt_project
 from support.generated import odd_folder
 from support.lakes import Rows, put, read, settings_in

@@ -11,9 +11,9 @@ import dagster as dg
 
 from cascade.config import Settings
 from cascade.errors import CascadeError
-from cascade.framework.failures import failure_text
 from cascade.lakehouse import branch_of_run
 from cascade.names import FAILING_ROWS, FRESHNESS_CHECK, MAIN, PROMOTE_ASSET, is_run_branch
+from cascade_operations.failures import failure_text
 
 if TYPE_CHECKING:
     from cascade._dagster import SerializableErrorInfo

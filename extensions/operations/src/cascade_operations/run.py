@@ -19,7 +19,6 @@ from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import DefinitionError, TransformError
 from cascade.framework.definitions import build_definitions, problems_of
-from cascade.framework.failures import error_text
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
@@ -27,6 +26,7 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.after import followed
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade_operations.failures import error_text
 from cascade_operations.leave_out import find_unchanged
 from cascade_operations.records import RunReport
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets

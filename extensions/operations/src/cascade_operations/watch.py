@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 
-from cascade.framework.failures import error_text, failure_text
 from cascade.names import (
     DUPLICATE_ROWS,
     EXTRACTED_ROWS,
@@ -31,6 +30,7 @@ from cascade_operations.events import (
     StepRetrying,
     StepStarted,
 )
+from cascade_operations.failures import error_text, failure_text
 from cascade_operations.records import AssetResult, CheckResult, LoadedRows, Move, RunReport
 
 __all__ = ["Watcher"]

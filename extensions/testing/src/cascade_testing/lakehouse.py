@@ -18,9 +18,9 @@ import dagster as dg
 from cascade.catalog import LogEntry
 from cascade.config import Settings, export_dotenv, find_project_dir
 from cascade.errors import DefinitionError, UsageError
-from cascade.framework.failures import failure_text
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COLUMN_PREFIX, EMPTY_TAG, RANGE_END_TAG, RANGE_START_TAG
+from cascade_operations.failures import failure_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
