@@ -21,6 +21,7 @@ PAGES = (
     "mend-quarantined-rows",
     "change-a-tables-schema",
     "transform-in-python",
+    "run-by-itself",
     "test-workflows-and-models",
     "use-dbt",
     "declare-settings",

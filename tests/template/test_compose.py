@@ -335,6 +335,7 @@ def test_a_setting_that_env_does_not_have_stays_the_default(services: dict[str, 
     inside = services["code"]["environment"]
     assert inside["CASCADE_TIMEZONE"] is None
     assert inside["CASCADE_MAINTAIN__NIGHTLY"] == "true"
+    assert inside["CASCADE_SCHEDULES"] == "running"
 
 
 OWN = {

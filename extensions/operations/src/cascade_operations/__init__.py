@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
     from cascade_operations.records import to_document
     from cascade_operations.run import materialize, run_pipeline
+    from cascade_operations.schedules import list_schedules, switch_schedules
     from cascade_operations.schema import apply_schema, plan_schema
     from cascade_operations.tables import list_tables, query
 
@@ -25,6 +26,7 @@ __all__ = [
     "drop_quarantine",
     "list_branches",
     "list_quarantine",
+    "list_schedules",
     "list_settings",
     "list_tables",
     "log",
@@ -36,6 +38,7 @@ __all__ = [
     "replay_quarantine",
     "restore",
     "run_pipeline",
+    "switch_schedules",
     "to_document",
 ]
 
@@ -48,6 +51,7 @@ _HOMES = {
     "cascade_operations.records": ("to_document",),
     "cascade_operations.run": ("materialize", "run_pipeline"),
     "cascade_operations.schema": ("apply_schema", "plan_schema"),
+    "cascade_operations.schedules": ("list_schedules", "switch_schedules"),
     "cascade_operations.tables": ("list_tables", "query"),
 }
 

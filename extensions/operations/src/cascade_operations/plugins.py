@@ -8,7 +8,7 @@ from types import FunctionType
 
 from cascade.config import SettingsModel
 from cascade.engine.base import Engine
-from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider
+from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider, TriggerFactory
 from cascade.ingestion.contract import ContractFactory
 from cascade.ingestion.forms import FORMS, RowsForm
 from cascade.plugins import PluginRecord, groups, installed, load_all
@@ -36,6 +36,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.schedules": ("any name", ScheduleFactory),
     "cascade.settings": ("the plugin", SettingsModel),
     "cascade.storages": ("the scheme of a URL", StorageProvider),
+    "cascade.triggers": ("any name", TriggerFactory),
     "cascade.testing": ("the name in `from cascade.testing import …`", type),
 }
 

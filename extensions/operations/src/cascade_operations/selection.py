@@ -13,7 +13,8 @@ import dagster as dg
 
 from cascade.errors import UsageError
 from cascade.lakehouse import Lakehouse
-from cascade.names import MISSING_ONLY_TAG, PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, TABLE_METADATA
+from cascade.names import TABLE_METADATA
+from cascade_operations.triggers import range_tags
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
@@ -81,14 +82,7 @@ class PartitionGroup:
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which Dagster knows the range."""
-        tags = {MISSING_ONLY_TAG: "true"} if self.missing_only else {}
-        if self.first == self.last:
-            return {**tags, PARTITION_TAG: self.first}
-        return {
-            **tags,
-            RANGE_START_TAG: self.first,
-            RANGE_END_TAG: self.last,
-        }
+        return range_tags(self.first, self.last, missing_only=self.missing_only)
 
 
 def group_by_partitions(

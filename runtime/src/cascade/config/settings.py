@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         default=dt.date(2024, 1, 1), description="First day of partitions that name no start."
     )
     timezone: str = Field(default="UTC", description="Time zone of partitions and schedules.")
+    schedules: Literal["running", "stopped"] = Field(
+        default="stopped",
+        description="Whether what `cron=` and `automation=` make is on from the start, as in compose.yaml; "
+        "`cascade schedules` turns each on and off.",
+    )
     warehouse: str = Field(
         default="",
         description="Storage root of the tables' files: a folder, or s3://bucket/prefix; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.base_storage import DagsterStorage
     from pydantic import SecretStr
 
-__all__ = ["AssetSource", "ScheduleFactory", "StorageProvider", "Unchanged"]
+__all__ = ["AssetSource", "ScheduleFactory", "StorageProvider", "TriggerFactory", "Unchanged"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,19 @@ class ScheduleFactory(Protocol):
 
     def __call__(self, settings: Settings) -> dg.ScheduleDefinition | dg.SensorDefinition | None:
         """Make it; a schedule has a job. `None` when the settings ask for none."""
+
+
+class TriggerFactory(Protocol):
+    """Group `cascade.triggers`, by any name: schedules and sensors that start the pipelines of a project's assets."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        assets: Sequence[dg.AssetsDefinition],
+        upstream: Mapping[dg.AssetKey, set[dg.AssetKey]],
+        impossible: list[str],
+    ) -> Sequence[dg.ScheduleDefinition | dg.SensorDefinition]:
+        """Make them; `upstream` says what each asset depends on, `impossible` gets a message for each left out."""
 
 
 class StorageProvider(Protocol):

@@ -15,9 +15,9 @@ from cascade.config import Settings, load_settings, use_settings
 from cascade.duck.sql import alike
 from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
-from cascade.framework.base import AssetSource, ScheduleFactory
+from cascade.framework.base import AssetSource, ScheduleFactory, TriggerFactory
 from cascade.framework.discovery import Item, collect, discover, says
-from cascade.framework.jobs import cron_schedules, describe, downstream, unpromoted_jobs
+from cascade.framework.jobs import describe, downstream, unpromoted_jobs
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all
@@ -28,6 +28,7 @@ __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"] 
 
 _SCHEDULES = "cascade.schedules"
 _ASSETS = "cascade.assets"
+_TRIGGERS = "cascade.triggers"
 # Plugins that hold no checks.
 _HARMLESS = ("cascade.plugins.services",)
 
@@ -173,20 +174,23 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
         )
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     before = upstream.keys() - downstream({PROMOTE_KEY, PUBLISH_KEY}, upstream)
-    schedules, impossible = cron_schedules(assets, upstream)
+    impossible: list[str] = []
+    makers = _load(_TRIGGERS, TriggerFactory, impossible)
+    started = [one for record in makers for one in record.object(settings, assets, upstream, impossible)]
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
     guards = Guards(_blocking(theirs), tuple(problems.broken))
     ours = dg.Definitions(
         metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))},
         assets=[*build_publishing(sorted(before), guards), *_signs(problems)],
-        schedules=schedules,
+        schedules=[each for each in started if isinstance(each, dg.ScheduleDefinition)],
+        sensors=[each for each in started if isinstance(each, dg.SensorDefinition)],
         resources={"lakehouse": _lakehouse_resource(settings)},
         executor=None if theirs.executor else dg.in_process_executor,
     )
     whole = dg.Definitions.merge(theirs, ours)
     repository = whole.get_repository_def()
     repository.asset_graph.validate_partitions()  # type: ignore[no-untyped-call]
-    for name in set(repository.job_names) - {schedule.job_name for schedule in schedules}:
+    for name in set(repository.job_names) - {each.job_name for each in started}:
         repository.get_job(name)
     assert repository.schedule_defs is not None
     assert repository.sensor_defs is not None

@@ -1,4 +1,4 @@
-"""The schedules of `cron=`, and warnings for jobs that do not promote."""
+"""Warnings for jobs that do not promote, and what depends on assets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,64 +8,16 @@ import dagster as dg
 
 from cascade._dagster import UnresolvedAssetJobDefinition, disable_dagster_warnings, replace_record
 from cascade.framework.discovery import Item
-from cascade.names import CRON_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["cron_schedules", "describe", "downstream", "unpromoted_jobs"]
-
-
-def cron_schedules(
-    assets: Sequence[dg.AssetsDefinition], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]
-) -> tuple[list[dg.ScheduleDefinition], list[str]]:
-    """Return the schedules of `cron=`: an asset's latest partition, everything downstream, promote and publish.
-
-    Args:
-        assets: All assets of the project.
-        upstream: What each asset that is materialized here depends on.
-
-    Returns:
-        The schedules, and one message for each that is impossible.
-    """
-    partitions = {spec.key: spec.partitions_def for asset in assets for spec in asset.specs}
-    schedules, impossible = [], []
-    for asset in assets:
-        cron = next((str(m[CRON_METADATA]) for m in asset.metadata_by_key.values() if CRON_METADATA in m), None)
-        if cron is None:
-            continue
-        covered = downstream({asset.key, PROMOTE_KEY, PUBLISH_KEY}, upstream)
-        others = {key for key in covered if partitions.get(key) not in (None, asset.partitions_def)}
-        if others:
-            impossible.append(
-                f"asset {asset.key.to_user_string()}: its schedule would cover {_list(others)} too, and one run "
-                "holds partitions of one kind; leave out `cron`, and schedule a job of your own"
-            )
-        else:
-            schedules.append(_schedule(asset, cron, covered))
-    return schedules, impossible
+__all__ = ["describe", "downstream", "unpromoted_jobs"]
 
 
 def downstream(keys: set[dg.AssetKey], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]) -> set[dg.AssetKey]:
-    """Return assets with all that depends on them; `upstream` as for `cron_schedules`."""
+    """Return assets with all that depends on them; `upstream` says what each asset depends on."""
     while more := {key for key, deps in upstream.items() if not deps.isdisjoint(keys)} - keys:
         keys = keys | more
     return keys
-
-
-def _schedule(asset: dg.AssetsDefinition, cron: str, covered: set[dg.AssetKey]) -> dg.ScheduleDefinition:
-    # Two namespaces may have a table of one name.
-    name = "__".join(asset.key.path)
-    job = dg.define_asset_job(f"{name}_pipeline", dg.AssetSelection.assets(*sorted(covered)))
-    definition = asset.partitions_def
-    zone = definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
-
-    @dg.schedule(name=f"{name}_schedule", job=job, cron_schedule=cron, execution_timezone=zone)
-    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if definition is None:
-            return dg.RunRequest()
-        keys = definition.get_partition_keys(context.scheduled_execution_time)
-        return dg.RunRequest(partition_key=keys[-1]) if keys else dg.SkipReason("There is no partition yet.")
-
-    return tick
 
 
 def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from cascade.options import known_options
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
 
-__all__ = ["cascade_ingestion", "load_plan"]
+__all__ = ["automation_of", "cascade_ingestion", "load_plan"]
 
 Fetch = Callable[..., object]
 _Build = Callable[[Fetch, Options], dg.AssetsDefinition]
@@ -33,7 +33,7 @@ _P = ParamSpec("_P")
 # Parameters of a fetch function that say what to load; all others but `context` are resources.
 _PER_RUN = ("partition_date", "partition_dates")
 # Attribute of the asset's op: Dagster hands on the same op when it copies an asset to change its attributes.
-_PLAN = "cascade_plan"
+_PLAN, _AUTOMATION = "cascade_plan", "cascade_automation"
 
 
 class _Decorator(Protocol[_P]):
@@ -108,8 +108,11 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         quarantine_fraction: The share of its rows that one run may set aside, such as 0.01; the same with more.
         order_by: Column whose greatest value wins among rows with one key, instead of the last row; with `merge`
             also over the row that the table has. Null and NaN never win over a value; of equals the last row wins.
-        cron: Schedule of a pipeline run that loads the latest partition and all that depends on it, and promotes.
-            It is named `<namespace>__<table>_schedule` and does not run until it is switched on in the UI (Automation).
+        cron: Schedule of a pipeline run that loads the latest partition and those that `main` misses, and all that
+            depends on it, and promotes. It is named `<namespace>__<table>_schedule`; the setting `schedules` says
+            whether it is on from the start.
+        automation: A condition of Dagster in place of `cron`, such as `dg.AutomationCondition.eager()`: the same run
+            begins when it holds. Its sensor is named `<namespace>__<table>_automation`.
         freshness_hours: `(warn, fail)` in hours: the ages of the data at which the check `freshness` warns and fails.
         max_runtime_seconds: Seconds after which an attempt to load is stopped; it may be repeated. A call of C code
             that never returns is not stopped: give the source's own client a time limit, too.
@@ -163,7 +166,16 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             return _run(context, options, lambda: plan(given))
 
     setattr(ingest.op, _PLAN, plan)
+    setattr(ingest.op, _AUTOMATION, options.automation)
     return ingest
+
+
+def automation_of(asset: dg.AssetsDefinition) -> dg.AutomationCondition[dg.AssetKey] | None:
+    """Return what an ingestion asset says for `automation`.
+
+    Dagster's own attribute is empty: its sensor would materialize the asset alone, on the branch `dev`.
+    """
+    return getattr(asset.is_executable and asset.node_def, _AUTOMATION, None)
 
 
 def load_plan(asset: dg.AssetsDefinition, resources: dict[str, Any] | None = None) -> "LoadPlan":

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import dagster as dg
+
 from cascade.catalog import check_table_name
 from cascade.errors import CascadeError
 from cascade.ingestion.partitions import Partitions, Word
@@ -50,6 +52,7 @@ class Options:
     quarantine_fraction: float = 1
     order_by: str | None = None
     cron: str | None = None
+    automation: dg.AutomationCondition[dg.AssetKey] | None = None
     freshness_hours: tuple[float, float] | None = None
     max_runtime_seconds: float = 300
     max_retries: int = 3
@@ -127,6 +130,10 @@ class Options:
             f"cron={self.cron!r} is not a cron expression (for example '0 6 * * *', every day at six)": (
                 self.cron is not None and not _is_cron(self.cron)
             ),
+            f"automation={self.automation!r} is not a condition of Dagster, such as dg.AutomationCondition.eager()": (
+                not isinstance(self.automation, dg.AutomationCondition | None)
+            ),
+            "cron and automation both say when it runs; choose one": None not in (self.cron, self.automation),
             f"freshness_hours={hours!r} must be (warn, fail), hours, with 0 < warn <= fail": (
                 hours is not None and not _is_span(hours)
             ),
