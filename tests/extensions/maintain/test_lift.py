@@ -31,13 +31,13 @@ from cascade_maintain.verify import verify_files
 from cascade_operations.events import Counted, Event
 from support.garbage import needed, rows_of, stored
 from support.ingestion import DAY, NEXT, THIRD, Lake, Laptop
-from support.lakes import as_settings, finish, mark_deleted, numbers, promoted, put, settings_in, start
+from support.lakes import as_settings, finish, mark_deleted, marking, numbers, promoted, put, settings_in, start
 from support.projects import Command, make_project
 
 pytestmark = pytest.mark.on_servers("nessie")
 
 
-TABLES = ["quarantine.raw__measured", "raw.keyed", "raw.marked", "raw.measured"]
+TABLES = ["quarantine.raw__measured", "raw.keyed", "raw.marked", "raw.measured", "raw.merged"]
 
 
 class Days(pap.DataFrameModel):
@@ -86,6 +86,9 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
         put(catalog, "test", "raw.keyed", numbers(n, n + 2), "merge", key=["id"])
         catalog.merge("test")
     promoted(catalog, "raw.marked", numbers(1, 9))
+    promoted(catalog, "raw.merged", numbers(1, 9))
+    with marking():  # as merges into large files do
+        promoted(catalog, "raw.merged", numbers(8, 10), mode="merge", key=["id"])
     catalog.create("mark")
     marked = catalog.open("mark").load_table("raw.marked")
     (task,) = marked.scan().plan_files()
@@ -153,7 +156,7 @@ def test_the_engine_of_the_target_reads_all_tables_now_and_as_they_were(
         found = query(catalog, MAIN, f"SELECT id, count(*) AS n FROM {table} GROUP BY id ORDER BY id", at=at)
         return [dict(row) for row in found.to_pylist()]
 
-    for table in ("raw.keyed", "raw.marked", "raw.measured"):
+    for table in ("raw.keyed", "raw.marked", "raw.measured", "raw.merged"):
         oldest = min(states(target, table)[0].snapshots(), key=lambda one: one.timestamp_ms).snapshot_id
         for at in (None, oldest):
             assert rows(target, table, at) == rows(laptop.lakehouse.catalog, table, at)

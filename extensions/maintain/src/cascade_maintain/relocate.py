@@ -18,6 +18,8 @@ from pyiceberg.table import TableProperties
 from pyiceberg.typedef import Record
 from pyiceberg.types import NestedField, StructType
 
+from cascade.iceberg.damage import UNSUMMED, SummedFile
+
 __all__ = ["AvroContent", "Move", "move_deletes", "move_state"]
 
 #: Returns the new location of a file.
@@ -89,8 +91,14 @@ def move_deletes(stream: Any, output: OutputFile, move: Move) -> None:
     places = rows.column(number).combine_chunks().dictionary_encode()
     moved = pa.array([move(place) for place in places.dictionary.to_pylist()], pa.string())
     column = moved.take(places.indices).cast(rows.schema.field(number).type)
-    with output.create(overwrite=True) as file:
-        pq.write_table(rows.set_column(number, rows.schema.field(number), column), file, compression="zstd")
+    schema = rows.schema.with_metadata(UNSUMMED)
+    summed = SummedFile(output)
+    with (
+        summed.create(overwrite=True) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        writer.write_table(rows.set_column(number, rows.schema.field(number), column).cast(schema))
+        summed.begin_footer()
 
 
 @dataclass
