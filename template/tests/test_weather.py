@@ -41,19 +41,23 @@ def test_loading_days_twice_keeps_each_row_once(lakehouse: TemporaryLakehouse) -
     assert lakehouse.query("select count(*) as n from raw.weather_observations") == [{"n": expected}]
 
 
-def test_a_day_without_rain_has_none(lakehouse: TemporaryLakehouse) -> None:
+def test_a_day_without_a_measured_drop_is_dry(lakehouse: TemporaryLakehouse) -> None:
     """A model, over rows that are given to the table that it reads."""
-    hour = {"station": "JFK", "observed_on": date(2013, 7, 1)}
+    day = {"observed_on": date(2013, 7, 1)}
     lakehouse.given(
         "silver.weather_hourly",
         [
-            {**hour, "temperature_f": 60.0, "precipitation_in": None},
-            {**hour, "temperature_f": 80.0, "precipitation_in": None},
+            {**day, "station": "JFK", "temperature_f": 60.0, "precipitation_in": None},
+            {**day, "station": "JFK", "temperature_f": 80.0, "precipitation_in": None},
+            {**day, "station": "LGA", "temperature_f": 75.0, "precipitation_in": 0.2},
         ],
     )
     result = lakehouse.run("gold.weather_daily", checks=False)
     assert result.success, result.errors
     lakehouse.assert_table(
         "gold.weather_daily",
-        [{"station": "JFK", "date": "2013-07-01", "temperature_mean_f": 70, "precipitation_total_in": 0}],
+        [
+            {"station": "JFK", "date": "2013-07-01", "temperature_mean_f": 70, "precipitation_total_in": 0},
+            {"station": "LGA", "date": "2013-07-01", "temperature_mean_f": 75, "precipitation_total_in": 0.2},
+        ],
     )

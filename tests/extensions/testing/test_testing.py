@@ -118,11 +118,12 @@ def test_a_table_of_no_workflow_has_the_columns_of_its_rows(lake: TemporaryLakeh
     ("table", "rows", "said"),
     [
         ("raw.orders", [{"id": 1, "amount": -1}], r"raw\.orders cannot be given these rows: .*amount"),
+        ("silver.a", [{"id": 1, "aB": None}], r"No row has a value in a_b of silver\.a, which says no type"),
         ("silver.a", [], r"silver\.a needs rows: no workflow says which columns it has"),
     ],
 )
 def test_what_cannot_be_given_is_said(
-    lake: TemporaryLakehouse, table: str, rows: list[dict[str, int]], said: str
+    lake: TemporaryLakehouse, table: str, rows: list[dict[str, object]], said: str
 ) -> None:
     with pytest.raises(AssertionError, match=f"(?s){said}"):
         lake.given(table, rows)

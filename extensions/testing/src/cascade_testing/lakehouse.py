@@ -95,6 +95,11 @@ class TemporaryLakehouse:
             fields = tables.load_table(table).schema().fields
             ours = [field.name for field in fields if field.name.startswith(COLUMN_PREFIX)]
             _require(len(fields) > len(ours), f"{table} needs rows: no workflow says which columns it has.")
+            empty = _names(rows) - {field.name for field in fields}
+            _require(
+                workflow or not empty,
+                f"No row has a value in {', '.join(sorted(empty))} of {table}, which says no type: give one, or Arrow.",
+            )
             if not workflow:
                 with tables.load_table(table).update_schema() as change:
                     for name in ours:
@@ -383,6 +388,14 @@ def _workflows(project_dir: Path, data_dir: Path) -> dict[str, dg.AssetsDefiniti
     settings = _settings(project_dir, data_dir)
     with use_settings(settings):
         return ingestions_of(collect(discover(settings.workflows_path).items))
+
+
+def _names(rows: Any) -> set[str]:
+    """Return the columns that rows name, where they are dicts."""
+    from cascade.ingestion.text import snake_case
+
+    given = rows if isinstance(rows, list) else []
+    return {snake_case(name) for row in given if isinstance(row, Mapping) for name in row}
 
 
 def _options(workflow: dg.AssetsDefinition) -> Options:
