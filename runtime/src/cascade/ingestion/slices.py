@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -57,16 +58,25 @@ def partition_of(definition: _Definition, keys: Sequence[str], values: pa.Chunke
     """
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return pc.index_in(values.cast(pa.string()).combine_chunks(), value_set=pa.array(list(keys), pa.string()))
-    windows = [definition.time_window_for_partition_key(key) for key in keys]
-    order = sorted(range(len(keys)), key=lambda i: windows[i].start)
-    lows, highs = (
-        _integers(pa.array([_bound(definition, moment, values.type) for moment in moments], values.type))
-        for moments in ([windows[i].start for i in order], [windows[i].end for i in order])
-    )
+    order, lows, highs = _windows(definition, tuple(keys), values.type)
     moments = _integers(values.combine_chunks())
     found = np.searchsorted(lows, moments, side="right") - 1
     outside = (found < 0) | (moments >= highs[np.maximum(found, 0)]) | values.is_null().to_numpy()
-    return pa.array(np.array(order)[np.maximum(found, 0)], pa.int32(), mask=outside)
+    return pa.array(order[np.maximum(found, 0)], pa.int32(), mask=outside)
+
+
+@functools.lru_cache(maxsize=4)
+def _windows(
+    definition: dg.TimeWindowPartitionsDefinition, keys: tuple[str, ...], kind: pa.DataType
+) -> tuple[Any, Any, Any]:
+    """Return positions of partitions in the order of time, and where each begins and ends; asked for by each batch."""
+    windows = [definition.time_window_for_partition_key(key) for key in keys]
+    order = sorted(range(len(keys)), key=lambda i: windows[i].start)
+    lows, highs = (
+        _integers(pa.array([_bound(definition, moment, kind) for moment in moments], kind))
+        for moments in ([windows[i].start for i in order], [windows[i].end for i in order])
+    )
+    return np.array(order), lows, highs
 
 
 def rows_of(definition: _Definition, keys: Sequence[str], column: NestedField) -> Where:
