@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
 import sqlalchemy as sa
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestWriterV2
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -24,6 +24,7 @@ from pyiceberg.typedef import Record
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings, build_settings
 from cascade.iceberg import removal
+from cascade.iceberg.head import DeletesWriter
 from cascade.iceberg.schema import schema_from_arrow
 from cascade.iceberg.write import WriteResult, write
 from cascade_embedded.catalog import EmbeddedCatalog
@@ -157,21 +158,10 @@ def marking() -> contextlib.AbstractContextManager[object]:
     return mock.patch.multiple(removal, COPIED_BYTES=0, MARKED_PART=0.5)
 
 
-class _DeletesWriter(ManifestWriterV2):
-    """Writes a manifest of delete files, which PyIceberg only reads."""
-
-    def content(self) -> ManifestContent:
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
-
-
 class _AddDeletes(_FastAppendFiles):
-    def new_manifest_writer(self, spec: PartitionSpec) -> _DeletesWriter:
+    def new_manifest_writer(self, spec: PartitionSpec) -> DeletesWriter:
         schema = self._transaction.table_metadata.schema()
-        return _DeletesWriter(spec, schema, self.new_manifest_output(), self._snapshot_id, self._compression)
+        return DeletesWriter(spec, schema, self.new_manifest_output(), self._snapshot_id, self._compression)
 
 
 def mark_deleted(

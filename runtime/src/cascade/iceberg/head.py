@@ -51,7 +51,7 @@ from cascade.iceberg.read import require_positions
 from cascade.iceberg.staging import FILE_BYTES
 from cascade.names import ROW_BYTES_PROPERTY
 
-__all__ = ["KEPT_STATES", "SMALL_FILE", "Head", "arrow_size", "is_cut", "past"]
+__all__ = ["KEPT_STATES", "SMALL_FILE", "DeletesWriter", "Head", "arrow_size", "is_cut", "past"]
 
 #: Snapshots that a table's metadata lists, and earlier metadata files: each commit writes these lists. What is older is
 #: found through the catalog's log.
@@ -212,7 +212,7 @@ class Head:
             for start in range(0, len(of_spec), _MANIFEST_ENTRIES):
                 output = self._table.io.new_output(_new_file(metadata, f"{uuid.uuid4()}-m0.avro"))
                 of = (metadata.specs()[spec_id], metadata.schema(), output, snapshot_id, _COMPRESSION)
-                with write_manifest(metadata.format_version, *of) if is_data else _DeletesWriter(*of) as writer:
+                with write_manifest(metadata.format_version, *of) if is_data else DeletesWriter(*of) as writer:
                     add = {
                         ManifestEntryStatus.ADDED: writer.add,
                         ManifestEntryStatus.EXISTING: writer.existing,
@@ -237,7 +237,7 @@ class Head:
         return update_snapshot_summaries(Summary(operation, **changed), previous)
 
 
-class _DeletesWriter(ManifestWriterV2):
+class DeletesWriter(ManifestWriterV2):
     """Writes a manifest of files of marks, which PyIceberg only reads."""
 
     def content(self) -> ManifestContent:
