@@ -143,11 +143,11 @@ def test_assertions_name_what_there_is(lake: TemporaryLakehouse) -> None:
 
 
 def test_time_stands_still_in_the_block(lake: TemporaryLakehouse) -> None:
-    with lake.at("2026-03-01 06:00"):
+    with lake.at("2016-03-01 06:00"):
         lake.given("raw.orders", [{"id": 1, "amount": 5}])
-        assert dt.datetime.now(dt.UTC) == dt.datetime(2026, 3, 1, 6, tzinfo=dt.UTC)
-    assert lake.query("select distinct year(_cascade_ingested_at) as y from raw.orders") == [{"y": 2026}]
-    assert dt.datetime.now(dt.UTC) > dt.datetime(2026, 3, 1, 7, tzinfo=dt.UTC)
+        assert dt.datetime.now(dt.UTC) == dt.datetime(2016, 3, 1, 6, tzinfo=dt.UTC)
+    assert lake.query("select distinct year(_cascade_ingested_at) as y from raw.orders") == [{"y": 2016}]
+    assert dt.datetime.now(dt.UTC) > dt.datetime(2016, 3, 1, 7, tzinfo=dt.UTC)
 
 
 def test_definitions_and_names_do_not_mix(lake: TemporaryLakehouse) -> None:
