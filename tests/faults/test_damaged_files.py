@@ -105,7 +105,7 @@ def test_a_staged_file_that_is_damaged_is_never_committed(
             pytest.raises(DamagedFileError) as caught,
             stage(lake, "dev", T, [rows], schema=schema, mode=mode, key=["id"]) as staged,
         ):
-            (path,) = staged.files.paths
+            (path,) = [file.file_path for file in staged.files.files]
             damage(Path(path), kind, chance, other)
             commit([staged])
         assert path in caught.value.where

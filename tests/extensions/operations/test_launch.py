@@ -317,3 +317,39 @@ def test_a_load_of_a_range_is_told_once_with_the_rows_of_all_its_partitions(
     assert said.count(AssetMaterialized("raw/days", 3)) == 1
     assert report.assets[0].load is not None
     assert report.assets[0].load.extracted == 3
+
+
+# --- nothing new ------------------------------------------------------------------------------------------
+
+_ONCE = """
+from pathlib import Path
+from cascade.ingestion import cascade_ingestion, none
+
+@cascade_ingestion(unique_key="id", partitions=none(), freshness_hours=(1, 2))
+def guests():
+    return [] if Path("asked").exists() else [{"id": 1}]
+"""
+
+
+def test_a_source_with_nothing_new_promotes_nothing_and_was_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Freshness of a table without partitions counts from the last look: see `freshness_hours`."""
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/guests.py": _ONCE}))
+    settings = Settings(project_dir=Path.cwd())
+    first = run_pipeline(settings)
+    assert first.promotion is not None
+    Path("asked").touch()
+    said = Command(capsys)("run")
+    assert said.code == 0
+    assert (
+        said.out
+        == "\nRows per step\n  raw/guests                  1  (nothing new)\n\n"
+        + "There is nothing new; main is unchanged.\n"
+    )
+    (move,) = Lakehouse(settings, "main").catalog.log()
+    assert move.id == first.promotion.id
+    with open_instance(settings) as instance:
+        looked = instance.get_latest_materialization_event(dg.AssetKey(["raw", "guests"]))
+    assert looked is not None
+    assert looked.run_id not in first.run_ids

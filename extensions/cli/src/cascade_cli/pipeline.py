@@ -176,5 +176,7 @@ def _load(result: AssetResult) -> str:
     """Return the equation of a load, where the asset is an ingestion."""
     if (load := result.load) is None:
         return ""
+    if not load.extracted and not load.replaced:
+        return "  (nothing new)"
     loaded = f"{load.loaded:,} loaded + {load.quarantined:,} quarantined + {load.duplicates:,} duplicates"
     return f"  ({load.extracted:,} extracted = {loaded})"

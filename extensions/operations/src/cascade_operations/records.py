@@ -41,12 +41,14 @@ class LoadedRows:
         loaded: Rows that were written to the table.
         quarantined: Rows that were set aside.
         duplicates: Rows left out because a later one has the same key.
+        replaced: Rows of the table that the load replaced.
     """
 
     extracted: int
     loaded: int
     quarantined: int
     duplicates: int
+    replaced: int
 
 
 @dataclass(frozen=True)

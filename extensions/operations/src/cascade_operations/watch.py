@@ -18,6 +18,7 @@ from cascade.names import (
     PROMOTED_TABLES,
     PROMOTION,
     QUARANTINED_ROWS,
+    REPLACED_ROWS,
     ROW_COUNT,
     SNAPSHOT_METADATA,
 )
@@ -35,6 +36,7 @@ from cascade_operations.records import AssetResult, CheckResult, LoadedRows, Mov
 
 __all__ = ["Watcher"]
 
+_OF_LOADS = (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS, REPLACED_ROWS)
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -128,7 +130,7 @@ class Watcher:
             tables = tuple(metadata[PROMOTED_TABLES])
             self.promotion = Move(metadata[PROMOTION], at, "promote", self.branch, tables)
         rows = metadata.get(ROW_COUNT)
-        counts = [metadata.get(name) for name in (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS)]
+        counts = [metadata.get(name) for name in _OF_LOADS]
         load = LoadedRows(*(int(str(count)) for count in counts)) if None not in counts else None
         self.assets.append(AssetResult(asset, rows if isinstance(rows, int) else None, load))
         self.tell(AssetMaterialized(asset, self.assets[-1].rows))

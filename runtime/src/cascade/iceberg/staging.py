@@ -69,11 +69,6 @@ class Staged:
         """The columns that the files have."""
         return self.metadata.schema()
 
-    @property
-    def paths(self) -> list[str]:
-        """Locations of the files."""
-        return [file.file_path for file in self.files]
-
     def without_files(self) -> Staged:
         """Return the same without files."""
         return Staged(self.table, self.metadata, self.io, steps=self.steps)
@@ -81,10 +76,10 @@ class Staged:
 
 def discard(staged: Staged) -> None:
     """Delete staged files that will not be used."""
-    for path in staged.paths:
+    for file in staged.files:
         # What cannot be deleted now is an orphan that garbage collection finds.
         with contextlib.suppress(OSError):
-            staged.io.delete(path)
+            staged.io.delete(file.file_path)
     staged.files.clear()
 
 

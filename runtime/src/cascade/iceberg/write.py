@@ -198,8 +198,10 @@ class Staging:
         kept = self.files.without_files()
         self.undo.push(partial(_abandon, kept))
         transaction, metadata = _again(self._begin, self.files, self.branch)
-        values, io = self._properties, self.files.io
-        settings = pack((values(long_values(metadata, io)) if callable(values) else values) or {}, metadata, io)
+        io, given = self.files.io, self._properties
+        current = long_values(metadata, io)
+        values = given(current) if callable(given) else given or {}
+        settings = pack({name: value for name, value in values.items() if current.get(name) != value}, metadata, io)
         head = Head(transaction._table)
         incoming = self._incoming.without_outdated(head, self.undo)
         gone, replaced = incoming.remove(head, kept)

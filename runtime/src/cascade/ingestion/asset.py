@@ -113,7 +113,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             whether it is on from the start.
         automation: A condition of Dagster in place of `cron`, such as `dg.AutomationCondition.eager()`: the same run
             begins when it holds. Its sensor is named `<namespace>__<table>_automation`.
-        freshness_hours: `(warn, fail)` in hours: the ages of the data at which the check `freshness` warns and fails.
+        freshness_hours: `(warn, fail)` in hours: the ages of the newest partition at which the check `freshness` warns
+            and fails; without partitions the time since the last load, one that found nothing new included.
         max_runtime_seconds: Seconds after which an attempt to load is stopped; it may be repeated. A call of C code
             that never returns is not stopped: give the source's own client a time limit, too.
         max_retries: How often a failed load is repeated; errors that a repetition cannot mend are not repeated.

@@ -66,7 +66,7 @@ def record(plan: LoadPlan, current: Mapping[str, str], wanted: list[str]) -> dic
     if plan.definition:
         values[LOADED_PROPERTY] = _pack(plan.definition, _packed(plan, current), wanted)
         values[PARTITIONS_PROPERTY] = _kind(plan)
-    if plan.write == "merge" and current.get(KEY_PROPERTY) != json_text(plan.unique_key):
+    if plan.write == "merge":
         values[KEY_PROPERTY] = json_text(plan.unique_key)
     return values
 
