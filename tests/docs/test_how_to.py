@@ -20,6 +20,7 @@ from support.receiver import receiving
 PAGES = (
     "mend-quarantined-rows",
     "change-a-tables-schema",
+    "choose-what-runs",
     "transform-in-python",
     "run-by-itself",
     "test-workflows-and-models",

@@ -36,8 +36,9 @@ _full_refresh = click.option(
     "--select",
     "-s",
     multiple=True,
-    metavar="ASSET",
-    help="Only these assets; `+name` adds what it depends on, `name+` what depends on it. Repeatable.",
+    metavar="SELECTION",
+    help="Only these assets: `orders`, `gold`, `+name` with what it depends on, `name+` with what depends on it, "
+    "`group:`, `kind:`, `tag:`, `path:`, `and`, `or`, `not`. Repeatable.",
 )
 @_partition(help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")

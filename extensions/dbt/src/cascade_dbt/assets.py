@@ -12,6 +12,7 @@ import dagster as dg
 from packaging import version
 from pyiceberg.exceptions import CommitFailedException
 
+from cascade._dagster import disable_dagster_warnings
 from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.evidence import snapshot_evidence
@@ -35,6 +36,17 @@ __all__ = ["build_dbt_assets", "build_exposures"]
 
 class _Translator(DagsterDbtTranslator):
     """Asset keys are `namespace/table`, what the table is called in the lakehouse."""
+
+    def __init__(self, dbt_path: Path) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self._dbt_path = dbt_path
+
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        file = self._dbt_path / dbt_resource_props["original_file_path"]
+        if not file.is_file():  # of a package
+            return super().get_metadata(dbt_resource_props)
+        code = dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file))])
+        return {**super().get_metadata(dbt_resource_props), "dagster/code_references": code}
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         props = dbt_resource_props
@@ -124,25 +136,26 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
         shutil.rmtree(target, ignore_errors=True)
 
-    translator = _Translator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
-    with without_dbt():
+    translator = _Translator(settings.dbt_path)
+    with without_dbt(), disable_dagster_warnings():  # references to code are called beta
         options: dict[str, Any] = {"name": "dbt", "dagster_dbt_translator": translator, "op_tags": {EMPTY_TAG: "true"}}
         return dbt_assets(manifest=manifest, **options)(run_dbt)
 
 
-def build_exposures(manifest: Path) -> dg.AssetsDefinition | None:
+def build_exposures(settings: Settings, manifest: Path) -> dg.AssetsDefinition | None:
     """Make assets of the project's exposures, such as dashboards: what reads the lakehouse, and nobody here computes.
 
     They stand behind what they read, and behind the step that lets others read it: the publication of marts, or the
     promotion to `main`.
 
     Args:
+        settings: The project's settings.
         manifest: What dbt's parser wrote; see `start_parsing`.
 
     Returns:
         One definition that holds all of them; `None` without exposures.
     """
-    parsed, translator = json.loads(manifest.read_text("utf-8")), _Translator()
+    parsed, translator = json.loads(manifest.read_text("utf-8")), _Translator(settings.dbt_path)
     known = {**parsed["nodes"], **parsed["sources"]}
     specs = []
     for exposure in parsed["exposures"].values():

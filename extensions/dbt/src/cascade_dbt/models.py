@@ -40,7 +40,7 @@ def start(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]
             # dagster-dbt imports all of dbt, three seconds that a project without models need not pay.
             from cascade_dbt.assets import build_dbt_assets, build_exposures
 
-            return [made for made in (build_dbt_assets(settings, parsed), build_exposures(parsed)) if made]
+            return [made for made in (build_dbt_assets(settings, parsed), build_exposures(settings, parsed)) if made]
 
         yield assets
 

@@ -63,7 +63,7 @@ def run_pipeline(
 
     Args:
         settings: The project's settings.
-        select: Assets by name, `+name` with what it depends on, `name+` with what depends on it; all by default.
+        select: Selections, as `select_assets` reads them; all assets by default.
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
         full_refresh: Whether the tables of incremental models are created again from all rows.
@@ -79,7 +79,7 @@ def run_pipeline(
         definitions = load_definitions(settings, tell, promote=promote)
         graph = definitions.resolve_asset_graph()
         chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
-        named = select_assets(definitions, [name.strip("+ ") for name in select])
+        named = select_assets(definitions, select, connected=False)
         chosen = chosen | ENDS if promote else chosen - ENDS
         kept = None if everything or full_refresh else named
         return launch(settings, definitions, chosen, kept, partition=partition, tags=_refresh(full_refresh), tell=tell)
@@ -140,7 +140,7 @@ def materialize(
 
     Args:
         settings: The project's settings; `branch` is written.
-        assets: Names, as for `run_pipeline`.
+        assets: Selections, as for `run_pipeline`.
         partition: As for `run_pipeline`; by default what the branch does not hold.
         full_refresh: As for `run_pipeline`.
         tell: Told of progress.

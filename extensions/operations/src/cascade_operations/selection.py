@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from typing import Any
 
 import dagster as dg
 
+from cascade._dagster import disable_dagster_warnings
 from cascade.errors import UsageError
 from cascade.lakehouse import Lakehouse
 from cascade.names import TABLE_METADATA
@@ -18,41 +20,110 @@ from cascade_operations.triggers import range_tags
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
+# The parts of a selection: what is copied, depths of `+`, and words, which name assets.
+_PARTS = re.compile(
+    r"""(?P<space>\s+) | (?P<sign>[()]|\*(?=[\s()+]|$)) | (?P<depth>\d*\+(?:\d+(?=[\s)]|$))?)
+    | (?P<attribute>[a-z_]+:(?:"[^"]*"|[^\s()+"])+) | (?P<word>"[^"]*"|[^\s()+"]+)""",
+    re.VERBOSE,
+)
+_OPERATORS = ("and", "or", "not", "sinks", "roots")
+_FIX = "name an asset of this project; `cascade validate` lists them."
 
-def select_assets(definitions: dg.Definitions, names: Sequence[str]) -> set[dg.AssetKey]:
-    """Return the assets that names mean.
 
-    A name is `namespace/table` or `namespace.table`; `table` alone means the ingestion asset of that name if
-    there is one, else it must be unique. `+` before it adds what it depends on, behind it what depends on it.
+def select_assets(definitions: dg.Definitions, texts: Sequence[str], *, connected: bool = True) -> set[dg.AssetKey]:
+    """Return the assets that selections mean, all of them together.
+
+    A selection is written in Dagster's language: `group:`, `kind:`, `tag:`, `owner:`, `key:"gold/*"`, `+`, `and`, `or`,
+    `not`, parentheses. Beyond it, a word is an asset: `namespace/table`, `namespace.table`, with `*` for any text;
+    `table` alone means the ingestion asset of that name if there is one, else it must be unique, or a namespace.
+    `path:` means the assets that a file defines, or the files of a folder: `path:models/gold`.
+
+    Args:
+        definitions: The project's definitions.
+        texts: The selections.
+        connected: Whether what `+` adds belongs to it.
 
     Raises:
-        UsageError: A name is unknown or ambiguous; all of them are named, with what they might mean.
+        UsageError: A name is unknown or ambiguous, or a selection cannot be read, or selects nothing; all are named.
     """
     graph = definitions.resolve_asset_graph()
     keys = set(graph.executable_asset_keys)
     chosen: set[dg.AssetKey] = set()
-    problems = []
-    for name in names:
-        match = re.fullmatch(r"(\+?)([^+]+)(\+?)", name.strip())
-        found = _named(match.group(2), keys, graph) if match else []
-        if match is None or len(found) != 1:
-            problems.append(_no_single_asset(name, found, keys))
+    problems: list[str] = []
+    for text in texts:
+        known = len(problems)
+        said = _in_dagsters_words(text, keys, graph, problems, connected=connected)
+        if len(problems) > known:
             continue
-        asset = dg.AssetSelection.assets(found[0])
-        chosen |= (asset.upstream() if match.group(1) else asset).resolve(graph) & keys
-        chosen |= (asset.downstream() if match.group(3) else asset).resolve(graph) & keys
+        try:
+            with disable_dagster_warnings():  # its own parser uses what it calls deprecated
+                found = dg.AssetSelection.from_string(said).resolve(graph) & keys
+        except (dg.DagsterError, NotImplementedError):
+            problems.append(f"{text!r} is no selection that can be read.")
+            continue
+        if not found:
+            problems.append(f"{text!r} selects no asset; {_to_choose_from(keys, graph)}.")
+        chosen |= found
     if problems:
-        raise UsageError(" ".join(problems), fix="name an asset of this project; `cascade validate` lists them.")
+        raise UsageError(" ".join(problems), fix=_FIX)
     return chosen
+
+
+def _in_dagsters_words(text: str, keys: set[dg.AssetKey], graph: Any, problems: list[str], *, connected: bool) -> str:
+    """Return a selection in which each word is a key of Dagster's language."""
+    parts, end = [], 0
+    for match in _PARTS.finditer(text):
+        kind, part = match.lastgroup, match.group()
+        if match.start() != end:
+            break
+        end = match.end()
+        if kind == "depth" and not connected:
+            continue
+        found: Iterable[dg.AssetKey] | None = None
+        if kind == "word" and part.lower() not in _OPERATORS:
+            name = part.strip('"')
+            found = _named(name, keys, graph)
+            several = "*" in name or all(key.path[0] == name != key.path[-1] for key in found)
+            if not found or (len(found) > 1 and not several):
+                problems.append(_no_single_asset(name, found, keys))
+        elif part.startswith("path:"):
+            found = _defined_in(part.removeprefix("path:").strip('"'), keys, graph)
+            if not found:
+                problems.append(f"{part!r}: no file or folder of that name defines an asset.")
+        names = [f'key:"{key.to_user_string()}"' for key in sorted(found or ())]
+        parts.append(part if found is None else f"({' or '.join(names)})")
+    if end != len(text) or not text.strip():
+        problems.append(f"{text!r} is no selection that can be read.")
+    return "".join(parts)
 
 
 def _named(name: str, keys: set[dg.AssetKey], graph: Any) -> list[dg.AssetKey]:
     parts = re.split(r"[/.]", name)
-    if len(parts) > 1:
-        return [key for key in keys if list(key.path) == parts]
+    if len(parts) > 1 or "*" in name:
+        pattern = re.compile(".*".join(map(re.escape, "/".join(parts).split("*"))))
+        return [key for key in keys if pattern.fullmatch(key.to_user_string())]
     same = sorted(key for key in keys if key.path[-1] == name)
     ingested = [key for key in same if TABLE_METADATA in graph.get(key).metadata]
-    return ingested if len(ingested) == 1 else same
+    return ingested if len(ingested) == 1 else same or [key for key in keys if key.path[0] == name]
+
+
+def _defined_in(path: str, keys: set[dg.AssetKey], graph: Any) -> list[dg.AssetKey]:
+    """Return the assets whose file is the path, or lies in that folder, as far as the path is given."""
+    wanted = f"*/{path.strip('/').removeprefix('./')}"
+    found = []
+    for key in keys:
+        code = graph.get(key).metadata.get("dagster/code_references")
+        files = [one.file_path for one in code.code_references] if code else ()
+        if any(fnmatch(file, wanted) or fnmatch(file, f"{wanted}/*") for file in files):
+            found.append(key)
+    return found
+
+
+def _to_choose_from(keys: set[dg.AssetKey], graph: Any) -> str:
+    assets = [graph.get(key) for key in keys]
+    groups = sorted({asset.group_name for asset in assets})
+    kinds = sorted({kind for asset in assets for kind in asset.kinds})
+    return f"groups are {', '.join(groups)}; kinds are {', '.join(kinds)}"
 
 
 def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]) -> str:

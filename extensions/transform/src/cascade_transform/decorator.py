@@ -187,6 +187,7 @@ def _fetch(
     every = {name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in (*own, *added)}
     for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(fetch, attribute, getattr(function, attribute, None))
+    vars(fetch)["__wrapped__"] = function  # where Dagster's page of the asset finds the code
     vars(fetch)["__signature__"] = inspect.Signature(list(every.values()))
     return fetch
 

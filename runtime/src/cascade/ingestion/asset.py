@@ -20,6 +20,7 @@ from cascade.ingestion.partitions import Partitions
 from cascade.lakehouse import Lakehouse
 from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
 from cascade.options import known_options
+from cascade.plugins.source import place
 
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
@@ -158,7 +159,11 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             else None,
             freshness_policy=_freshness(options),
             kinds={"python", "iceberg"},
-            metadata={TABLE_METADATA: options.table, **({CRON_METADATA: options.cron} if options.cron else {})},
+            metadata={
+                TABLE_METADATA: options.table,
+                **({CRON_METADATA: options.cron} if options.cron else {}),
+                "dagster/code_references": _code(fetch),
+            },
         )
         def ingest(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # Dagster reads the annotation
             given: dict[str, Any] = {name: getattr(context.resources, name) for name in resources}
@@ -193,6 +198,12 @@ def load_plan(asset: dg.AssetsDefinition, resources: dict[str, Any] | None = Non
     if plan is None:
         raise DefinitionError(f"{asset.key.to_user_string()} is not an asset of @cascade_ingestion.")
     return plan(resources or {})
+
+
+def _code(fetch: Fetch) -> dg.CodeReferencesMetadataValue:
+    file, _, line = place(fetch).rpartition(":")
+    code = [dg.LocalFileCodeReference(file_path=file, line_number=int(line))] if file else []
+    return dg.CodeReferencesMetadataValue(code_references=list(code))
 
 
 def _check_specs(options: Options, definition: dg.PartitionsDefinition[Any] | None) -> Sequence[dg.AssetCheckSpec]:
