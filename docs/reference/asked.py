@@ -64,6 +64,7 @@ COMMANDS = {
     "maintain files": "cascade_maintain.maintenance.remove_files",
     "maintain verify": "cascade_maintain.maintenance.verify",
     "lift": "cascade_maintain.lift.lift_lake",
+    "plan": "cascade_operations.plan_run",
     "plugins list": "cascade_operations.plugins.inspect_plugins",
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",

@@ -106,8 +106,8 @@ PARTITIONS_PROPERTY = "cascade.partitions"
 KEY_PROPERTY = "cascade.key"
 #: Table property: what a source keeps from load to load (its cursor), as its text. Written in the commit of the rows.
 SOURCE_STATE_PROPERTY = "cascade.source-state"
-#: Table property: what a dbt model's table was made from: the snapshot and the columns that it speaks of, and a digest.
-#: Written once dbt is done; read by `cascade run` to leave models out.
+#: Table property: what a dbt model's table was made from: JSON with the snapshot and columns that it speaks of, digests
+#: of its code, and what it read. Written once dbt is done; read by `cascade run` and `cascade plan`.
 MADE_FROM_PROPERTY = "cascade.made-from"
 #: How a property begins whose text, being long, is a packed file in the table's folder `metadata`; its name follows.
 PROPERTY_FILE = "cascade.file:"

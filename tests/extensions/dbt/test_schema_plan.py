@@ -1,6 +1,8 @@
-"""The promises of `cascade schema plan` over models: what the next run does to the columns that `main` has.
+"""The promises of `cascade schema plan` and `cascade plan` over models: what the next run does to columns of `main`.
 
-Modules: `cascade_operations.schema`, `cascade_operations.run`.
+The first makes the tables without rows, by dbt; the second must say the same without it.
+
+Modules: `cascade_operations.schema`, `cascade_operations.run`, `cascade_operations.columns`, `cascade_project.columns`.
 """
 
 import warnings
@@ -13,7 +15,8 @@ import pytest
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.errors import TransformError, UsageError
-from cascade_operations import plan_schema, run_pipeline
+from cascade_operations import plan_run, plan_schema, run_pipeline
+from cascade_operations.planned import PlannedAsset
 from support.dbt import dbt_project
 from support.lakes import settings_in
 from support.projects import make_project
@@ -92,6 +95,53 @@ def test_a_plan_of_models_says_what_goes_what_comes_and_what_has_another_type(se
     found = {name: [(step.action, step.column) for step in plan.steps] for name, plan in plans.items()}
     assert found == {f"silver.{name}": steps for name, (_, _, steps) in MODELS.items()}
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
+
+
+def planned(settings: Settings) -> dict[str, PlannedAsset]:
+    """Return what a run would do with models."""
+    return {asset.asset: asset for asset in plan_run(settings).assets if asset.asset.startswith("silver/")}
+
+
+def test_a_plan_of_a_run_says_the_same_without_dbt_and_why_and_for_whom_it_breaks(settings: Settings) -> None:
+    catalog = open_catalog(settings)
+    before = catalog.pointers(MAIN)
+    plan = planned(settings)
+    found = {name.partition("/")[2]: [(c.action, c.column) for c in asset.columns] for name, asset in plan.items()}
+    assert found == {name: steps for name, (_, _, steps) in MODELS.items()}
+    assert [asset.problem for asset in plan.values() if asset.problem] == []
+    assert "its SQL changed" in plan["silver/renames"].why
+    assert "the run makes silver.renames, which it reads" in plan["silver/follows"].why
+    breaks = {(name, c.column): c.consumers for name, asset in plan.items() for c in asset.columns if c.breaking}
+    assert breaks == {
+        ("silver/renames", "name"): ("silver/follows",),
+        ("silver/follows", "name"): (),
+        ("silver/retypes", "v"): (),
+        ("silver/in_step", "name"): (),
+    }
+    assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
+
+
+# What is written into a model's file, and what the plan says breaks.
+BROKEN: dict[str, tuple[str, str, str]] = {
+    "a column that is not there": ("kept", f"select id, naem {EVENTS}", "naem"),
+    "a column that an incremental model gave up": ("forbids", FAIL + f"select id {EVENTS}", "its table has name"),
+    "a new column that is forbidden": ("forbids", FAIL + f"select id, name, v {EVENTS}", "the new column v"),
+}
+
+
+@pytest.mark.parametrize(("model", "sql", "problem"), BROKEN.values(), ids=BROKEN)
+def test_a_run_that_would_fail_at_a_model_says_so_before(
+    model: str, sql: str, problem: str, settings: Settings
+) -> None:
+    file = Path(settings.dbt_path) / f"models/{model}.sql"
+    before = file.read_text()
+    file.write_text(sql)
+    try:
+        asset = planned(settings)[f"silver/{model}"]
+    finally:
+        file.write_text(before)
+    assert problem in asset.problem
+    assert (asset.columns_known, asset.breaking) == (True, True)
 
 
 def test_models_that_cannot_be_made_are_refused_in_dbt_s_words(settings: Settings) -> None:

@@ -73,7 +73,12 @@ class Shop:
         """Return the models that a run makes, given what it loads."""
         recipes = read_recipes(self.settings, manifest or self.parsed)
         loaded = loaded or set()
-        return set(recipes) - judge(recipes, self.catalog, set(recipes), loaded).keys()
+        return set(recipes) - judge(recipes, self.catalog, set(recipes), loaded).same.keys()
+
+    def reasons(self, manifest: Manifest | None = None) -> dict[str, tuple[str, ...]]:
+        """Return why a run makes each of them."""
+        recipes = read_recipes(self.settings, manifest or self.parsed)
+        return judge(recipes, self.catalog, set(recipes), ()).changed
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +163,24 @@ def test_what_has_changed_in_the_project_is_computed(
     assert shop.computed(manifest) == computed
 
 
+WHY: dict[str, tuple[str, str]] = {
+    "SQL": ("silver.second", "its SQL changed"),
+    "SQL of what others read": ("silver.second", "the run makes silver.first, which it reads"),
+    "configuration": ("silver.plain", "its configuration changed"),
+    "a macro of a macro": ("silver.calling", "its macro inner changed"),
+    "a macro of ours": ("silver.plain", "its macros of dbt and Cascade changed"),
+    "always": ("silver.plain", "every run computes it, since its meta says so"),
+}
+
+
+@pytest.mark.parametrize("change", WHY)
+def test_a_run_can_say_why_it_computes_a_model(change: str, shop: Shop) -> None:
+    manifest = copy.deepcopy(shop.parsed)
+    CHANGES[change][0](manifest)
+    table, why = WHY[change]
+    assert why in shop.reasons(manifest)[table]
+
+
 @pytest.mark.parametrize(
     ("file", "computed"),
     [("dbt_project.yml", {"silver.greeting"}), ("seeds/labels.csv", {"raw.labels", "silver.labelled"})],
@@ -203,6 +226,7 @@ def test_what_was_promoted_meanwhile_is_noticed(
     finally:
         changed.catalog.delete("other")
     assert changed.computed() == computed
+    assert (computed == OF_EVENTS) == (changed.reasons().get("silver.first") == ("raw.events changed",))
 
 
 def test_a_restore_to_the_time_before_has_all_computed(changed: Shop) -> None:

@@ -61,6 +61,8 @@ def lake(settings: Settings) -> BranchingCatalog:
 
 ASKED: dict[str, tuple[object, str]] = {
     "run": (operations, "run_pipeline"),
+    "run --dry-run": (operations, "plan_run"),
+    "plan": (operations, "plan_run"),
     "config show": (operations, "list_settings"),
     "branch list": (operations, "list_branches"),
     "branch create new --tag": (operations, "create_branch"),

@@ -26,6 +26,7 @@ from cascade_operations.events import (
     Listener,
     Loading,
     NotLoaded,
+    Planned,
     StepFailed,
     StepRetrying,
     StepStarted,
@@ -167,6 +168,12 @@ def _models(models: Iterable[str]) -> str:
     return f"{count(len(names), 'model')} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
+def _plan_text(event: Planned) -> str:
+    from cascade_cli.plan_text import plan_lines  # most commands show none
+
+    return "\n".join(plan_lines(event.plan, short=True))
+
+
 def _verdict(event: CheckEvaluated) -> str:
     return "passed" if event.passed else "failed" if event.blocking else "warned"
 
@@ -175,6 +182,7 @@ def _verdict(event: CheckEvaluated) -> str:
 EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
     Loading: lambda event: f"loading {event.what}",
     NotLoaded: lambda event: f"not loaded: {event.problem}",
+    Planned: _plan_text,
     Waiting: lambda event: f"waiting for {event.what}",
     AssetUpToDate: lambda event: f"up to date {event.asset}",
     LeftOut: lambda event: f"left out {unchanged_text(event.since)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cascade.config import load_settings
 from cascade_cli.output import (
@@ -17,6 +17,7 @@ from cascade_cli.output import (
     say,
     unchanged_text,
 )
+from cascade_cli.plan import end_plan
 from cascade_cli.style import click
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _full_refresh = click.option(
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
 @_full_refresh
 @click.option("--all", "everything", is_flag=True, help="Compute all models, those that nothing has changed for too.")
+@click.option("--dry-run", is_flag=True, help="Only show what the run would do, as `cascade plan` does.")
 @json_option
 def run(
     *,
@@ -52,6 +54,7 @@ def run(
     no_promote: bool,
     full_refresh: bool,
     everything: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
@@ -62,19 +65,27 @@ def run(
 
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
     when one fails, `main` stays as it is and the branch is kept to be looked at.
+
+    On a terminal it first shows in short what it will do and why; `cascade plan` shows all of it.
     """
     import cascade_operations as operations
 
+    settings = load_settings()
+    options: dict[str, Any] = {
+        "select": select,
+        "partition": partition,
+        "promote": not no_promote,
+        "full_refresh": full_refresh,
+        "everything": everything,
+    }
+    on_terminal = sys.stderr.isatty()
     with progress("cascade run") as tell:
-        report = operations.run_pipeline(
-            load_settings(),
-            select=select,
-            partition=partition,
-            promote=not no_promote,
-            full_refresh=full_refresh,
-            everything=everything,
-            tell=tell,
-        )
+        if dry_run:
+            plan = operations.plan_run(settings, **options, tell=tell)
+        else:
+            report = operations.run_pipeline(settings, **options, show_plan=on_terminal, tell=tell)
+    if dry_run:
+        end_plan(plan, as_json)
     finish(report, as_json, success=moved(report, promote=not no_promote))
 
 

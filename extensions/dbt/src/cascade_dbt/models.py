@@ -68,9 +68,10 @@ def unchanged(
     tables = {".".join(key.path) for key in asked}
     # What is no model is computed, whatever it reads.
     others = {".".join(key.path) for key in computed} | (tables - recipes.keys())
-    same = judge(recipes, catalog, tables & recipes.keys(), others)
+    found = judge(recipes, catalog, tables & recipes.keys(), others)
     always = {name: recipe.always for name, recipe in recipes.items() if recipe.always and name in tables}
     return Unchanged(
-        since={dg.AssetKey(name.split(".")): since for name, since in same.items()},
+        since={dg.AssetKey(name.split(".")): since for name, since in found.same.items()},
         always={dg.AssetKey(name.split(".")): why for name, why in always.items()},
+        changed={dg.AssetKey(name.split(".")): reasons for name, reasons in found.changed.items()},
     )

@@ -1,20 +1,22 @@
 """Which tables of models need not be computed: what they are made from is recorded beside their newest snapshot.
 
 The record is a property of the table that names the snapshot it speaks of, so that it is promoted and restored with the
-table, and means nothing once another writer has written. It is a digest of what dbt was given: the model's SQL and that
-of the ephemeral models and macros that it may use, its configuration, variables, versions, and the states of the tables
-that it reads. A model that may depend on more is always computed. Imports neither Dagster nor dbt.
+table, and means nothing once another writer has written. It holds digests of what dbt was given, one for each part, so
+that a plan can say what has changed: the model's SQL and that of its ephemeral models, the macros that it may use, its
+configuration, variables, versions; and the states of the tables that it reads. A model that may depend on more is
+always computed. Imports neither Dagster nor dbt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
 from importlib import metadata
@@ -31,7 +33,7 @@ from cascade.names import MADE_FROM_PROPERTY
 from cascade_dbt.project import macros_folder
 from cascade_dbt.targets import TABLES, target_of
 
-__all__ = ["Recipe", "judge", "now", "read_recipes", "record"]
+__all__ = ["Judgement", "Recipe", "judge", "now", "read_recipes", "record"]
 
 # What a model's SQL and macros call when their rows depend on more than the tables that they read.
 _MORE = re.compile(
@@ -65,14 +67,14 @@ class Recipe:
 
     Attributes:
         table: `namespace.table`.
-        code: Digest of all that is no table.
+        code: Digest of each part that is no table, by what people call the part, such as `SQL`.
         inputs: The tables of its `ref`s and `source`s, through ephemeral models too.
         mentioned: What may be further tables in its SQL: pairs of words with a dot between, in lower case.
         always: Why it is computed in every run; empty when it need not be.
     """
 
     table: str
-    code: str
+    code: Mapping[str, str]
     inputs: frozenset[str]
     mentioned: frozenset[str]
     always: str
@@ -83,9 +85,24 @@ class Recipe:
         return sorted((self.inputs | also) - {self.table})
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """Which tables a run makes.
+
+    Attributes:
+        same: Those that can be left out, and when each was made.
+        changed: The others, and what has changed since each was made: one or several reasons.
+        rewritten: Those of them that have other code than when they were made, or were not made yet.
+    """
+
+    same: dict[str, dt.datetime] = field(default_factory=dict)
+    changed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rewritten: set[str] = field(default_factory=set)
+
+
 def judge(
     recipes: Mapping[str, Recipe], catalog: BranchingCatalog, asked: Collection[str], computed: Collection[str]
-) -> dict[str, dt.datetime]:
+) -> Judgement:
     """Find the tables that are on `main` as a run would make them.
 
     Args:
@@ -95,22 +112,55 @@ def judge(
         computed: Tables that the run makes in any case.
 
     Returns:
-        Those of `asked` that can be left out, and when each was made.
+        Those of `asked`, without those that the run makes in any case.
     """
     pointers, states = catalog.pointers(MAIN), _States(catalog)
-    fresh, same = {*computed}, dict[str, dt.datetime]()
+    fresh, found = {*computed}, Judgement()
     for table, recipe in recipes.items():
         if table not in asked or table in fresh:
             continue
+        made = catalog.load(table, pointers[table]) if table in pointers else None
         reads = recipe.reads({*pointers, *fresh})
-        if table in pointers and not recipe.always and fresh.isdisjoint(reads):
-            made = catalog.load(table, pointers[table])
-            digest = _digest(recipe, {name: states.of(name, pointers) for name in reads})
-            if (head := made.current_snapshot()) and made.properties.get(MADE_FROM_PROPERTY) == _record(made, digest):
-                same[table] = dt.datetime.fromtimestamp(head.timestamp_ms / 1000, dt.UTC)
-                continue
-        fresh.add(table)
-    return same
+        now = _record(made, recipe, {name: states.of(name, pointers) for name in reads}) if made else {}
+        before = _told(made.properties.get(MADE_FROM_PROPERTY)) if made else None
+        reasons = tuple(_reasons(recipe, before, now, [name for name in reads if name in fresh]))
+        if not before or before["code"] != now["code"]:
+            found.rewritten.add(table)
+        if made and not reasons and (head := made.current_snapshot()):
+            found.same[table] = dt.datetime.fromtimestamp(head.timestamp_ms / 1000, dt.UTC)
+        else:
+            found.changed[table] = reasons
+            fresh.add(table)
+    return found
+
+
+def _reasons(
+    recipe: Recipe, before: Mapping[str, Any] | None, now: Mapping[str, Any], fresh: Collection[str]
+) -> Iterator[str]:
+    """Say why a table is made, given what is recorded of it; nothing when it is as a run would make it."""
+    if not now:
+        yield "main does not have its table"
+        return
+    if recipe.always:
+        yield f"every run computes it, since {recipe.always}"
+    if not before or before["state"] != now["state"]:
+        yield "it is not known what its table was made from"
+    else:
+        parts = {**before["code"], **now["code"]}
+        yield from (f"its {part} changed" for part in parts if before["code"].get(part) != now["code"].get(part))
+        reads = {**before["reads"], **now["reads"]}
+        other = {name for name in reads if before["reads"].get(name) != now["reads"].get(name)}
+        yield from (f"{name} changed" for name in sorted(other - {*fresh}))
+    yield from (f"the run makes {name}, which it reads" for name in fresh)
+
+
+def _told(text: str | None) -> dict[str, Any] | None:
+    """Return what is recorded of a table; `None` for nothing, or for what another version wrote."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text or "null")
+        if isinstance(found, dict) and found.keys() == {"state", "code", "reads"}:
+            return found
+    return None
 
 
 def record(
@@ -143,7 +193,7 @@ def record(
         known = all(_is_known(read, made, before, pointers, states) for read in reads)
         if recipe.always or not known or _snapshot_id(table) != made[name]:
             continue
-        text = _record(table, _digest(recipe, {read: states.of(read, pointers) for read in reads}))
+        text = json.dumps(_record(table, recipe, {read: states.of(read, pointers) for read in reads}))
         same = (
             AssertTableUUID(uuid=table.metadata.table_uuid),
             AssertRefSnapshotId(ref="main", snapshot_id=_snapshot_id(table)),  # type: ignore[call-arg]  # an alias
@@ -195,16 +245,12 @@ def _state(table: Table) -> str:
     return f"{rows_of(table)}/{table.schema().schema_id}"
 
 
-def _record(table: Table, digest: str) -> str:
-    return f"{_state(table)} {digest}"
-
-
-def _digest(recipe: Recipe, reads: Mapping[str, str]) -> str:
-    return _hash([recipe.code, sorted(reads.items())])
+def _record(table: Table, recipe: Recipe, reads: Mapping[str, str]) -> dict[str, Any]:
+    return {"state": _state(table), "code": dict(recipe.code), "reads": dict(reads)}
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def read_recipes(settings: Settings, manifest: Mapping[str, Any]) -> dict[str, Recipe]:
@@ -264,21 +310,21 @@ class _Manifest:
             f"main.{word}" for word in re.findall(r"\w+", text.lower())
         }
         code = {
-            "codes": codes,
-            "macros": [self._macros[m]["macro_sql"] for m in sorted(macros)],
-            "configs": [(self._nodes[p]["config"], self._nodes[p].get("unrendered_config")) for p in parts],
+            "SQL": [*codes, self._columns(node, text)],
+            **{f"macro {m.rpartition('.')[2]}": self._macros[m]["macro_sql"] for m in sorted(macros - self._trusted)},
+            "macros of dbt and Cascade": [self._macros[m]["macro_sql"] for m in sorted(macros & self._trusted)],
+            "configuration": [(self._nodes[p]["config"], self._nodes[p].get("unrendered_config")) for p in parts],
             "description": node.get("description"),
             "file": self._file(node),
-            "columns": self._columns(node, text),
-            "batch": _batch(node["config"]),
-            "project": self._project(text),
-            "versions": self._versions,
-            # dbt takes its flags from there too.
-            "flags": {name: value for name, value in os.environ.items() if name.startswith(_FLAGS)},
+            "batch of time": _batch(node["config"]),
+            "part of dbt_project.yml": self._project(text),
+            "version of dbt or Cascade": self._versions,
+            "flags of dbt": {name: value for name, value in os.environ.items() if name.startswith(_FLAGS)},
         }
         reasons = self._reasons(node, parts, upstream, text)
         always = unclear or next(reasons, "") or self._hard_coded(mentioned, inputs, key)
-        return Recipe(self._tables[key], _hash(code), frozenset(inputs), mentioned, always)
+        digests = {part: _hash(value) for part, value in code.items() if value}
+        return Recipe(self._tables[key], digests, frozenset(inputs), mentioned, always)
 
     def _parents(self, key: str) -> set[str]:
         return set(self._nodes[key]["depends_on"].get("nodes", ())) if key in self._nodes else set()

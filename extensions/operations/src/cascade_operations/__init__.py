@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cascade_operations.promotion import promote, restore
     from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
     from cascade_operations.records import to_document
-    from cascade_operations.run import materialize, run_pipeline
+    from cascade_operations.run import materialize, plan_run, run_pipeline
     from cascade_operations.schedules import list_schedules, switch_schedules
     from cascade_operations.schema import apply_schema, plan_schema
     from cascade_operations.tables import list_tables, query
@@ -31,6 +31,7 @@ __all__ = [
     "list_tables",
     "log",
     "materialize",
+    "plan_run",
     "plan_schema",
     "promote",
     "query",
@@ -49,7 +50,7 @@ _HOMES = {
     "cascade_operations.promotion": ("promote", "restore"),
     "cascade_operations.quarantine": ("drop_quarantine", "list_quarantine", "read_quarantine", "replay_quarantine"),
     "cascade_operations.records": ("to_document",),
-    "cascade_operations.run": ("materialize", "run_pipeline"),
+    "cascade_operations.run": ("materialize", "plan_run", "run_pipeline"),
     "cascade_operations.schema": ("apply_schema", "plan_schema"),
     "cascade_operations.schedules": ("list_schedules", "switch_schedules"),
     "cascade_operations.tables": ("list_tables", "query"),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cascade_operations.planned import Plan
 
 __all__ = [
     "AssetMaterialized",
@@ -17,6 +21,7 @@ __all__ = [
     "Listener",
     "Loading",
     "NotLoaded",
+    "Planned",
     "StepFailed",
     "StepRetrying",
     "StepStarted",
@@ -37,6 +42,13 @@ class NotLoaded:
     """A file or a definition is left out: where and why, one line."""
 
     problem: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """It is known what the run does; nothing has run yet."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,7 @@ class Followed:
 Event = (
     Loading
     | NotLoaded
+    | Planned
     | Waiting
     | AssetUpToDate
     | LeftOut

@@ -16,7 +16,8 @@ from cascade.ingestion.report import materialization, say
 from cascade.names import TABLE_METADATA
 from cascade_operations.events import Listener
 from cascade_operations.records import RunReport
-from cascade_operations.run import ENDS, launch
+from cascade_operations.run import launch
+from cascade_operations.work import ENDS
 
 if TYPE_CHECKING:
     from cascade.ingestion.load import LoadResult

@@ -21,9 +21,11 @@ def find_unchanged(
     """Ask all packages that make assets; arguments as for `AssetSource.unchanged`."""
     since: dict[dg.AssetKey, dt.datetime] = {}
     always: dict[dg.AssetKey, str] = {}
+    changed: dict[dg.AssetKey, tuple[str, ...]] = {}
     for record in load_all("cascade.assets", AssetSource):
         if not record.cause:  # of what is broken the definitions have told
             found = record.object.unchanged(settings, catalog, asked, computed)
             since.update(found.since)
             always.update(found.always)
-    return Unchanged(since, always)
+            changed.update(found.changed)
+    return Unchanged(since, always, changed)

@@ -17,6 +17,7 @@ from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
 from cascade.quality.model import CHECKS
 from cascade_operations.after import AfterCommand
+from cascade_operations.columns import ColumnSource
 
 __all__ = ["GROUPS", "inspect_plugins", "known_groups"]
 
@@ -27,6 +28,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     "cascade.after_promotion": ("any name", AfterPromotion),
     "cascade.assets": ("any name", AssetSource),
     CHECKS: ("the check", FunctionType),
+    "cascade.columns": ("any name", ColumnSource),
     "cascade.contracts": ("the library of models", ContractFactory),
     "cascade.decorators": ("the name in `from cascade import …`", FunctionType),
     "cascade.engines": ("the engine", Engine),

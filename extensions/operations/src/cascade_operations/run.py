@@ -6,10 +6,11 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 
@@ -22,29 +23,35 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
-from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+from cascade.publish import PUBLISH_KEY
 from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.after import followed
-from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Waiting, ignore
+from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Planned, Waiting, ignore
 from cascade_operations.failures import error_text
-from cascade_operations.leave_out import find_unchanged
+from cascade_operations.plan import describe
+from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
-from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
+from cascade_operations.selection import PartitionGroup, select_assets
 from cascade_operations.watch import Watcher
+from cascade_operations.work import ENDS, choose, find_work
 
 __all__ = [
-    "ENDS",
+    "BrokenProjectError",
     "close_killed_runs",
     "emptied",
     "launch",
     "load_definitions",
     "materialize",
+    "plan_run",
     "rehearsed",
     "run_pipeline",
 ]
 
-#: The assets that end a pipeline.
-ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
+
+class BrokenProjectError(DefinitionError):
+    """Files or definitions of a project cannot be used, so that nothing of it could be promoted."""
+
+    exit_code = 1  # nothing is wrong with the command
 
 
 def run_pipeline(
@@ -55,6 +62,7 @@ def run_pipeline(
     promote: bool = True,
     full_refresh: bool = False,
     everything: bool = False,
+    show_plan: bool = False,
     tell: Listener = ignore,
 ) -> RunReport:
     """Run the pipeline on a branch of its own and promote it.
@@ -68,21 +76,54 @@ def run_pipeline(
         promote: Whether the branch is promoted and the marts are published.
         full_refresh: Whether the tables of incremental models are created again from all rows.
         everything: Whether no model is left out. Those that `select` names and those of a full refresh never are.
+        show_plan: Whether `tell` gets the plan of the run before it begins.
         tell: Told of progress.
 
     Raises:
         UsageError: An asset or a partition does not exist.
-        DefinitionError: A file or a definition cannot be used, so that nothing could be promoted.
+        BrokenProjectError: Files or definitions cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
     with followed(settings, tell, "cascade run"):
         definitions = load_definitions(settings, tell, promote=promote)
-        graph = definitions.resolve_asset_graph()
-        chosen = select_assets(definitions, select) if select else set(graph.executable_asset_keys)
-        named = select_assets(definitions, select, connected=False)
-        chosen = chosen | ENDS if promote else chosen - ENDS
+        chosen, named = choose(definitions, select, promote=promote)
         kept = None if everything or full_refresh else named
-        return launch(settings, definitions, chosen, kept, partition=partition, tags=_refresh(full_refresh), tell=tell)
+        options: dict[str, Any] = {"partition": partition, "tags": _refresh(full_refresh), "show_plan": show_plan}
+        return launch(settings, definitions, chosen, kept, **options, tell=tell)
+
+
+def plan_run(
+    settings: Settings,
+    *,
+    select: Sequence[str] = (),
+    partition: str | None = None,
+    promote: bool = True,
+    full_refresh: bool = False,
+    everything: bool = False,
+    tell: Listener = ignore,
+) -> Plan:
+    """Say what `run_pipeline` would do with the same arguments; nothing is run and nothing is written.
+
+    Args:
+        settings: The project's settings.
+        select: As for `run_pipeline`, as are the next four.
+        partition: A partition, or a range `first..last`.
+        promote: Whether the branch is promoted.
+        full_refresh: Whether the tables of incremental models are created again from all rows.
+        everything: Whether no model is left out.
+        tell: Told of progress.
+
+    Raises:
+        UsageError: An asset or a partition does not exist.
+        BrokenProjectError: Files or definitions cannot be used; all of them are named.
+    """
+    definitions = load_definitions(settings, tell, promote=promote)
+    chosen, named = choose(definitions, select, promote=promote)
+    graph, lakehouse = definitions.resolve_asset_graph(), Lakehouse(settings, MAIN)
+    with open_instance(settings) as instance:
+        kept = None if everything or full_refresh else named
+        work = find_work(graph, chosen, partition, kept, instance=instance, lakehouse=lakehouse)
+        return describe(graph, work, named, full_refresh=full_refresh, instance=instance, lakehouse=lakehouse)
 
 
 def launch(
@@ -93,6 +134,7 @@ def launch(
     *,
     partition: str | None = None,
     tags: Mapping[str, str],
+    show_plan: bool = False,
     tell: Listener = ignore,
 ) -> RunReport:
     """Run assets on a branch of their own, under the lease of `main`.
@@ -104,6 +146,7 @@ def launch(
         named: Those that are computed in any case, while others are left out when nothing has changed; `None`: all.
         partition: As for `run_pipeline`.
         tags: Further tags of the run in Dagster.
+        show_plan: As for `run_pipeline`.
         tell: Told of progress.
 
     Raises:
@@ -120,7 +163,8 @@ def launch(
     ):
         close_killed_runs(instance)
         with _stopped(watcher):
-            _Launch(definitions, instance, lakehouse, watcher, named).execute(chosen, partition, run_id, tags)
+            one = _Launch(definitions, instance, lakehouse, watcher, named, show_plan=show_plan)
+            one.execute(chosen, partition, run_id, tags)
         watcher.branch_kept = None
         if watcher.promotion:
             watcher.marts = marts_location(settings)
@@ -200,16 +244,16 @@ def load_definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg
     """Return the project's definitions, and tell what is left out of them.
 
     Raises:
-        DefinitionError: Something cannot be used, so that nothing could be promoted.
+        BrokenProjectError: Something cannot be used, so that nothing could be promoted.
     """
     tell(Loading("workflows and models"))
     definitions = build_definitions(settings)
     problems = problems_of(definitions)
     if promote and problems.broken:
-        raise DefinitionError(
+        raise BrokenProjectError(
             "Nothing was run, since nothing could be promoted: these cannot be used, and their checks are unknown.\n"
             + "\n".join(f"    {problem}" for problem in problems.broken),
-            fix="correct them; or run with --no-promote, which leaves the result on the run's branch.",
+            fix="correct them; or use `cascade run --no-promote`, which leaves the result on the run's branch.",
         )
     for problem in problems.all:
         tell(NotLoaded(problem))
@@ -280,6 +324,7 @@ class _Launch:
     Attributes:
         named: Assets that are computed in any case, while others are left out when nothing has changed; `None` computes
             all.
+        show_plan: Whether the listener gets the plan first.
     """
 
     definitions: dg.Definitions
@@ -287,17 +332,24 @@ class _Launch:
     lakehouse: Lakehouse
     watcher: Watcher
     named: set[dg.AssetKey] | None = None
+    show_plan: bool = False
 
     def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: Mapping[str, str]) -> None:
         watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
-        groups, idle = group_by_partitions(graph, chosen, partition, instance=self.instance, lakehouse=self.lakehouse)
-        watcher.up_to_date = sorted(key.to_user_string() for key in idle)
+        work = find_work(graph, chosen, partition, self.named, instance=self.instance, lakehouse=self.lakehouse)
+        groups, rest = work.groups, work.rest
+        if self.show_plan:
+            places: dict[str, Any] = {"instance": self.instance, "lakehouse": self.lakehouse}
+            refresh = FULL_REFRESH_TAG in tags
+            plan = describe(graph, work, self.named or (), full_refresh=refresh, **places)
+            watcher.tell(Planned(plan))
+        watcher.up_to_date = sorted(key.to_user_string() for key in work.idle)
         for asset in watcher.up_to_date:
             watcher.tell(AssetUpToDate(asset))
-        loaded = {key for group in groups for key in group.assets}
-        rest = chosen - idle - loaded
-        if self.named is not None:
-            rest -= self._unchanged(rest, self.named | loaded)
+        watcher.left_out = {key.to_user_string(): since for key, since in work.unchanged.since.items()}
+        watcher.always = {key.to_user_string(): why for key, why in work.unchanged.always.items()}
+        if watcher.left_out:
+            watcher.tell(LeftOut(watcher.left_out))
         if not groups and rest <= ENDS:
             # A branch of a run that has written nothing is not there: a run would only tell that nothing was done.
             if PUBLISH_KEY in rest:
@@ -316,16 +368,6 @@ class _Launch:
                     watcher.partitions.update({key.to_user_string(): group.span for key in group.assets})
                 self._run(keys, run_id, {**tags, **(group.tags() if group else {})})
                 run_id = str(uuid.uuid4())
-
-    def _unchanged(self, rest: set[dg.AssetKey], computed: set[dg.AssetKey]) -> Set[dg.AssetKey]:
-        """Return what need not be computed, and note it."""
-        settings, catalog, watcher = self.lakehouse.settings, self.lakehouse.catalog, self.watcher
-        found = find_unchanged(settings, catalog, rest - computed, computed)
-        watcher.left_out = {key.to_user_string(): since for key, since in found.since.items()}
-        watcher.always = {key.to_user_string(): why for key, why in found.always.items()}
-        if watcher.left_out:
-            watcher.tell(LeftOut(watcher.left_out))
-        return found.since.keys()
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> None:
         job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)

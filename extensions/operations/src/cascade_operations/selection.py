@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from itertools import groupby
 from typing import Any
 
 import dagster as dg
@@ -139,12 +140,21 @@ def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]
 
 @dataclass(frozen=True)
 class PartitionGroup:
-    """Assets with the same partitions, and the range of them that one run covers."""
+    """Assets with the same partitions, and the range of them that one run covers.
+
+    Attributes:
+        assets: The assets.
+        first: The first partition of the range.
+        last: The last one.
+        missing_only: Whether each asset loads only those of the range that it lacks.
+        lacking: The partitions that each asset loads, in spans of neighbours, and how many there are.
+    """
 
     assets: list[dg.AssetKey]
     first: str
     last: str
     missing_only: bool
+    lacking: Mapping[dg.AssetKey, tuple[int, tuple[str, ...]]]
 
     @property
     def span(self) -> str:
@@ -192,15 +202,28 @@ def group_by_partitions(
                 a for other, named in groups.items() if partition.partition("..")[0] in keys_of[other] for a in named
             ]
             first, last = _parse_range(partition, all_keys, assets, alike)
-            busy.append(PartitionGroup(assets, first, last, missing_only=False))
+            asked = set(all_keys[all_keys.index(first) : all_keys.index(last) + 1])
+            lacking = dict.fromkeys(assets, (len(asked), _spans(all_keys, asked)))
+            busy.append(PartitionGroup(assets, first, last, missing_only=False, lacking=lacking))
             continue
         missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse) for key in assets}
         idle.update(key for key in assets if not missing[key])
         everything = set().union(*missing.values())
         if wanted := [key for key in all_keys if key in everything]:
             late = [key for key in assets if missing[key]]
-            busy.append(PartitionGroup(late, wanted[0], wanted[-1], missing_only=True))
+            lacking = {key: (len(missing[key]), _spans(all_keys, missing[key])) for key in late}
+            busy.append(PartitionGroup(late, wanted[0], wanted[-1], missing_only=True, lacking=lacking))
     return busy, idle
+
+
+def _spans(all_keys: Sequence[str], some: Set[str]) -> tuple[str, ...]:
+    """Return partitions as spans of neighbours, `first..last`, in order."""
+    spans = []
+    for inside, group in groupby(all_keys, some.__contains__):
+        if inside:
+            first, *others = group
+            spans.append(f"{first}..{others[-1]}" if others else first)
+    return tuple(spans)
 
 
 def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse) -> set[str]:

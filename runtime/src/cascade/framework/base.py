@@ -27,10 +27,12 @@ class Unchanged:
     Attributes:
         since: Assets whose table on `main` is what computing it again would give, and when each was made (UTC).
         always: Assets that may depend on more than the tables they read, and why that is thought.
+        changed: Assets that a run makes, and what has changed since their tables on `main` were made.
     """
 
     since: Mapping[dg.AssetKey, dt.datetime] = field(default_factory=dict)
     always: Mapping[dg.AssetKey, str] = field(default_factory=dict)
+    changed: Mapping[dg.AssetKey, tuple[str, ...]] = field(default_factory=dict)
 
 
 class AssetSource(Protocol):

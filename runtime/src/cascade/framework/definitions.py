@@ -26,9 +26,6 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
 __all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
-_SCHEDULES = "cascade.schedules"
-_ASSETS = "cascade.assets"
-_TRIGGERS = "cascade.triggers"
 # Plugins that hold no checks.
 _HARMLESS = ("cascade.plugins.services",)
 
@@ -78,7 +75,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     # dbt works while the workflows are imported.
     with contextlib.ExitStack() as started, use_settings(settings):
         waiting = []
-        for record in _load(_ASSETS, AssetSource, problems.broken):
+        for record in _load("cascade.assets", AssetSource, problems.broken):
             with _contained(record, settings, problems.broken):
                 waiting.append((record, started.enter_context(record.object.start(settings))))
         found = discover(settings.workflows_path)
@@ -88,7 +85,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             with _contained(record, settings, problems.broken):
                 # They come first: a workflow that contradicts one of them is left out, and not all models.
                 found.items[:0] = [Item(_origin(record), "assets", record.name, a) for a in assets()]
-    for record in _load(_SCHEDULES, ScheduleFactory, problems.jobs):
+    for record in _load("cascade.schedules", ScheduleFactory, problems.jobs):
         with _contained(record, settings, problems.jobs):
             made = record.object(settings)
             if not isinstance(made, dg.ScheduleDefinition | dg.SensorDefinition | None):
@@ -175,7 +172,7 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     upstream = {key: set(a.asset_deps[key]) for a in assets if a.is_executable for key in a.keys}
     before = upstream.keys() - downstream({PROMOTE_KEY, PUBLISH_KEY}, upstream)
     impossible: list[str] = []
-    makers = _load(_TRIGGERS, TriggerFactory, impossible)
+    makers = _load("cascade.triggers", TriggerFactory, impossible)
     started = [one for record in makers for one in record.object(settings, assets, upstream, impossible)]
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
     guards = Guards(_blocking(theirs), tuple(problems.broken))

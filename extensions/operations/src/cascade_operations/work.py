@@ -1,0 +1,93 @@
+"""What a run has to do: the same for the run itself and for a plan of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from cascade.framework.base import Unchanged
+from cascade.lakehouse import Lakehouse
+from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
+from cascade_operations.leave_out import find_unchanged
+from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
+
+__all__ = ["ENDS", "Work", "choose", "find_work"]
+
+#: The assets that end a pipeline.
+ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run does.
+
+    Attributes:
+        groups: Assets with partitions that have something to load.
+        idle: Assets with partitions that have nothing to load.
+        rest: Assets without partitions that are computed, with those that end a pipeline.
+        unchanged: What is left out of them, and why others are not.
+    """
+
+    groups: Sequence[PartitionGroup]
+    idle: set[dg.AssetKey]
+    rest: set[dg.AssetKey]
+    unchanged: Unchanged = field(default_factory=Unchanged)
+
+    @property
+    def loaded(self) -> set[dg.AssetKey]:
+        """The assets with partitions that load something."""
+        return {key for group in self.groups for key in group.assets}
+
+
+def choose(
+    definitions: dg.Definitions, select: Sequence[str], *, promote: bool
+) -> tuple[set[dg.AssetKey], set[dg.AssetKey]]:
+    """Return the assets that a run is about, and those that are computed because they are named.
+
+    Args:
+        definitions: The project's definitions.
+        select: As for `run_pipeline`.
+        promote: Whether the run promotes its branch.
+
+    Raises:
+        UsageError: An asset does not exist.
+    """
+    chosen = set(definitions.resolve_asset_graph().executable_asset_keys)
+    if select:
+        chosen = select_assets(definitions, select)
+    named = select_assets(definitions, select, connected=False)
+    return (chosen | ENDS if promote else chosen - ENDS), named
+
+
+def find_work(
+    graph: Any,
+    chosen: set[dg.AssetKey],
+    partition: str | None,
+    named: Iterable[dg.AssetKey] | None,
+    *,
+    instance: dg.DagsterInstance,
+    lakehouse: Lakehouse,
+) -> Work:
+    """Find out what has to be done.
+
+    Args:
+        graph: Dagster's asset graph.
+        chosen: The assets of the run.
+        partition: A partition, or a range `first..last`; by default what is missing.
+        named: Assets that are computed in any case, while others are left out when nothing has changed; `None`: all.
+        instance: Where Dagster keeps what plain assets have materialized.
+        lakehouse: The branch that the run begins with.
+
+    Raises:
+        UsageError: There is no such partition.
+    """
+    groups, idle = group_by_partitions(graph, chosen, partition, instance=instance, lakehouse=lakehouse)
+    work = Work(groups, idle, chosen - idle - {key for group in groups for key in group.assets})
+    if named is None:
+        return work
+    computed = {*named} | work.loaded
+    found = find_unchanged(lakehouse.settings, lakehouse.catalog, work.rest - computed, computed)
+    return Work(groups, idle, work.rest - found.since.keys(), found)

@@ -1,0 +1,218 @@
+"""Say which columns the tables of models will have, without dbt: the engine is asked for the columns of their SQL.
+
+In place of a table that will change, the SQL reads a stand-in without rows that has the columns of then.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from typing import Any
+
+from cascade.catalog import MAIN, BranchingCatalog
+from cascade.config import Settings
+from cascade.engine import query
+from cascade.errors import CascadeError, QueryError
+from cascade_dbt.project import parse_project
+from cascade_dbt.unchanged import judge, read_recipes
+from cascade_operations.columns import Columns, Foreseen, changes_between, is_wider
+from cascade_operations.planned import ColumnChange
+
+__all__ = ["foresee"]
+
+# What engines say of SQL that does not fit the tables that it reads; all else may be due to what only dbt knows.
+_MISFIT = re.compile(r"Binder Error|\bcolumn\b|cannot be applied|Unexpected parameters", re.IGNORECASE)
+_DIALECTS = {"embedded": "duckdb", "trino": "trino"}
+
+
+def foresee(
+    settings: Settings,
+    catalog: BranchingCatalog,
+    loads: Mapping[str, Foreseen],
+    asked: Set[str],
+    *,
+    full_refresh: bool,
+) -> dict[str, Foreseen]:
+    """Say which columns tables of models will have; a `cascade_operations.columns.ColumnSource`.
+
+    Args:
+        settings: The project's settings.
+        catalog: The catalog.
+        loads: The tables that loads change.
+        asked: The tables that the run makes.
+        full_refresh: Whether incremental models are created again.
+    """
+    manifest = parse_project(settings)
+    if manifest is None or settings.engine not in _DIALECTS:
+        return {}
+    parsed = json.loads(manifest.read_text("utf-8"))
+    rewritten = judge(read_recipes(settings, parsed), catalog, asked, ()).rewritten
+    if not rewritten and not any(one.changes for one in loads.values()):
+        return {}
+    return _Models(settings, catalog, parsed, full_refresh=full_refresh).foresee(loads, rewritten)
+
+
+class _Models:
+    """The models of a dbt project, and the tables that they read."""
+
+    def __init__(
+        self, settings: Settings, catalog: BranchingCatalog, manifest: Mapping[str, Any], *, full_refresh: bool
+    ) -> None:
+        # sqlglot takes a third of a second, and is needed only when a table will be another one.
+        from cascade_project.portability.render import Project
+
+        self._catalog, self._refresh = catalog, full_refresh
+        self._dialect = _DIALECTS[settings.engine]
+        self._pointers = catalog.pointers(MAIN)
+        # Cascade's own macros are rendered too: no folder is named as theirs.
+        self._project = Project(manifest, settings.dbt_path, settings.dbt_path / "\0")
+        self._nodes = {
+            key: node
+            for key, node in manifest["nodes"].items()
+            if node["resource_type"] in ("model", "seed", "snapshot")
+        }
+        graph = {key: set(node["depends_on"].get("nodes", ())) for key, node in self._nodes.items()}
+        self._order = [key for key in TopologicalSorter(graph).static_order() if key in self._nodes]
+        known = {**self._nodes, **manifest["sources"]}
+        self._names = {
+            key: f"{node['schema']}.{node.get('identifier') or node.get('alias') or node['name']}"
+            for key, node in known.items()
+        }
+        self._reads = {self._names[key]: {self._names[p] for p in graph[key] if p in known} for key in self._order}
+        self._by_table = {self._names[key]: self._nodes[key] for key in self._order}
+        self._ephemeral = {
+            table for table, node in self._by_table.items() if node["config"].get("materialized") == "ephemeral"
+        }
+        #: The columns of tables that will be others.
+        self._later: dict[str, Columns] = {}
+
+    def foresee(self, loads: Mapping[str, Foreseen], asked: Set[str]) -> dict[str, Foreseen]:
+        found = dict(loads)
+        self._later.update({table: one.columns for table, one in loads.items()})
+        for table in self._by_table:
+            moved = not self._upstream(table).isdisjoint(self._later)
+            if table in self._ephemeral or not (table in asked or moved):
+                continue
+            found[table] = one = self._one(table)
+            if one.known and (one.changes or table not in self._pointers):
+                self._later[table] = one.columns
+        return {table: replace(one, changes=tuple(self._with_consumers(table, one))) for table, one in found.items()}
+
+    def _one(self, table: str) -> Foreseen:
+        """Say what becomes of the table of one model."""
+        node = self._by_table[table]
+        if node["resource_type"] == "seed":
+            return Foreseen(known=False, problem="the columns of a seed are known when dbt has read its file")
+        try:
+            after = self._columns(table, self._later)
+        except QueryError as error:
+            misfit = bool(_MISFIT.search(error.what))
+            return Foreseen(known=misfit, problem=" ".join(error.what.split("\n\n")[0].split()))
+        except CascadeError as error:
+            return Foreseen(known=False, problem=error.what)
+        before = self._before(table)
+        changes = tuple(changes_between(before, after)) if before else ()
+        return _by_policy(changes, before, after, self._policy(node) if before else "replace")
+
+    def _policy(self, node: Mapping[str, Any]) -> str:
+        """Return what an incremental model does to columns of its table; `replace` for all others."""
+        config = node["config"]
+        if config.get("materialized") != "incremental" or self._refresh:
+            return "replace"
+        said = "on_schema_change" in (node.get("unrendered_config") or {})
+        return str(config.get("on_schema_change")) if said else "append_new_columns"
+
+    def _columns(self, table: str, others: Mapping[str, Columns]) -> Columns:
+        """Ask the engine for the columns of a model's SQL, given what other tables will be.
+
+        Raises:
+            CascadeError: It cannot be told.
+            QueryError: The engine refuses the SQL.
+        """
+        from cascade.iceberg.schema import schema_from_arrow
+        from cascade_project.portability.standins import with_stand_ins
+
+        sql = self._sql(table)
+        inside = {one: self._sql(one) for one in self._order_of_ephemerals(table)}
+        statement = with_stand_ins(sql, inside, others, self._dialect)
+        rows = query(self._catalog, MAIN, statement)
+        try:
+            return {field.name: field.field_type for field in schema_from_arrow(rows.schema).fields}
+        except (CascadeError, ValueError, TypeError) as error:
+            raise CascadeError(f"Iceberg has no type for a column: {error}") from error
+
+    def _sql(self, table: str) -> str:
+        from cascade_project.portability.render import PLACEHOLDER, RenderError
+
+        node = self._by_table[table]
+        try:
+            texts = list(self._project.texts(node, self._dialect))
+        except RenderError as error:
+            raise CascadeError(f"its SQL cannot be rendered without dbt: {error}") from error
+        sql = texts[-1 if table in self._pointers and self._policy(node) != "replace" else 0].sql
+        if PLACEHOLDER in sql:
+            raise CascadeError("its SQL depends on what only dbt knows")
+        return sql.strip().rstrip(";")
+
+    def _order_of_ephemerals(self, table: str) -> list[str]:
+        """Return the ephemeral models that are part of a model's SQL, those that others read first."""
+        direct = [one for one in self._reads.get(table, ()) if one in self._ephemeral]
+        found = [deeper for one in direct for deeper in (*self._order_of_ephemerals(one), one)]
+        return list(dict.fromkeys(found))
+
+    def _upstream(self, table: str) -> set[str]:
+        """Return the tables that a model reads, through ephemeral models too."""
+        reads = set(self._reads.get(table, ()))
+        return reads.union(*(self._upstream(one) for one in reads & self._ephemeral))
+
+    def _before(self, table: str) -> Columns:
+        if table not in self._pointers:
+            return {}
+        fields = self._catalog.load(table, self._pointers[table]).schema().fields
+        return {field.name: field.field_type for field in fields}
+
+    def _with_consumers(self, table: str, one: Foreseen) -> Iterator[ColumnChange]:
+        """Add to breaking changes the models that read the column."""
+        readers = [other for other in self._by_table if table in self._upstream(other) - {other}]
+        for change in one.changes:
+            if not change.breaking:
+                yield change
+                continue
+            reading = [other for other in readers if self._is_read(table, change.column, other)]
+            yield replace(change, consumers=tuple(reader.replace(".", "/") for reader in sorted(reading)))
+
+    def _is_read(self, table: str, column: str, reader: str) -> bool:
+        """Say whether a model reads a column: without it the SQL is refused, or gives other columns."""
+        if reader in self._ephemeral:
+            return False  # it is part of those that read it
+        before = self._before(table)
+        without = {name: kind for name, kind in before.items() if name != column}
+        try:
+            return self._columns(reader, {table: before}) != self._columns(reader, {table: without})
+        except CascadeError:
+            return True
+
+
+def _by_policy(changes: tuple[ColumnChange, ...], before: Columns, after: Columns, policy: str) -> Foreseen:
+    """Return what an incremental run makes of changes: it keeps the table, and its `on_schema_change` decides."""
+    if policy == "replace":
+        return Foreseen(changes, after)
+    kept, problems = [], []
+    for change in changes:
+        if change.action == "drop" and policy != "sync_all_columns":
+            problems.append(f"its table has {change.column}, which the model no longer has")
+            kept.append(replace(change, action="refuse"))
+        elif change.action == "add" and policy == "fail":
+            problems.append(f"the model has the new column {change.column}, and its on_schema_change is fail")
+        elif change.action == "retype" and is_wider(after[change.column], before[change.column]):
+            pass  # the table's type holds it
+        elif change.action == "retype" and (change.breaking or policy == "fail"):
+            kept.append(replace(change, action="refuse", breaking=True, note="its table keeps its type"))
+        elif not (change.action == "add" and policy == "ignore"):
+            kept.append(change)
+    columns = {name: kind for name, kind in before.items() if name in after or policy != "sync_all_columns"}
+    columns |= {change.column: after[change.column] for change in kept if change.action in ("add", "retype")}
+    return Foreseen(tuple(kept), columns, problem="; ".join(problems))
