@@ -57,7 +57,7 @@ NETWORKS = {
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"engine": "trino", "project_name": "Weather_Hub-2", "ci": "none"}],
+    params=[{"containers": "true"}, {"engine": "trino", "project_name": "Weather_Hub-2", "ci": "none"}],
     ids=["default answers", "other answers"],
 )
 def project(request: pytest.FixtureRequest, generate: Callable[..., Path], run: Run) -> Path:
@@ -101,7 +101,7 @@ def test_compose_understands_every_subset(
     generate: Callable[..., Path], compose: Callable[..., Document], run: Run
 ) -> None:
     """Whatever is asked for comes with what it needs, and nothing else."""
-    project = generate()
+    project = generate(containers="true")
     run(BIN / "cascade", "services", "env", cwd=project)
     whole = compose(project)["services"]
 
@@ -164,7 +164,7 @@ def test_every_variable_is_explained_and_written(project: Path, env: dict[str, s
 
 
 def test_without_env_it_says_what_to_do(generate: Callable[..., Path], run: Run) -> None:
-    done = run(BIN / "docker-compose", "config", cwd=generate(), check=False)
+    done = run(BIN / "docker-compose", "config", cwd=generate(containers="true"), check=False)
     assert done.returncode != 0
     assert "POSTGRES_PASSWORD is missing a value: is not in .env; run cascade services env" in done.stderr
 
@@ -406,7 +406,8 @@ def test_secrets_survive_an_update(release: Path, run: Run, tmp_path: Path) -> N
     """An update does not touch `.env`; a key that it brings is added by the next call."""
     place, project = tmp_path / "cascade", tmp_path / "my-project"
     run("git", "clone", "--quiet", release, place, cwd=tmp_path)
-    run(BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "v0.1.0", place, project, cwd=tmp_path)
+    command = (BIN / "copier", "copy", "--quiet", "--defaults", "--data", "containers=true", "--vcs-ref", "v0.1.0")
+    run(*command, place, project, cwd=tmp_path)
     run(BIN / "cascade", "services", "env", cwd=project)
     before = (project / ".env").read_text("utf-8")
     commit_all(run, project, "start")

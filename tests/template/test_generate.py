@@ -29,27 +29,15 @@ OTHER = {
     "ci": "none",
 }
 EXPECTED = {
-    ".compose-lint.yml",
     ".copier-answers.yml",
-    ".dockerignore",
     ".env.example",
     ".github/workflows/ci.yml",
     ".gitignore",
-    "Dockerfile",
     "README.md",
-    "compose.yaml",
     "dagster.yaml",
     "data/weather.csv.gz",
     "definitions.py",
     "pyproject.toml",
-    "services/dagster/workspace.yaml",
-    "services/env.example",
-    "services/nessie/application.properties",
-    "services/postgres/roles.sql",
-    "services/trino/access-control.properties",
-    "services/trino/catalog/main.properties",
-    "services/trino/config.properties",
-    "services/trino/rules.json",
     "tests/test_project.py",
     "tests/test_weather.py",
     "transforms/dbt/dbt_project.yml",
@@ -58,9 +46,26 @@ EXPECTED = {
     "workflows/schemas/weather.py",
     "workspace.yaml",
 }
+CONTAINERS = {
+    ".compose-lint.yml",
+    ".dockerignore",
+    "Dockerfile",
+    "compose.yaml",
+    "services/dagster/workspace.yaml",
+    "services/env.example",
+    "services/nessie/application.properties",
+    "services/postgres/roles.sql",
+    "services/trino/access-control.properties",
+    "services/trino/catalog/main.properties",
+    "services/trino/config.properties",
+    "services/trino/rules.json",
+}
+NOTHING = {"example": "none"}
 
 
-@pytest.fixture(scope="module", params=[DEFAULT, OTHER], ids=["default answers", "other answers"])
+@pytest.fixture(
+    scope="module", params=[DEFAULT, OTHER, NOTHING], ids=["default answers", "other answers", "no example"]
+)
 def answers(request: pytest.FixtureRequest) -> dict[str, str]:
     """What is answered."""
     return request.param
@@ -73,9 +78,14 @@ def project(generate: Callable[..., Path], answers: dict[str, str]) -> Path:
 
 
 def test_all_files_are_there(project: Path, answers: dict[str, str]) -> None:
+    files, weather = set(tree(project)), {name for name in EXPECTED if "weather" in name}
     expected = EXPECTED - {".github/workflows/ci.yml"} if answers.get("ci") == "none" else EXPECTED
-    assert expected <= set(tree(project))
+    expected |= CONTAINERS if "engine" in answers else set()
+    expected -= weather if "example" in answers else set()
+    assert expected <= files
     assert (project / ".github").exists() == (answers.get("ci") != "none")
+    assert "engine" in answers or not CONTAINERS & files
+    assert "example" not in answers or not [name for name in files if "weather" in name or "/models/" in name]
 
 
 def test_git_and_the_image_leave_secrets_out(project: Path, run: Run) -> None:
@@ -89,8 +99,9 @@ def test_git_and_the_image_leave_secrets_out(project: Path, run: Run) -> None:
     for name in [*secrets, ".dlt/config.toml"]:
         (project / name).unlink()
     assert found == ["??", ".dlt/config.toml"]
-    ignored = (project / ".dockerignore").read_text("utf-8").splitlines()
-    assert {".env", "**/secrets.toml", "**/*.secrets.toml"} <= set(ignored)
+    if (project / ".dockerignore").exists():
+        ignored = (project / ".dockerignore").read_text("utf-8").splitlines()
+        assert {".env", "**/secrets.toml", "**/*.secrets.toml"} <= set(ignored)
 
 
 class _ComposeLoader(yaml.SafeLoader):
@@ -157,7 +168,7 @@ def test_the_runtime_is_that_of_the_checkout(project: Path) -> None:
 
 def test_the_folder_and_the_day_leave_no_trace(generate: Callable[..., Path]) -> None:
     """Rendered files must not depend on where and when: every update would see a change."""
-    one, two = tree(generate("one")), tree(generate("two"))
+    one, two = (tree(generate(folder, project_name="same")) for folder in ("one", "two"))
     # Uncommitted changes are committed by copier in a temporary clone, anew each time.
     for files in (one, two):
         files[".copier-answers.yml"] = b"\n".join(
@@ -166,6 +177,31 @@ def test_the_folder_and_the_day_leave_no_trace(generate: Callable[..., Path]) ->
     assert one == two
     today = dt.datetime.now(dt.UTC).date().isoformat().encode()
     assert not [name for name, content in one.items() if today in content]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("shop-lake", "shop-lake"),
+        ("Shop_Lake2", "Shop_Lake2"),
+        ('2nd shop -- "größe" 1.', "nd-shop-gr-e-1"),
+        ("☂", "my-project"),
+    ],
+)
+def test_a_project_is_named_as_its_folder(folder: str, name: str, generate: Callable[..., Path]) -> None:
+    manifest = tomllib.loads((generate(folder) / "pyproject.toml").read_text("utf-8"))
+    assert manifest["project"]["name"] == name
+
+
+def test_files_for_containers_come_when_the_question_is_answered_again(release: Path, run: Run, tmp_path: Path) -> None:
+    project, source = tmp_path / "my-project", f"git+file://{release}"
+    run(BIN / "copier", "copy", "--quiet", "--defaults", source, project, cwd=tmp_path)
+    commit_all(run, project, "start")
+    again = ("--vcs-ref", ":current:", "--defaults", "--data", "containers=true")
+    run(BIN / "copier", "update", *again, cwd=project)
+    changed = run("git", "status", "--porcelain", "--untracked-files=all", cwd=project).stdout.splitlines()
+    assert {line[3:] for line in changed if line.startswith("??")} >= CONTAINERS
+    assert [line for line in changed if not line.startswith("??")] == [" M .copier-answers.yml"]
 
 
 def test_git_ignores_what_tools_write(generate: Callable[..., Path], run: Run) -> None:
@@ -190,6 +226,7 @@ def test_git_ignores_what_tools_write(generate: Callable[..., Path], run: Run) -
         ("author_name", " "),
         ("engine", "spark"),
         ("ci", "jenkins"),
+        ("example", "stocks"),
     ],
 )
 def test_a_wrong_answer_is_refused(question: str, answer: str, run: Run, tmp_path: Path) -> None:
@@ -198,7 +235,7 @@ def test_a_wrong_answer_is_refused(question: str, answer: str, run: Run, tmp_pat
     done = run(*command, REPOSITORY, tmp_path / "x", cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert not (tmp_path / "x").exists()
-    choice = question in ("engine", "ci")
+    choice = question in ("engine", "ci", "example")
     assert choice or question in done.stderr
     assert choice or "for example" in done.stderr
 

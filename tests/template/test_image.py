@@ -60,7 +60,8 @@ def template(request: pytest.FixtureRequest, release: Path, run: Run, tmp_path: 
 def project(template: Path, run: Run, tmp_path: Path) -> Path:
     """A project of it with its lock file, both as they are copied into the image."""
     project = tmp_path / "my-project"
-    run(BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", template, project, cwd=tmp_path)
+    command = (BIN / "copier", "copy", "--quiet", "--defaults", "--data", "containers=true")
+    run(*command, "--vcs-ref", "HEAD", template, project, cwd=tmp_path)
     run("uv", "lock", "--quiet", cwd=project)
     return project
 
@@ -102,7 +103,8 @@ def test_a_runtime_from_a_url_needs_nothing(release: Path, run: Run, tmp_path: P
     (tmp_path / "gitconfig").write_text(f'[url "file://{release}"]\ninsteadOf = https://git.example.com/org/cascade\n')
     source, project = "git+https://git.example.com/org/cascade", tmp_path / "my-project"
     git = {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
-    run(BIN / "copier", "copy", "--quiet", "--defaults", source, project, cwd=tmp_path, **git)
+    command = (BIN / "copier", "copy", "--quiet", "--defaults", "--data", "containers=true")
+    run(*command, source, project, cwd=tmp_path, **git)
     assert "build" in yaml.safe_load((project / "compose.yaml").read_text("utf-8"))["services"]["code"]
     assert "additional_contexts" not in (project / "compose.yaml").read_text("utf-8")
     run("uv", "lock", "--quiet", cwd=project, **git)
@@ -116,7 +118,7 @@ def containers(
     generate: Callable[..., Path], environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, int]]:
     """`code` and `web` with the commands that their containers have; ports of their own."""
-    project = generate()
+    project = generate(containers="true")
     # What their environment names in the image; and patience, for a busy machine.
     home = str(tmp_path_factory.mktemp("home"))
     variables = environment | {"DAGSTER_HOME": str(project), "HOME": home, "DAGSTER_GRPC_TIMEOUT_SECONDS": "280"}

@@ -186,7 +186,8 @@ def test_generating_again_leaves_seeds_alone(releases: Path, run: Run, tmp_path:
 
 
 def _copy(source: Path, target: Path, tag: str) -> tuple[str | Path, ...]:
-    return (BIN / "copier", "copy", "--quiet", "--defaults", "--vcs-ref", tag, source, target)
+    asked = ("--data", "containers=true")
+    return (BIN / "copier", "copy", "--quiet", "--defaults", *asked, "--vcs-ref", tag, source, target)
 
 
 def _replace(path: Path, before: str, after: str) -> None:

@@ -53,7 +53,7 @@ def complete_env(project_dir: Path) -> EnvFile:
         raise ConfigurationError(
             f"{_EXAMPLE} is missing, which lists what the servers need.",
             where=str(project_dir),
-            fix="get it from git, or from the template with `copier update`.",
+            fix="get it with `copier update --vcs-ref :current: --data containers=true`.",
         )
     # A link stays one.
     path = (project_dir / ".env").resolve()
