@@ -155,12 +155,13 @@ def _transform() -> str:
 
 def _quality() -> str:
     import cascade.quality as room
+    from cascade.plugins import installed
 
     parts = ["# `@cascade_quality`\n", *_docstring(room.cascade_quality), "## Built-in checks\n"]
     parts.append("Options that every check has:\n\n| option | type | meaning |\n|---|---|---|")
     shared = (room.__doc__ or "").partition("Options of every built-in check:\n")[2]
     parts += [f"| `{n}` | `{kind}` | {says} |" for n, kind, says in re.findall(r"    (\w+) \((\w+)\): (.+)", shared)]
-    for name in sorted(set(room.__all__) - {"cascade_quality", "Check"}):
+    for name in sorted(record.name for record in installed(room.CHECKS)):
         function = getattr(room, name)
         parts += [f"\n### `{name}`\n\n```python\n{name}{_signature(function)}\n```\n", *_docstring(function)]
     return "\n".join(parts).rstrip() + "\n" + NEXT

@@ -11,7 +11,7 @@ import dagster as dg
 from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.errors import DefinitionError
 from cascade.names import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
-from cascade.quality.model import Scope
+from cascade.quality import Scope
 
 __all__ = ["partition_counts"]
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from cascade.errors import DefinitionError
-from cascade.quality.model import require
+from cascade.quality import require
 
 __all__ = ["Bound", "bounds_text", "require_columns", "require_order"]
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from cascade.duck.sql import identifier, literal, literals, qualified
 from cascade.options import known_options
-from cascade.quality.model import Check, Scope, Value, check_name, require
+from cascade.quality import Check, Scope, Value, check_name, require
 from cascade_checks.failing_rows import Statements, count_failing
 from cascade_checks.refusals import Bound, bounds_text, require_columns, require_order
 

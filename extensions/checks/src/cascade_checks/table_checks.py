@@ -12,7 +12,7 @@ import dagster as dg
 from cascade.duck.sql import identifier, qualified
 from cascade.names import CHECKED_ROWS
 from cascade.options import known_options
-from cascade.quality.model import (
+from cascade.quality import (
     SAMPLE_ROWS,
     Check,
     Outcome,

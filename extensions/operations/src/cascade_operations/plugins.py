@@ -15,7 +15,7 @@ from cascade.plugins import PluginRecord, groups, installed, load_all
 from cascade.plugins.families import FAMILIES
 from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
-from cascade.quality.model import CHECKS
+from cascade.quality import CHECKS
 from cascade_operations.after import AfterCommand
 from cascade_operations.columns import ColumnSource
 

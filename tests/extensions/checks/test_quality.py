@@ -1,6 +1,6 @@
 """The promises of `cascade.quality`: what becomes of checks, and of functions that are checks.
 
-Modules: `cascade.quality.decorator`, `cascade.quality.model`, `cascade_checks.partitions`.
+Modules: `cascade_checks.decorator`, `cascade.quality`, `cascade_checks.partitions`.
 """
 
 import re

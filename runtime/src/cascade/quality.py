@@ -1,15 +1,23 @@
-"""What a check is: the rule, what it reads, what it finds; and how wrong options are refused."""
+"""What a check is, and the door to `@cascade_quality` and the built-in checks, which a package brings.
+
+Options of every built-in check:
+    name (str): Name of the check: letters, digits, underscores. By default the kind of check and its columns.
+    blocking (bool): Whether a failure blocks the promotion. By default as the group's `blocking`.
+    tolerance (float): Fraction of the rows that may fail, 0 to 1, for the checks that count failing rows.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from cascade.catalog import check_table_name
 from cascade.duck.sql import Value
 from cascade.errors import CatalogError, DefinitionError
+from cascade.plugins import find
 
 if TYPE_CHECKING:
     from dagster import AssetCheckExecutionContext, AssetCheckResult, AssetCheckSeverity
@@ -147,3 +155,11 @@ def require_tolerance(kind: str, tolerance: float) -> None:
 def percent(fraction: float) -> str:
     """Return a fraction as a percentage."""
     return f"{fraction * 100:.3g} %"
+
+
+def __getattr__(name: str) -> Any:
+    """Return the decorator, or a function that makes a check, of the package that brings it."""
+    for group in () if name.startswith("_") else (CHECKS, "cascade.decorators"):
+        if made := find(group, name, FunctionType):
+            return made
+    raise AttributeError(f"module 'cascade.quality' has no attribute {name!r}")

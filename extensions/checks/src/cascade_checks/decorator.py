@@ -14,7 +14,7 @@ from cascade.evidence import snapshot_evidence
 from cascade.names import SQL_METADATA
 from cascade.options import known_options
 from cascade.plugins import get_quality_check, installed, load
-from cascade.quality.model import CHECKS, Check, Outcome, Scope, require, table_name
+from cascade.quality import CHECKS, Check, Outcome, Scope, require, table_name
 
 __all__ = ["cascade_quality"]
 
