@@ -36,6 +36,11 @@ COMMANDS = {
     "materialize": "cascade_operations.materialize",
     "query": "cascade_operations.query",
     "table list": "cascade_operations.list_tables",
+    "table show": "cascade_operations.show_table",
+    "table history": "cascade_operations.table_history",
+    "table drop": "cascade_operations.drop_tables",
+    "table rename": "cascade_operations.rename_table",
+    "table reset": "cascade_operations.reset_table",
     "quarantine list": "cascade_operations.list_quarantine",
     "quarantine show": "cascade_operations.read_quarantine",
     "quarantine replay": "cascade_operations.replay_quarantine",
@@ -88,6 +93,7 @@ def records() -> list[type]:
     from cascade_create.changes import Created
     from cascade_maintain import branches, compact, expire, garbage, lift, maintenance, verify, warehouse
     from cascade_operations import records as ours
+    from cascade_operations import table_records
     from cascade_operations.configuration import SettingRow
     from cascade_operations.offering import Offer
     from cascade_project import validate
@@ -101,7 +107,12 @@ def records() -> list[type]:
     return [
         Branch,
         SettingRow,
-        *(value for value in vars(ours).values() if dataclasses.is_dataclass(value) and isinstance(value, type)),
+        *(
+            value
+            for room in (ours, table_records)
+            for value in vars(room).values()
+            if dataclasses.is_dataclass(value) and isinstance(value, type)
+        ),
         *theirs,
         validate.Inspection,
         validate.DefinedCheck,

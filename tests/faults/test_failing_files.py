@@ -15,8 +15,8 @@ from support.file_operations import GO_ON, Operation
 from support.places import Place
 from support.works import WORKS
 
-#: What dbt does is what the others do, in a process that takes longer to start.
-NAMES = [name for name in WORKS if name != "dbt"]
+#: What these do is what the others do, in processes that take longer to start, or in whole runs.
+NAMES = [name for name in WORKS if name not in ("dbt", "drop", "rename", "reset")]
 
 Fails = Callable[[Operation, int, int], int]
 

@@ -29,7 +29,7 @@ from cascade_maintain.branches import clean_branches
 from cascade_maintain.garbage import collect_files
 from cascade_maintain.lift import lift_lake
 from cascade_maintain.maintenance import compact, expire, maintain_all
-from cascade_operations import run_pipeline
+from cascade_operations import drop_tables, rename_table, reset_table, run_pipeline
 from support.dbt import dbt_project
 from support.garbage import needed, stored
 from support.lakes import marking, numbers, open_embedded, promoted, put, read
@@ -189,6 +189,43 @@ def _promote() -> None:
         if opened.exists(_RUN):
             opened.merge(_RUN)
             opened.delete(_RUN)
+
+
+def _to_drop() -> None:
+    make_project(Path.cwd(), {})
+    with _closing(lake()) as opened:
+        for table in ("raw.a", "quarantine.raw__a", "raw.b"):
+            promoted(opened, table, numbers(1, 2))
+        opened.create("dev")
+
+
+def _drop() -> None:
+    with _closing(lake()) as opened:
+        if "raw.a" in opened.pointers(MAIN):
+            drop_tables(opened.settings, ["raw.a"])
+        else:  # what the next promotion does
+            publish_marts(opened, opened.settings)
+
+
+def _rename() -> None:
+    with _closing(lake()) as opened:
+        if "raw.a" in opened.pointers(MAIN):
+            rename_table(opened.settings, "raw.a", "raw.c")
+        else:  # what the next promotion does
+            publish_marts(opened, opened.settings)
+
+
+def _to_reset() -> None:
+    make_project(Path.cwd(), {"workflows/all.py": _WORKFLOW})
+    for day in _DAYS:
+        _load(guests, day, upto=10)
+    with _closing(lake()) as opened:
+        opened.merge("dev")
+
+
+def _reset() -> None:
+    with _closing(lake()) as opened:
+        reset_table(opened.settings, "raw.guests")
 
 
 def _to_publish() -> None:
@@ -362,6 +399,9 @@ WORKS = {
     "marks": Work(_to_mark, _mark, rows_of_all),
     "dbt": Work(_to_transform, _transform, rows_of_all, parts=True),
     "promotion": Work(_to_promote, _promote, rows_of_all),
+    "drop": Work(_to_drop, _drop, rows_of_all),
+    "rename": Work(_to_drop, _rename, rows_of_all),
+    "reset": Work(_to_reset, _reset, rows_of_all),
     "publishing": Work(_to_publish, _publish, _published),
     "maintenance": Work(_to_maintain, janitor, rows_of_all, same=True),
     "compaction": Work(_to_compact, _compact, rows_of_all, same=True),

@@ -116,6 +116,8 @@ RUN_PROPERTY = "cascade.run-id"
 #: Snapshot property: the snapshot whose rows this one holds in other files. Written by `cascade maintain compact`; read
 #: wherever a table counts as changed only when its rows are.
 ROWS_OF_PROPERTY = "cascade.rows-of"
+#: Snapshot property: `cascade table reset` wrote the snapshot. The next load gives the table its columns again.
+RESET_PROPERTY = "cascade.reset"
 #: Snapshot property: how many bytes a row takes in memory, on average. Read to tell full files from small ones.
 ROW_BYTES_PROPERTY = "cascade.row-bytes"
 #: Snapshot property: the branch that the run wrote to.

@@ -20,6 +20,7 @@ from cascade_operations.events import (
     AssetUpToDate,
     CheckEvaluated,
     Counted,
+    Emptied,
     Event,
     Followed,
     LeftOut,
@@ -186,6 +187,10 @@ EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
     Waiting: lambda event: f"waiting for {event.what}",
     AssetUpToDate: lambda event: f"up to date {event.asset}",
     LeftOut: lambda event: f"left out {unchanged_text(event.since)}",
+    Emptied: lambda event: (
+        f"emptied {', '.join(event.tables)}"
+        + (f"; {', '.join(event.conflicts)} cannot be promoted afterwards" if event.conflicts else "")
+    ),
     StepStarted: lambda event: f"started {event.step}",
     StepFailed: lambda event: f"failed {event.step}",
     StepRetrying: lambda event: f"retrying {event.step}: {event.reason}",

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cascade.config import load_settings
+from cascade_cli.consent import consent
 from cascade_cli.output import (
     INTERRUPTED,
     always_texts,
@@ -28,7 +29,9 @@ __all__ = ["finish", "materialize", "moved", "run"]
 _partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
 _PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01..2013-07-31."
 _full_refresh = click.option(
-    "--full-refresh", is_flag=True, help="Create the tables of incremental models again from all rows."
+    "--full-refresh",
+    is_flag=True,
+    help="Make the tables from the start: models from all rows, ingestions from all partitions, without a cursor.",
 )
 
 
@@ -46,6 +49,7 @@ _full_refresh = click.option(
 @_full_refresh
 @click.option("--all", "everything", is_flag=True, help="Compute all models, those that nothing has changed for too.")
 @click.option("--dry-run", is_flag=True, help="Only show what the run would do, as `cascade plan` does.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before a full refresh.")
 @json_option
 def run(
     *,
@@ -55,6 +59,7 @@ def run(
     full_refresh: bool,
     everything: bool,
     dry_run: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
@@ -65,6 +70,9 @@ def run(
 
     Works on a branch of its own. When every blocking check has passed, all tables move to `main` at once;
     when one fails, `main` stays as it is and the branch is kept to be looked at.
+
+    A full refresh works on that branch, too: readers see the old tables until the new ones are promoted. It asks before
+    rows are loaded again from their sources, which may not give all of them any more.
 
     On a terminal it first shows in short what it will do and why; `cascade plan` shows all of it.
     """
@@ -79,6 +87,11 @@ def run(
         "everything": everything,
     }
     on_terminal = sys.stderr.isatty()
+    if full_refresh and not yes and not dry_run:
+        with progress("cascade run") as tell:
+            refresh = operations.plan_refresh(settings, select=select, tell=tell)
+        if refresh.tables:
+            consent(refresh, yes=yes, as_json=as_json)
     with progress("cascade run") as tell:
         if dry_run:
             plan = operations.plan_run(settings, **options, tell=tell)

@@ -40,6 +40,8 @@ def plan_lines(plan: Plan, *, short: bool = False) -> Iterator[str]:
     if plan.left_out:
         since = f"{max(plan.left_out.values()):%Y-%m-%d %H:%M:%S} UTC"
         yield f"Left alone: {_some(tuple(plan.left_out))}: nothing has changed since {since}"
+    if plan.orphans:
+        yield f"Orphans: nothing of the project makes {_some(plan.orphans)}; `cascade table drop --orphans` drops them"
     if plan.breaking:
         yield f"BREAKING: {count(plan.breaking, 'asset')}; see the lines with BREAKING."
 

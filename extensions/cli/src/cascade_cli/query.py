@@ -1,4 +1,4 @@
-"""`cascade query` and `cascade table`: what a branch holds."""
+"""`cascade query`: one SELECT on a branch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from functools import partial
 
 from cascade.config import load_settings
 from cascade.errors import count
-from cascade_cli.output import answer_table, json_option, print_json, print_table, say
+from cascade_cli.output import json_option, print_json, print_table, say
 from cascade_cli.style import click
 
-__all__ = ["BRANCH_HELP", "branch_option", "query", "table"]
+__all__ = ["BRANCH_HELP", "branch_option", "query"]
 
 _SHOWN = 1000
 branch_option = partial(click.option, "--branch", "-b", default="main", show_default=True, metavar="NAME")
@@ -39,20 +39,3 @@ def query(sql: str, branch: str, at: str | None, as_json: bool) -> None:
     print_table(rows.column_names, [list(row.values()) for row in rows.slice(0, _SHOWN).to_pylist()])
     more = rows.num_rows - _SHOWN
     say(f"\n{count(rows.num_rows, 'row')}" + (f", the first {_SHOWN:,} are shown" if more > 0 else ""))
-
-
-@click.group()
-def table() -> None:
-    """Show the tables of a branch."""
-
-
-@table.command("list")
-@branch_option(help=BRANCH_HELP)
-@json_option
-def list_tables(branch: str, as_json: bool) -> None:
-    """List tables with their rows and snapshots."""
-    import cascade_operations as operations
-
-    found = operations.list_tables(load_settings(), branch=branch)
-    columns = ["table", "rows", "snapshot", "changed (UTC)"]
-    answer_table(as_json, found, columns, lambda table: [*vars(table).values()])

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from cascade_operations.run import materialize, plan_run, run_pipeline
     from cascade_operations.schedules import list_schedules, switch_schedules
     from cascade_operations.schema import apply_schema, plan_schema
-    from cascade_operations.tables import list_tables, query
+    from cascade_operations.table_changes import drop_tables, plan_refresh, rename_table, reset_table
+    from cascade_operations.tables import list_tables, query, show_table, table_history
 
 __all__ = [
     "apply_schema",
@@ -24,6 +25,7 @@ __all__ = [
     "delete_branch",
     "diff",
     "drop_quarantine",
+    "drop_tables",
     "list_branches",
     "list_quarantine",
     "list_schedules",
@@ -31,15 +33,20 @@ __all__ = [
     "list_tables",
     "log",
     "materialize",
+    "plan_refresh",
     "plan_run",
     "plan_schema",
     "promote",
     "query",
     "read_quarantine",
+    "rename_table",
     "replay_quarantine",
+    "reset_table",
     "restore",
     "run_pipeline",
+    "show_table",
     "switch_schedules",
+    "table_history",
     "to_document",
 ]
 
@@ -53,7 +60,8 @@ _HOMES = {
     "cascade_operations.run": ("materialize", "plan_run", "run_pipeline"),
     "cascade_operations.schema": ("apply_schema", "plan_schema"),
     "cascade_operations.schedules": ("list_schedules", "switch_schedules"),
-    "cascade_operations.tables": ("list_tables", "query"),
+    "cascade_operations.table_changes": ("drop_tables", "plan_refresh", "rename_table", "reset_table"),
+    "cascade_operations.tables": ("list_tables", "query", "show_table", "table_history"),
 }
 
 

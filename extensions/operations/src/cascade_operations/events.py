@@ -15,6 +15,7 @@ __all__ = [
     "AssetUpToDate",
     "CheckEvaluated",
     "Counted",
+    "Emptied",
     "Event",
     "Followed",
     "LeftOut",
@@ -70,6 +71,14 @@ class LeftOut:
     """Assets are not computed, since nothing has changed for them; `since` says when each was made, in UTC."""
 
     since: Mapping[str, dt.datetime]
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """Tables were emptied on the run's branch; branches that have changed one of them cannot be promoted after it."""
+
+    tables: tuple[str, ...]
+    conflicts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ Event = (
     | Waiting
     | AssetUpToDate
     | LeftOut
+    | Emptied
     | StepStarted
     | StepFailed
     | StepRetrying

@@ -62,6 +62,7 @@ def run_instead(
     *,
     promote: bool,
     tell: Listener,
+    depending: bool = True,
 ) -> tuple[RunReport, tuple[str, ...]]:
     """Run the asset, whose load is another one, and what depends on it.
 
@@ -72,15 +73,16 @@ def run_instead(
         load: What is done in its place, given the lakehouse and the run's id.
         promote: Whether the branch is promoted.
         tell: Told of progress.
+        depending: Whether what depends on the asset is computed.
 
     Returns:
         What the run did, and the assets with partitions that depend on the table: they are not computed.
     """
     graph = definitions.resolve_asset_graph()
-    depending = dg.AssetSelection.assets(asset.key).downstream().resolve(graph) & set(graph.executable_asset_keys)
-    depending -= {asset.key, *ENDS}
-    stale = {key for key in depending if graph.get(key).partitions_def is not None}
-    chosen_assets = {asset.key, *(depending - stale)} | (ENDS if promote else set())
+    others = dg.AssetSelection.assets(asset.key).downstream().resolve(graph) & set(graph.executable_asset_keys)
+    others = others - {asset.key, *ENDS} if depending else set()
+    stale = {key for key in others if graph.get(key).partitions_def is not None}
+    chosen_assets = {asset.key, *(others - stale)} | (ENDS if promote else set())
     replaced = replace_asset(definitions, asset, _instead(asset, load))
     report = launch(settings, replaced, chosen_assets, {asset.key}, tags={}, tell=tell)
     return report, tuple(sorted(key.to_user_string() for key in stale))

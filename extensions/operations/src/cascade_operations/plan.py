@@ -47,7 +47,9 @@ def describe(
         lakehouse: What the run begins with.
     """
     keys = [key for key in graph.toposorted_asset_keys if key in (work.loaded | work.rest) - ENDS]
-    why, seconds = _reasons(work, {*named}, keys, lakehouse), _durations(instance, keys)
+    seconds = _durations(instance, keys)
+    again: tuple[str, ...] = ("a full refresh makes it from the start",)
+    why = dict.fromkeys(keys, again) if full_refresh else _reasons(work, {*named}, keys, lakehouse)
     lacking = {key: found for group in work.groups for key, found in group.lacking.items()}
     loads = _columns_of_loads(graph, keys, lakehouse)
     tables = {".".join(key.path) for key in keys}

@@ -92,6 +92,7 @@ class Plan:
         left_out: Models that are left out, since nothing has changed for them, and when each was made.
         promote: Whether the run would promote its branch.
         seconds: How long all of it took when it was last materialized, as far as that is known.
+        orphans: Tables of `main` that nothing of the project makes any more; no run drops them.
     """
 
     assets: tuple[PlannedAsset, ...]
@@ -100,3 +101,4 @@ class Plan:
     left_out: Mapping[str, dt.datetime]
     promote: bool
     seconds: float
+    orphans: tuple[str, ...] = ()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, LogEntry, open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, UsageError
+from cascade.names import run_branch
 from cascade_operations.after import followed
 from cascade_operations.events import Listener, Loading, ignore
 from cascade_operations.records import MainMove, Move
@@ -15,7 +18,7 @@ from cascade_operations.records import MainMove, Move
 if TYPE_CHECKING:
     from cascade.publish.after import FollowUp
 
-__all__ = ["promote", "restore"]
+__all__ = ["change_main", "promote", "restore"]
 
 
 def promote(settings: Settings, branch: str, *, tell: Listener = ignore) -> MainMove:
@@ -71,6 +74,40 @@ def restore(settings: Settings, entry: int) -> MainMove:
     """
     catalog = open_catalog(settings)
     return _move_main(catalog, settings, f"the restore of entry {entry}", lambda: catalog.restore(entry))
+
+
+def change_main(
+    settings: Settings, command: str, work: Callable[[str], None], *, promoted: bool = True, tell: Listener = ignore
+) -> tuple[str, MainMove | None]:
+    """Work on a new branch of `main`, and promote it; after a failure of either the branch is deleted.
+
+    Args:
+        settings: The project's settings.
+        command: The command, for the message to who is refused the lease of `main`.
+        work: Is given the branch.
+        promoted: Whether the branch is promoted.
+        tell: Told of progress.
+
+    Returns:
+        The branch, and what the promotion did; `None` without one.
+
+    Raises:
+        LeaseHeldError: Another process is working towards `main`.
+        PromotionRefusedError: A check has failed or has not run.
+    """
+    from cascade.engine import delete_branch
+
+    catalog, branch = open_catalog(settings), run_branch(str(uuid.uuid4()))
+    try:
+        with catalog.lease(MAIN, command):
+            catalog.create(branch)
+            work(branch)
+        return branch, promote(settings, branch, tell=tell) if promoted else None
+    except BaseException:
+        with contextlib.suppress(Exception):  # what failed is told
+            if catalog.exists(branch):
+                delete_branch(catalog, branch)
+        raise
 
 
 def _move_main(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from cascade.catalog import MAIN, BranchingCatalog, open_catalog
 from cascade.config import Settings
 from cascade.errors import UsageError
-from cascade.names import BRANCH_PROPERTY, QUARANTINE, run_branch
+from cascade.names import BRANCH_PROPERTY, QUARANTINE
 from cascade_operations.events import Listener, ignore
-from cascade_operations.promotion import promote
+from cascade_operations.promotion import change_main
 from cascade_operations.records import (
     QuarantineDrop,
     QuarantinedRow,
     QuarantineReplay,
     QuarantineTable,
 )
-from cascade_operations.tables import state_of
+from cascade_operations.tables import rows_in
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -47,8 +45,8 @@ def list_quarantine(settings: Settings, *, branch: str = MAIN) -> tuple[Quaranti
     catalog = open_catalog(settings)
     pointers = catalog.pointers(branch)
     table_of = {quarantine_table(table): table for table in pointers if not table.startswith(_QUARANTINE)}
-    states = [state_of(catalog, name, at) for name, at in sorted(pointers.items()) if name.startswith(_QUARANTINE)]
-    return tuple(QuarantineTable(table_of.get(state.table), state.table, state.rows) for state in states)
+    found = [(name, catalog.load(name, at)) for name, at in sorted(pointers.items()) if name.startswith(_QUARANTINE)]
+    return tuple(QuarantineTable(table_of.get(name), name, rows_in(table)) for name, table in found)
 
 
 def read_quarantine(
@@ -209,7 +207,6 @@ def drop_quarantine(
         LeaseHeldError: Another process is working towards `main`.
         PromotionRefusedError: The checks of the project are unknown, since a file of it cannot be used.
     """
-    from cascade.engine import delete_branch
     from cascade.iceberg.write import write
     from cascade.ingestion.quarantine import SCHEMA
     from cascade_operations.aside import choose, read_aside, taken_out
@@ -221,20 +218,17 @@ def drop_quarantine(
     rows = choose(every, partition=partition, run=run, reason=reason)
     if not rows:
         raise _nothing_error(known, every, "no row is the one that was asked for")
-    move = None
+    done = None
     if not dry_run:
         where, equal = taken_out(aside, rows)
-        branch = run_branch(str(uuid.uuid4()))
-        catalog.create(branch)
-        try:
+
+        def drop(branch: str) -> None:
             told = {BRANCH_PROPERTY: branch}
             rest: dict[str, Any] = {"mode": "replace", "replace": where, "snapshot_properties": told}
             write(catalog, branch, known.quarantine, [equal], schema=SCHEMA, **rest)
-            move = promote(settings, branch, tell=tell).move
-        finally:
-            with contextlib.suppress(Exception):  # it ends with its promotion
-                if catalog.exists(branch):
-                    delete_branch(catalog, branch)
+
+        _, done = change_main(settings, "`cascade quarantine drop`", drop, tell=tell)
+    move = done.move if done else None
     return QuarantineDrop(known.table or known.quarantine, len(rows), len(every) - len(rows), move)
 
 

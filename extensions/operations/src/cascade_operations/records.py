@@ -27,7 +27,6 @@ __all__ = [
     "SchemaPlan",
     "SchemaStep",
     "TableDiff",
-    "TableState",
     "to_document",
 ]
 
@@ -187,23 +186,6 @@ class TableDiff:
     rows_after: int | None
     snapshot_before: int | None
     snapshot_after: int | None
-
-
-@dataclass(frozen=True)
-class TableState:
-    """A table as a reference has it.
-
-    Attributes:
-        table: `namespace.table`.
-        rows: How many rows it has; `None` where the snapshot does not say it.
-        snapshot: Id of its current snapshot; `None` for a table that was never written.
-        updated_at: When it was last changed, in UTC.
-    """
-
-    table: str
-    rows: int | None
-    snapshot: int | None
-    updated_at: dt.datetime
 
 
 @dataclass(frozen=True)

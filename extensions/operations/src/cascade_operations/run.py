@@ -6,8 +6,8 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import dagster as dg
 
 from cascade._dagster import compute_logs, serializable_error_info_from_exc_info
-from cascade.catalog import MAIN
+from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.engine import delete_branch
-from cascade.errors import DefinitionError, TransformError
+from cascade.errors import DefinitionError, TransformError, UsageError
 from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
@@ -28,10 +28,12 @@ from cascade.publish.marts import marts_location, publish_marts
 from cascade_operations.after import followed
 from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Planned, Waiting, ignore
 from cascade_operations.failures import error_text
+from cascade_operations.owners import files_stamp, note_owners, orphans, owners_of
 from cascade_operations.plan import describe
 from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
 from cascade_operations.selection import PartitionGroup, select_assets
+from cascade_operations.table_changes import empty_tables, loaded_tables
 from cascade_operations.watch import Watcher
 from cascade_operations.work import ENDS, choose, find_work
 
@@ -74,7 +76,8 @@ def run_pipeline(
         select: Selections, as `select_assets` reads them; all assets by default.
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
-        full_refresh: Whether the tables of incremental models are created again from all rows.
+        full_refresh: Whether the chosen tables are made from the start: models from all rows; ingestions load all
+            partitions again, into emptied tables, without a cursor. Readers of `main` see the old tables until then.
         everything: Whether no model is left out. Those that `select` names and those of a full refresh never are.
         show_plan: Whether `tell` gets the plan of the run before it begins.
         tell: Told of progress.
@@ -88,8 +91,10 @@ def run_pipeline(
         definitions = load_definitions(settings, tell, promote=promote)
         chosen, named = choose(definitions, select, promote=promote)
         kept = None if everything or full_refresh else named
+        tables = _refreshed(MAIN, settings, definitions, chosen, partition) if full_refresh else []
+        begin = partial(empty_tables, tables=tables, tell=tell) if tables else None
         options: dict[str, Any] = {"partition": partition, "tags": _refresh(full_refresh), "show_plan": show_plan}
-        return launch(settings, definitions, chosen, kept, **options, tell=tell)
+        return launch(settings, definitions, chosen, kept, **options, begin=begin, tell=tell)
 
 
 def plan_run(
@@ -109,7 +114,7 @@ def plan_run(
         select: As for `run_pipeline`, as are the next four.
         partition: A partition, or a range `first..last`.
         promote: Whether the branch is promoted.
-        full_refresh: Whether the tables of incremental models are created again from all rows.
+        full_refresh: Whether the chosen tables are made from the start.
         everything: Whether no model is left out.
         tell: Told of progress.
 
@@ -120,10 +125,15 @@ def plan_run(
     definitions = load_definitions(settings, tell, promote=promote)
     chosen, named = choose(definitions, select, promote=promote)
     graph, lakehouse = definitions.resolve_asset_graph(), Lakehouse(settings, MAIN)
+    emptied = _refreshed(MAIN, settings, definitions, chosen, partition) if full_refresh else []
     with open_instance(settings) as instance:
         kept = None if everything or full_refresh else named
-        work = find_work(graph, chosen, partition, kept, instance=instance, lakehouse=lakehouse)
-        return describe(graph, work, named, full_refresh=full_refresh, instance=instance, lakehouse=lakehouse)
+        options: dict[str, Any] = {"instance": instance, "lakehouse": lakehouse}
+        work = find_work(graph, chosen, partition, kept, emptied=emptied, **options)
+        plan = describe(graph, work, named, full_refresh=full_refresh, **options)
+    known = not problems_of(definitions).broken
+    gone = orphans(owners_of(definitions), lakehouse.catalog.pointers(MAIN)) if known else ()
+    return replace(plan, orphans=gone)
 
 
 def launch(
@@ -135,6 +145,7 @@ def launch(
     partition: str | None = None,
     tags: Mapping[str, str],
     show_plan: bool = False,
+    begin: Callable[[Lakehouse], None] | None = None,
     tell: Listener = ignore,
 ) -> RunReport:
     """Run assets on a branch of their own, under the lease of `main`.
@@ -147,6 +158,7 @@ def launch(
         partition: As for `run_pipeline`.
         tags: Further tags of the run in Dagster.
         show_plan: As for `run_pipeline`.
+        begin: What is done on the branch first; when it fails, nothing is run, and the branch is deleted.
         tell: Told of progress.
 
     Raises:
@@ -162,6 +174,8 @@ def launch(
         open_instance(settings) as instance,
     ):
         close_killed_runs(instance)
+        if begin is not None:
+            _begin(begin, Lakehouse(settings, lakehouse.branch))
         with _stopped(watcher):
             one = _Launch(definitions, instance, lakehouse, watcher, named, show_plan=show_plan)
             one.execute(chosen, partition, run_id, tags)
@@ -170,6 +184,16 @@ def launch(
             watcher.marts = marts_location(settings)
         watcher.branch_kept = _keep_if_written(lakehouse)
     return watcher.report()
+
+
+def _begin(begin: Callable[[Lakehouse], None], lakehouse: Lakehouse) -> None:
+    try:
+        begin(lakehouse)
+    except BaseException:
+        with contextlib.suppress(Exception):  # what failed is told
+            if lakehouse.catalog.exists(lakehouse.branch):
+                delete_branch(lakehouse.catalog, lakehouse.branch)
+        raise
 
 
 def materialize(
@@ -186,7 +210,7 @@ def materialize(
         settings: The project's settings; `branch` is written.
         assets: Selections, as for `run_pipeline`.
         partition: As for `run_pipeline`; by default what the branch does not hold.
-        full_refresh: As for `run_pipeline`.
+        full_refresh: As for `run_pipeline`; readers of the branch see emptied tables until they are loaded.
         tell: Told of progress.
 
     Raises:
@@ -198,6 +222,8 @@ def materialize(
         lakehouse = Lakehouse(settings, settings.branch)
         watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
         tags = {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
+        if full_refresh and (tables := _refreshed(lakehouse.ref, settings, definitions, chosen, partition)):
+            empty_tables(lakehouse, tables, tell=tell)
         with _stopped(watcher), open_instance(settings) as instance:
             _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
         return watcher.report()
@@ -247,7 +273,9 @@ def load_definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg
         BrokenProjectError: Something cannot be used, so that nothing could be promoted.
     """
     tell(Loading("workflows and models"))
+    stamp = files_stamp(settings)
     definitions = build_definitions(settings)
+    note_owners(settings, stamp, definitions)
     problems = problems_of(definitions)
     if promote and problems.broken:
         raise BrokenProjectError(
@@ -258,6 +286,23 @@ def load_definitions(settings: Settings, tell: Listener, *, promote: bool) -> dg
     for problem in problems.all:
         tell(NotLoaded(problem))
     return definitions
+
+
+def _refreshed(
+    ref: str, settings: Settings, definitions: dg.Definitions, chosen: set[dg.AssetKey], partition: str | None
+) -> list[str]:
+    """Return the tables of a reference that chosen assets load: a full refresh empties them first.
+
+    Raises:
+        UsageError: Partitions are named: the others would be missing.
+    """
+    tables = loaded_tables(definitions, chosen, open_catalog(settings).pointers(ref))
+    if tables and partition:
+        raise UsageError(
+            f"A full refresh loads all partitions of {', '.join(tables)}, not {partition} alone.",
+            fix=f"leave out --partition; or --full-refresh, which {partition} can be loaded again without.",
+        )
+    return tables
 
 
 def _refresh(asked: bool) -> dict[str, str]:

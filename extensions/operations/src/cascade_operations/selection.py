@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -167,7 +167,13 @@ class PartitionGroup:
 
 
 def group_by_partitions(
-    graph: Any, chosen: set[dg.AssetKey], partition: str | None, *, instance: dg.DagsterInstance, lakehouse: Lakehouse
+    graph: Any,
+    chosen: set[dg.AssetKey],
+    partition: str | None,
+    *,
+    instance: dg.DagsterInstance,
+    lakehouse: Lakehouse,
+    emptied: Collection[str] = (),
 ) -> tuple[list[PartitionGroup], set[dg.AssetKey]]:
     """Sort the partitioned assets by their partitions.
 
@@ -177,6 +183,7 @@ def group_by_partitions(
         partition: A partition, or a range `first..last`; by default what is missing.
         instance: Where Dagster keeps what plain assets have materialized.
         lakehouse: The branch whose tables say what ingestion assets have loaded.
+        emptied: Tables of it that the run empties first.
 
     Returns:
         The groups that have something to do, and the assets that have nothing.
@@ -206,7 +213,7 @@ def group_by_partitions(
             lacking = dict.fromkeys(assets, (len(asked), _spans(all_keys, asked)))
             busy.append(PartitionGroup(assets, first, last, missing_only=False, lacking=lacking))
             continue
-        missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse) for key in assets}
+        missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse, emptied) for key in assets}
         idle.update(key for key in assets if not missing[key])
         everything = set().union(*missing.values())
         if wanted := [key for key in all_keys if key in everything]:
@@ -226,10 +233,12 @@ def _spans(all_keys: Sequence[str], some: Set[str]) -> tuple[str, ...]:
     return tuple(spans)
 
 
-def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse) -> set[str]:
+def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse, emptied: Collection[str]) -> set[str]:
     """Return the partitions that are there: the table of an ingestion asset says it, else Dagster."""
     from cascade.ingestion.load import loaded_partitions
 
+    if asset.metadata.get(TABLE_METADATA) in emptied:
+        return set()
     if TABLE_METADATA not in asset.metadata:
         return set(instance.get_materialized_partitions(asset.key))
     return loaded_partitions(lakehouse.catalog, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,7 @@ def find_work(
     *,
     instance: dg.DagsterInstance,
     lakehouse: Lakehouse,
+    emptied: Collection[str] = (),
 ) -> Work:
     """Find out what has to be done.
 
@@ -80,11 +81,14 @@ def find_work(
         named: Assets that are computed in any case, while others are left out when nothing has changed; `None`: all.
         instance: Where Dagster keeps what plain assets have materialized.
         lakehouse: The branch that the run begins with.
+        emptied: Tables of it that the run empties first.
 
     Raises:
         UsageError: There is no such partition.
     """
-    groups, idle = group_by_partitions(graph, chosen, partition, instance=instance, lakehouse=lakehouse)
+    groups, idle = group_by_partitions(
+        graph, chosen, partition, instance=instance, lakehouse=lakehouse, emptied=emptied
+    )
     work = Work(groups, idle, chosen - idle - {key for group in groups for key in group.assets})
     if named is None:
         return work

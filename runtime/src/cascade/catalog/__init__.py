@@ -2,18 +2,13 @@
 
 from cascade.catalog.base import (
     MAIN,
-    Branch,
     BranchingCatalog,
     CatalogOpener,
-    Locations,
-    LogEntry,
-    TableChange,
     check_reference_name,
     check_table_name,
-    compare,
     open_catalog,
-    rows_of,
 )
+from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare, rows_of
 
 __all__ = [
     "MAIN",

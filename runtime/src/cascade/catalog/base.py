@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cascade.catalog import merge
-from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare, rows_of, same_rows
+from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, same_rows
 from cascade.catalog.locks import Locks
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
 from cascade.errors import BranchNotFoundError, CatalogError
@@ -22,20 +22,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
-__all__ = [
-    "MAIN",
-    "Branch",
-    "BranchingCatalog",
-    "CatalogOpener",
-    "Locations",
-    "LogEntry",
-    "TableChange",
-    "check_reference_name",
-    "check_table_name",
-    "compare",
-    "open_catalog",
-    "rows_of",
-]
+__all__ = ["MAIN", "BranchingCatalog", "CatalogOpener", "check_reference_name", "check_table_name", "open_catalog"]
 
 # What every implementation takes: Nessie wants a letter first, and no dot at the end or beside another.
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")

@@ -49,9 +49,9 @@ from cascade.catalog import BranchingCatalog
 from cascade.errors import CatalogError
 from cascade.iceberg.read import require_positions
 from cascade.iceberg.staging import FILE_BYTES
-from cascade.names import ROW_BYTES_PROPERTY
+from cascade.names import RESET_PROPERTY, ROW_BYTES_PROPERTY
 
-__all__ = ["KEPT_STATES", "SMALL_FILE", "DeletesWriter", "Head", "arrow_size", "is_cut", "past"]
+__all__ = ["KEPT_STATES", "SMALL_FILE", "DeletesWriter", "Head", "arrow_size", "is_cut", "is_reset", "past"]
 
 #: Snapshots that a table's metadata lists, and earlier metadata files: each commit writes these lists. What is older is
 #: found through the catalog's log.
@@ -67,7 +67,6 @@ _THREADS = 8
 # Bytes of Arrow data for each byte of a file, where no commit has said how large its rows are.
 _UNPACKED = 3
 _COMPRESSION: Any = TableProperties.WRITE_AVRO_COMPRESSION_DEFAULT
-
 
 T = TypeVar("T")
 
@@ -269,6 +268,12 @@ def past(catalog: BranchingCatalog, name: str, table: Table) -> Iterator[Table]:
 def is_cut(table: Table) -> bool:
     """Say whether a table had snapshots that this state of it does not list any more."""
     return min((s.sequence_number or 0 for s in table.metadata.snapshots), default=0) > 1
+
+
+def is_reset(table: Table | None) -> bool:
+    """Say whether a table was emptied to get its columns again; those that its files are partitioned by must stay."""
+    head = table.current_snapshot() if table and table.spec().is_unpartitioned() else None
+    return bool(head and head.summary and RESET_PROPERTY in head.summary.additional_properties)
 
 
 def arrow_size(metadata: TableMetadata) -> Callable[[int, int], int]:

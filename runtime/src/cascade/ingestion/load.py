@@ -19,7 +19,7 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 from cascade.catalog import BranchingCatalog
 from cascade.duck.sql import identifier
 from cascade.errors import SchemaMismatchError
-from cascade.iceberg.head import past
+from cascade.iceberg.head import is_reset, past
 from cascade.iceberg.properties import long_values
 from cascade.iceberg.rows import NO_ROWS, Where, one_of
 from cascade.iceberg.write import Staging, commit, stage
@@ -115,13 +115,15 @@ def load(
     # A cursor that an earlier version of the asset kept says nothing about partitions.
     before = properties.get(SOURCE_STATE_PROPERTY, "") if plan.keeps_state else ""
     context = FetchContext(plan, state=before)
-    rows = Incoming(plan, target_schema(plan, table), wanted, context, result)
+    reset = is_reset(table)
+    rows = Incoming(plan, target_schema(plan, None if reset else table), wanted, context, result)
 
     def recorded(current: Mapping[str, str]) -> dict[str, str]:
         # Under the lock of the commit: other loads may have committed since this one began.
         return record(plan, current, wanted) | kept_state(context, before, current)
 
-    with _stage_rows(lakehouse, branch, rows, recorded, run_id) as staged, contextlib.ExitStack() as also:
+    staging = _stage_rows(lakehouse, branch, rows, recorded, run_id=run_id, exact=reset)
+    with staging as staged, contextlib.ExitStack() as also:
         require_state_fits(context)
         if plan.contract and plan.options.validate:
             rows.require_unique(staged)
@@ -184,7 +186,9 @@ def _stage_rows(
     branch: str,
     rows: Incoming,
     recorded: Callable[[Mapping[str, str]], dict[str, str]],
+    *,
     run_id: str,
+    exact: bool,
 ) -> AbstractContextManager[Staging]:
     """Stage the rows of a load, which draws them; the rows that an earlier run of its partitions wrote are replaced."""
     plan, schema, spill = rows.plan, rows.schema, lakehouse.settings.data_path / "tmp"
@@ -210,6 +214,7 @@ def _stage_rows(
         order_by=plan.options.order_by,
         replace=replaced if plan.definition else None,
         spec=assign_fresh_partition_spec_ids(spec, plan.schema or schema, schema),
+        exact=exact,
         properties=recorded,
         snapshot_properties={RUN_PROPERTY: run_id, BRANCH_PROPERTY: branch},
         spill_to=spill,
