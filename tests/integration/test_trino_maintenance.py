@@ -6,7 +6,7 @@ import pytest
 
 from cascade.catalog import MAIN, open_catalog
 from cascade.engine import query
-from cascade_maintain import after, expire
+from cascade_maintain import after, expire, rewrite
 from cascade_maintain.after import maintain_promoted
 from cascade_servers.trino.catalogs import ensure_catalog
 from cascade_servers.trino.server import server_of
@@ -25,7 +25,7 @@ def test_files_and_snapshots_of_trino_become_few_and_trino_goes_on(
 ) -> None:
     for name, value in fresh_lake(stack, "nessie").items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(after, "MANY_DELETE_FILES", 4)
+    monkeypatch.setattr(rewrite, "MANY_DELETE_FILES", 4)
     monkeypatch.setattr(after, "MANY_SNAPSHOTS", 4)
     monkeypatch.setattr(expire, "KEPT_STATES", 3)
     lake = open_catalog(settings_in(tmp_path))

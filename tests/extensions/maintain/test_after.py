@@ -17,7 +17,7 @@ from cascade.config import build_settings
 from cascade.errors import ConfigurationError
 from cascade.names import KEY_PROPERTY
 from cascade.publish import after_promotion
-from cascade_maintain import after, expire
+from cascade_maintain import after, expire, rewrite
 from cascade_maintain.after import maintain_promoted
 from cascade_maintain.settings import MaintainSettings, of
 from support.lakes import ids, mark_deleted, marking, numbers, open_embedded, put, settings_in
@@ -27,8 +27,9 @@ T = "raw.a"
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, number in {"MANY_FILES": 8, "MANY_DELETE_FILES": 3, "MANY_SNAPSHOTS": 10}.items():
+    for name, number in {"MANY_FILES": 8, "MANY_SNAPSHOTS": 10}.items():
         monkeypatch.setattr(after, name, number)
+    monkeypatch.setattr(rewrite, "MANY_DELETE_FILES", 3)
     monkeypatch.setattr(expire, "KEPT_STATES", 4)
 
 

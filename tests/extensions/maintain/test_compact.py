@@ -18,7 +18,7 @@ from pyiceberg.types import LongType
 
 from cascade.catalog import MAIN, BranchingCatalog, rows_of
 from cascade.errors import CatalogError, PromotionConflictError
-from cascade.names import KEY_PROPERTY, PARTITIONS_PROPERTY
+from cascade.names import KEY_PROPERTY, PARTITIONS_PROPERTY, SUMMED_FILE
 from cascade.publish.marts import Mart
 from cascade_maintain import rewrite
 from cascade_maintain.compact import Compaction, compact_tables
@@ -145,6 +145,56 @@ def test_rows_that_trino_marked_as_deleted_go(lake: BranchingCatalog) -> None:
     assert ids(lake, MAIN, T) == [1, 3, 5]
     put(lake, "fix", T, numbers(3, 6), "merge", key=["id"])
     assert ids(lake, "fix", T) == [1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("marked", "limits", "goes"),
+    [
+        (4, {}, False),
+        (5, {}, True),
+        (4, {"MANY_DELETE_FILES": 4}, True),
+        (4, {"MARKED_ROWS": 3}, True),
+    ],
+    ids=["few rows", "a twentieth", "in many files", "of many in the table"],
+)
+def test_marked_rows_are_taken_out_of_a_file_when_they_are_many(
+    lake: BranchingCatalog, marked: int, limits: dict[str, int], goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake, "setup", T, numbers(0, 99))
+    for row in range(marked):
+        table = lake.open("setup").load_table(T)
+        mark_deleted(table, [(task.file.file_path, row) for task in table.scan().plan_files()])
+    lake.merge("setup")
+    for name, limit in limits.items():
+        monkeypatch.setattr(rewrite, name, limit)
+    assert done(compact_tables(lake)) == ([(T, 1, 1)] if goes else [])
+    assert ids(lake, MAIN, T) == [*range(marked, 100)]
+    assert summary_of(main_table(lake), "total-position-deletes") == ["0" if goes else str(marked)]
+
+
+def test_marks_of_files_that_stay_are_all_that_is_left(lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one file, with a checksum, whoever wrote them; in partitions where no such file stays there are none."""
+    spec = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "part"))
+    for part, first, last in ((0, 0, 999), (0, 1000, 1002), (0, 1003, 1006), (1, 2000, 2099)):
+        put(lake, "setup", T, [{"part": part, "id": n} for n in range(first, last + 1)], spec=spec)
+    files = {task.file.record_count: task.file for task in lake.open("setup").load_table(T).scan().plan_files()}
+    for rows, row in ((1000, 7), (3, 0), (100, 1), (1000, 8), (100, 2), (100, 3), (100, 4), (100, 5)):
+        file = files[rows]
+        mark_deleted(lake.open("setup").load_table(T), [(file.file_path, row)], partition=file.partition)
+    lake.merge("setup")
+    monkeypatch.setattr(rewrite, "SMALL_BYTES", files[1000].file_size_in_bytes)
+    assert done(compact_tables(lake)) == [(T, 3, 2)]
+    left = sorted({*range(1007), *range(2000, 2100)} - {7, 8, 1000, *range(2001, 2006)})
+    assert ids(lake, MAIN, T) == left
+    assert sorted(main_table(lake).scan().to_arrow()["id"].to_pylist()) == left
+    (deletes,) = {file for task in main_table(lake).scan().plan_files() for file in task.delete_files}
+    assert deletes.partition == files[1000].partition
+    assert deletes.file_path.endswith(SUMMED_FILE)
+    totals = summary_of(main_table(lake), "total-records", "total-delete-files", "total-position-deletes")
+    assert totals == ["1101", "1", "2"]
+    assert done(compact_tables(lake)) == []
+    put(lake, "fix", T, [{"part": 0, "id": n} for n in (7, 9, 1001)], "merge", key=["id"])
+    assert ids(lake, "fix", T) == sorted({*left, 7})
 
 
 def test_each_partition_keeps_its_own_files(lake: BranchingCatalog) -> None:

@@ -12,17 +12,16 @@ from pyiceberg.table import Table
 from cascade.catalog import BranchingCatalog, LogEntry
 from cascade.errors import CatalogError, count
 from cascade.iceberg.removal import MARKED_ROWS
+from cascade_maintain import rewrite
 from cascade_maintain.compact import compact_tables
 from cascade_maintain.expire import keep_newest
 from cascade_maintain.rewrite import Target
 from cascade_maintain.settings import of
 
-__all__ = ["MANY_DELETE_FILES", "MANY_FILES", "MANY_SNAPSHOTS", "maintain_promoted"]
+__all__ = ["MANY_FILES", "MANY_SNAPSHOTS", "maintain_promoted"]
 
 #: So many files are too many, when they are four times as many as there need to be.
 MANY_FILES = 32
-#: So many files that mark rows of one partition as deleted are too many. Our commits keep one, Trino adds to them.
-MANY_DELETE_FILES = 16
 #: More snapshots in the metadata are too many. Our commits keep fewer, Trino keeps all.
 MANY_SNAPSHOTS = 60
 _TIMES = 4
@@ -72,7 +71,8 @@ def _has_too_many_files(table: Table) -> bool:
     files, deletes, marked = (int(told.get(f"total-{of}", 0)) for of in names)
     if marked > MARKED_ROWS:
         return True
-    if deletes >= MANY_DELETE_FILES and _most_of_a_partition(head.manifests(table.io), table.io) >= MANY_DELETE_FILES:
+    many = rewrite.MANY_DELETE_FILES
+    if deletes >= many and _most_of_a_partition(head.manifests(table.io), table.io) >= many:
         return True
     # Files of partitions stay apart; commits join those of one partition.
     if files < MANY_FILES or not table.spec().is_unpartitioned():

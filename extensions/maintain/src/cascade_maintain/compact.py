@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from pyiceberg.manifest import DataFileContent
 from pyiceberg.table import Table
 
 from cascade.catalog import BranchingCatalog
@@ -125,7 +126,8 @@ def _compact(catalog: BranchingCatalog, first: Choice, eager: bool) -> list[Comp
 
 
 def _compacted(name: str, choice: Choice, staged: Staged | None = None) -> Compacted:
-    gone, come = choice.files, staged.files if staged else []
+    gone = choice.files
+    come = [file for file in staged.files if file.content == DataFileContent.DATA] if staged else []
     return Compacted(
         table=name,
         files=len(gone),

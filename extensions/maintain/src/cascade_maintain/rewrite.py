@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan, pyarrow_to_schema, schema_to_pyarrow
-from pyiceberg.manifest import DataFile, FileFormat, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+)
 from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.snapshots import Operation, SnapshotSummaryCollector, Summary
 from pyiceberg.table.update.snapshot import _SnapshotProducer
-from pyiceberg.typedef import EMPTY_DICT
+from pyiceberg.typedef import EMPTY_DICT, Record
 
 from cascade.catalog import rows_of
 from cascade.duck.session import connect
 from cascade.duck.sql import identifier
 from cascade.errors import CascadeError, CatalogError
 from cascade.iceberg.damage import require_whole
-from cascade.iceberg.head import arrow_size
+from cascade.iceberg.head import DeletesWriter, Head, arrow_size
+from cascade.iceberg.removal import MARKED_ROWS, Marks
 from cascade.iceberg.staging import FILE_BYTES, Staged, writing
 from cascade.names import (
     KEY_PROPERTY,
@@ -37,17 +47,21 @@ from cascade.names import (
 )
 from cascade_maintain.warehouse import in_threads
 
-__all__ = ["SMALL_BYTES", "TARGET_BYTES", "Choice", "Target", "choose", "rewrite"]
+__all__ = ["MANY_DELETE_FILES", "SMALL_BYTES", "TARGET_BYTES", "Choice", "Target", "choose", "rewrite"]
 
 #: Least size of the files that rows are written to, where there are enough of them and no load replaces rows.
 TARGET_BYTES = 128 << 20
 #: Files below this size are small.
 SMALL_BYTES = TARGET_BYTES // 2
+#: So many files that mark rows of one partition as deleted are too many. Our commits keep one, Trino adds to them.
+MANY_DELETE_FILES = 16
 
 # Rows that are in memory at once: so many, or fewer where they are large.
-_ROWS, _ROWS_BYTES = 100_000, 4 << 20
+_ROWS, _ROWS_BYTES = 20_000, 4 << 20
 # What DuckDB may use to sort; the rest is written to the spill folder.
 _SORT_MEMORY = "192MB"
+# A file of which a smaller part is marked as deleted stays: the marks cost its readers less than the copy costs.
+_MARKED_PART = 0.05
 # A manifest of this size is left as it is when all its files stay.
 _MANIFEST_BYTES, _MANIFEST_ENTRIES = 1 << 20, 5_000
 # So many small manifests are none too many.
@@ -104,25 +118,29 @@ class Choice:
     Attributes:
         table: The table, in the state that was looked at.
         target: How large its files are to be.
-        groups: The files; those of one partition are one group, each with the rows that are deleted in it.
+        groups: The files; those of one partition are one group.
         kept: Manifests that stay as they are.
         merged: The others: one, or a few, come in their place.
         others: What stays of the files in these.
         totals: All files of the table.
+        marks: Which of its rows are marked as deleted.
+        deletes: The files that mark rows of partitions in which a file with marks stays. The others go.
     """
 
     table: Table
     target: Target
-    groups: list[list[FileScanTask]] = field(default_factory=list)
+    groups: list[list[DataFile]] = field(default_factory=list)
     kept: list[ManifestFile] = field(default_factory=list)
     merged: list[ManifestFile] = field(default_factory=list)
     others: list[ManifestEntry] = field(default_factory=list)
     totals: _Totals = _Totals()
+    marks: Marks | None = None
+    deletes: list[ManifestEntry] = field(default_factory=list)
 
     @property
     def files(self) -> list[DataFile]:
         """The files that are rewritten."""
-        return [task.file for group in self.groups for task in group]
+        return [file for group in self.groups for file in group]
 
     @property
     def number(self) -> int:
@@ -136,7 +154,7 @@ class Choice:
 
 
 def choose(table: Table, *, eager: bool = True) -> Choice:
-    """Choose the files of a table whose rewriting makes them fewer, or takes deleted rows out of them.
+    """Choose the files of a table whose rewriting makes them fewer, or takes many deleted rows out of them.
 
     Args:
         table: The table.
@@ -151,32 +169,56 @@ def choose(table: Table, *, eager: bool = True) -> Choice:
         return Choice(table, target)
     if table.format_version > 2:
         raise CatalogError("the numbers that this format gives to rows would change", where=".".join(table.name()))
-    manifests = snapshot.manifests(table.io)
-    data = [manifest for manifest in manifests if manifest.content == ManifestContent.DATA]
-    entries = list(in_threads(lambda manifest: manifest.fetch_manifest_entry(table.io), data))
-    deleted = _deleted(table) if len(data) < len(manifests) else {}
+    entries = list(in_threads(lambda manifest: manifest.fetch_manifest_entry(table.io), snapshot.manifests(table.io)))
+    data = [(manifest, found) for manifest, found in entries if manifest.content == ManifestContent.DATA]
+    deletes = [entry for manifest, found in entries if manifest.content == ManifestContent.DELETES for entry in found]
+    live = [entry.data_file for _, found in data for entry in found]
+    marks = Marks(Head(table))
+    chosen, marked = Choice(table, target, totals=_Totals.of(live), marks=marks), _marked(live, deletes, marks)
+    many = _much_marked(marked, [entry.data_file for entry in deletes])
     parts: dict[tuple[int, object], list[DataFile]] = defaultdict(list)
-    live = [entry.data_file for _, found in entries for entry in found]
-    chosen = Choice(table, target, totals=_Totals.of(live))
     for file in live:
-        if file.file_path in deleted or target.size(file.record_count, file.file_size_in_bytes) < target.small:
-            parts[file.spec_id, file.partition].append(file)
+        if file in many or target.size(file.record_count, file.file_size_in_bytes) < target.small:
+            parts[_part(file)].append(file)
     for files in parts.values():
-        # Those with deleted rows always: no delete file stays, so a file that stayed would have its deleted rows again.
-        marked = [deleted[file.file_path] for file in files if file.file_path in deleted]
-        plain = [file for file in files if file.file_path not in deleted]
-        group = [*marked, *map(FileScanTask, plain if eager else _alike(plain))]
-        if target.parts(*_rows_and_bytes(group)) < len(group) or any(task.delete_files for task in group):
+        plain = [file for file in files if file not in many]
+        group = [*(file for file in files if file in many), *(plain if eager else _alike(plain))]
+        if len(plain) < len(files) or target.parts(*_rows_and_bytes(group)) < len(group):
             chosen.groups.append(group)
-    gone = {file.file_path for file in chosen.files}
-    for manifest, found in entries:
-        stay = [entry for entry in found if entry.data_file.file_path not in gone]
+    gone = set(chosen.files)
+    left = {_part(file) for file in marked if file not in gone}
+    chosen.deletes.extend(entry for entry in deletes if _part(entry.data_file) in left)
+    for manifest, found in data:
+        stay = [entry for entry in found if entry.data_file not in gone]
         if len(stay) == len(found) and manifest.manifest_length >= _MANIFEST_BYTES:
             chosen.kept.append(manifest)
         else:
             chosen.merged.append(manifest)
             chosen.others.extend(stay)
     return chosen
+
+
+def _part(file: DataFile) -> tuple[int, Record]:
+    return file.spec_id, file.partition
+
+
+def _marked(live: Iterable[DataFile], deletes: Iterable[ManifestEntry], marks: Marks) -> dict[DataFile, int]:
+    """Return the files with rows that are marked as deleted, and how many these are."""
+    parts = {_part(entry.data_file) for entry in deletes}
+    rows = {file: int(np.count_nonzero(~marks.stays(file))) for file in live if _part(file) in parts}
+    return {file: number for file, number in rows.items() if number}
+
+
+def _much_marked(marked: Mapping[DataFile, int], deletes: Sequence[DataFile]) -> set[DataFile]:
+    """Return the files whose marks cost readers more than their copies cost once, by themselves or all together."""
+    of_part = Counter(map(_part, deletes))
+    if sum(file.record_count for file in deletes) > MARKED_ROWS:
+        return set(marked)
+    return {
+        file
+        for file, rows in marked.items()
+        if rows >= file.record_count * _MARKED_PART or of_part[_part(file)] >= MANY_DELETE_FILES
+    }
 
 
 def _alike(files: list[DataFile]) -> list[DataFile]:
@@ -187,16 +229,8 @@ def _alike(files: list[DataFile]) -> list[DataFile]:
     return files
 
 
-def _rows_and_bytes(group: Sequence[FileScanTask]) -> tuple[int, int]:
-    return sum(task.file.record_count for task in group), sum(task.file.file_size_in_bytes for task in group)
-
-
-def _deleted(table: Table) -> dict[str, FileScanTask]:
-    """Return the files with rows that another engine has marked as deleted."""
-    try:
-        return {task.file.file_path: task for task in table.scan().plan_files() if task.delete_files}
-    except (ValueError, NotImplementedError) as error:
-        raise CatalogError(f"its deleted rows cannot be read: {error}", where=".".join(table.name())) from error
+def _rows_and_bytes(group: Sequence[DataFile]) -> tuple[int, int]:
+    return sum(file.record_count for file in group), sum(file.file_size_in_bytes for file in group)
 
 
 def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: Path) -> None:
@@ -207,7 +241,7 @@ def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: 
     Args:
         transaction: A transaction on the table in the state that the files were chosen in.
         choice: The files that go.
-        staged: Gets the files that come.
+        staged: Gets the files that come, those that mark rows of others included.
         spill_to: Folder for what does not fit into memory.
 
     Raises:
@@ -215,17 +249,20 @@ def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: 
         CatalogError: Not every row that was read was written.
     """
     _write(choice, staged, spill_to)
+    new, parts = [*staged.files], {_part(entry.data_file) for entry in choice.deletes}
+    with_marks = [file for file in choice.files if _part(file) in parts]
+    replaced = choice.marks.change(with_marks, (), {}, staged) if choice.marks else []
     require_whole(staged.io, staged.files, staged=True)
-    with _Replace(transaction, choice, staged) as update:
+    with _Replace(transaction, choice, staged, replaced) as update:
         for file in choice.files:
             update.delete_data_file(file)
-        for file in staged.files:
+        for file in new:
             update.append_data_file(file)
 
 
 def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
     order = ", ".join(identifier(name) for name in _sort_columns(choice.table))
-    source = _Source(choice.table)
+    source = _Source(choice.table, choice.marks)
     for group in choice.groups:
         rows, size = _rows_and_bytes(group)
         part = -(-rows // choice.target.parts(rows, size))
@@ -252,45 +289,50 @@ def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
 
 
 class _Source:
-    """Reads whole files in the columns that the table has now; counts the rows."""
+    """Reads files, without marked rows, in the columns that the table has now; counts the rows."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, marks: Marks | None) -> None:
         self.rows = 0
         self.problem: CascadeError | None = None
         self.arrow_schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
-        self._table = table
+        self._table, self._marks = table, marks
         self._fields = _fields(table.schema())
         self._known: list[tuple[pa.Schema, bool]] = []
 
-    def batches(self, group: Sequence[FileScanTask], at_once: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, group: Sequence[DataFile], at_once: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of some files.
 
         Args:
             group: The files.
             at_once: How many rows of a file are in memory.
         """
-        for task in group:
-            for batch in self._of(task, at_once):
-                self.rows += batch.num_rows
-                if batch.schema.equals(self.arrow_schema):
-                    yield batch
+        for file in group:
+            stays, place = self._marks.stays(file) if self._marks else np.ones(file.record_count, bool), 0
+            for batch in self._of(file, at_once):
+                stay = stays[place : place + batch.num_rows]
+                place += batch.num_rows
+                left = batch if stay.all() else batch.filter(pa.array(stay))
+                self.rows += left.num_rows
+                if left.schema.equals(self.arrow_schema):
+                    yield left
                 else:
-                    yield from pa.Table.from_batches([batch]).cast(self.arrow_schema).to_batches()
+                    yield from pa.Table.from_batches([left]).cast(self.arrow_schema).to_batches()
 
-    def _of(self, task: FileScanTask, at_once: int) -> Iterator[pa.RecordBatch]:
-        file, io = task.file, self._table.io
+    def _of(self, file: DataFile, at_once: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows of a file, the marked ones too, in their order."""
+        io = self._table.io
         try:
-            require_whole(io, [file, *task.delete_files])
+            require_whole(io, [file])
         except CascadeError as error:
             self.problem = error  # DuckDB, which asks for the rows, makes another error of it
             raise
-        if file.file_format == FileFormat.PARQUET and not task.delete_files:
+        if file.file_format == FileFormat.PARQUET:
             with io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream) as parquet:
                 if self._is_present(parquet.schema_arrow):
                     yield from parquet.iter_batches(at_once)
                     return
         scan = ArrowScan(self._table.metadata, io, self._table.schema(), AlwaysTrue())
-        yield from scan.to_record_batches([task])
+        yield from scan.to_record_batches([FileScanTask(file)])
 
     def _is_present(self, schema: pa.Schema) -> bool:
         """Say whether a file has the columns of the table as it is now: then nothing has to be looked up by id."""
@@ -327,12 +369,16 @@ def _sort_columns(table: Table) -> list[str]:
 class _Replace(_SnapshotProducer["_Replace"]):
     """A snapshot of the same rows in other files. PyIceberg makes none; its manifests name no file that is gone."""
 
-    def __init__(self, transaction: Transaction, choice: Choice, staged: Staged) -> None:
+    def __init__(
+        self, transaction: Transaction, choice: Choice, staged: Staged, replaced: Collection[DataFile]
+    ) -> None:
         of = {ROWS_OF_PROPERTY: str(rows_of(choice.table))}
         if staged.rows:
             of[ROW_BYTES_PROPERTY] = str(max(1, staged.bytes // staged.rows))
         super().__init__(Operation.REPLACE, transaction, choice.table.io, snapshot_properties=of)
         self._choice = choice
+        self._deletes = [entry for entry in choice.deletes if entry.data_file not in replaced]
+        self._new_deletes = [file for file in staged.files if file.content != DataFileContent.DATA]
 
     def _deleted_entries(self) -> list[ManifestEntry]:
         return []
@@ -348,7 +394,24 @@ class _Replace(_SnapshotProducer["_Replace"]):
                     for entry in entries[first : first + _MANIFEST_ENTRIES]:
                         writer.existing(entry)
                 written.append(writer.to_manifest_file())
-        return [*written, *self._choice.kept]
+        return [*written, *self._choice.kept, *self._manifests_of_deletes()]
+
+    def _manifests_of_deletes(self) -> Iterator[ManifestFile]:
+        number, schema = self._snapshot_id, self._choice.table.metadata.schema()
+        for spec in {file.spec_id for file in self._deletes_of_table()}:
+            of = (self.spec(spec), schema, self.new_manifest_output(), number, self._compression)
+            with DeletesWriter(*of) as writer:
+                for entry in self._deletes:
+                    if entry.data_file.spec_id == spec:
+                        writer.existing(entry)
+                for file in self._new_deletes:
+                    if file.spec_id == spec:
+                        added = ManifestEntryStatus.ADDED
+                        writer.add(ManifestEntry.from_args(status=added, snapshot_id=number, data_file=file))
+            yield writer.to_manifest_file()
+
+    def _deletes_of_table(self) -> list[DataFile]:
+        return [*(entry.data_file for entry in self._deletes), *self._new_deletes]
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         metadata, collector = self._choice.table.metadata, SnapshotSummaryCollector()
@@ -356,12 +419,15 @@ class _Replace(_SnapshotProducer["_Replace"]):
             collector.add_file(file, metadata.schema(), metadata.spec())
         for file in self._deleted_data_files:
             collector.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        deletes = self._deletes_of_table()
         now = self._choice.totals - _Totals.of(self._deleted_data_files) + _Totals.of(self._added_data_files)
         totals = {
             "total-data-files": now.files,
             "total-files-size": now.bytes,
             "total-records": now.rows,
-            **dict.fromkeys(("total-delete-files", "total-position-deletes", "total-equality-deletes"), 0),
+            "total-delete-files": len(deletes),
+            "total-position-deletes": sum(file.record_count for file in deletes),
+            "total-equality-deletes": 0,
         }
         texts = {name: str(number) for name, number in totals.items()}
         return Summary(Operation.REPLACE, **collector.build(), **snapshot_properties, **texts)
