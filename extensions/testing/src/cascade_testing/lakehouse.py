@@ -151,7 +151,9 @@ class TemporaryLakehouse:
                 )
             chosen = dg.AssetSelection.assets(*select_assets(self.definitions, names))
             return self._run_project(chosen if checks else chosen.without_checks(), partitions, resources)
-        return self._materialize(given, self.lakehouse, partitions=partitions, resources=resources)
+        checks_only = [one for one in given if isinstance(one, dg.AssetChecksDefinition)]
+        only = dg.AssetSelection.checks(*checks_only) if len(checks_only) == len(given) else None  # of given rows
+        return self._materialize(given, self.lakehouse, partitions=partitions, resources=resources, chosen=only)
 
     def run_pipeline(self, *, partitions: str | Sequence[str] | None = None) -> RunResult:
         """Run everything that the project has, with all checks, and promote it if they passed.
