@@ -1,15 +1,19 @@
-"""Write a check of a table, and a test that the project has it."""
+"""Write a check of a table, and a test with rows that break it."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import contextlib
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cascade.config import Settings
 from cascade.errors import UsageError
+from cascade.quality.model import check_name
 from cascade_create import existing
+from cascade_create.broken import breaking_rows
 from cascade_create.changes import Change, Created, create, formatted
 from cascade_create.dbt_files import model_files, source_tables
 from cascade_create.names import require_name
@@ -37,8 +41,20 @@ def _value(text: str) -> Any:
     return value if isinstance(value, int | float) else text
 
 
+def _bound(text: str) -> Any:
+    """Return a bound: a number, or a date."""
+    with contextlib.suppress(ValueError):
+        return dt.date.fromisoformat(text)
+    return _value(text)
+
+
+def _written(value: Any) -> Any:
+    """Return an argument as a file writes it."""
+    return Raw(f"dt.date({value.year}, {value.month}, {value.day})") if isinstance(value, dt.date) else value
+
+
 def _between(given: _Given) -> list[Any]:
-    low, high = (_value(text) if text else None for text in (given.least, given.most))
+    low, high = (_bound(text) if text else None for text in (given.least, given.most))
     return [given.column[0], low, high]
 
 
@@ -92,8 +108,7 @@ def create_check(
     """
     root = settings.project_dir
     require_name(name, "check")
-    paths = [f"workflows/quality/{name}.py", f"tests/test_{name}.py"]
-    existing.require_free(root, name, "check", paths)
+    existing.require_free(root, name, "check", _paths)
     table = asset.replace("/", ".")
     known = {f"raw.{one}" for one in existing.ingested(root)} | set(source_tables(root))
     known |= {f"{file.parent.name}.{one}" for one, file in model_files(root).items()}
@@ -106,17 +121,22 @@ def create_check(
     given = _Given(column, least, most, value, pattern, sql)
     key = literal(table.replace(".", "/"))
     blocking = ", blocking=False" if warn else ""
+    arguments = _needed(rule, given)
     if rule == "sql":
-        code = _sql_check(name, key, blocking, _needed(rule, given)[0])
+        code, check = _sql_check(name, key, blocking, arguments[0]), name
     else:
-        arguments = _needed(rule, given)
-        call = f"{rule}({', '.join(literal(one) for one in arguments)}{blocking})"
+        call = f"{rule}({', '.join(literal(_written(one)) for one in arguments)}{blocking})"
+        imports = [f"from cascade.quality import cascade_quality, {rule}"]
+        imports += ["import datetime as dt"] if "dt.date(" in call else []
+        check = check_name(rule, None, *([] if rule == "row_count" else column))
         code = (
-            f'"""A check of {table}."""\n\n{imports_of([f"from cascade.quality import cascade_quality, {rule}"])}\n\n\n'
+            f'"""A check of {table}."""\n\n{imports_of(imports)}\n\n\n'
             f"@cascade_quality(\n    asset={key},\n    checks=[\n        {call},\n    ],\n)\n"
             f'def {name}() -> None:\n    """What must be true of {table}."""\n'
         )
-    python = dict(zip(paths, (code, _test(name, table)), strict=True))
+    rows = breaking_rows(settings, table, rule, arguments)
+    test = _test(name, table, check, rows) if rows else _plain_test(name, table)
+    python = dict(zip(_paths(name), (code, test), strict=True))
     changes = [Change(path, formatted(root, path, text).encode()) for path, text in python.items()]
     return create(
         root,
@@ -127,6 +147,11 @@ def create_check(
         next_commands=("cascade validate", "cascade run"),
         dry_run=dry_run,
     )
+
+
+def _paths(name: str) -> list[str]:
+    """The files of a check."""
+    return [f"workflows/quality/{name}.py", f"tests/test_{name}.py"]
 
 
 def _needed(rule: str, given: _Given) -> list[Any]:
@@ -157,12 +182,28 @@ def _sql_check(name: str, key: str, blocking: str, sql: str) -> str:
     )
 
 
-def _test(name: str, table: str) -> str:
+def _test(name: str, table: str, check: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a test that breaks the rule."""
+    imports = imports_of(
+        ["from cascade.testing import TemporaryLakehouse", f"from workflows.quality.{name} import {name}"]
+    )
+    given = literal([dict(row) for row in rows], 4, len(table) + 25)
+    return (
+        f'"""The check {name} finds what is wrong in {table}."""\n\n{imports}\n\n\n'
+        f"def test_{name}_fails_on_rows_that_break_it(lakehouse: TemporaryLakehouse) -> None:\n"
+        '    """They are in the table, and the check says so."""\n'
+        f"    lakehouse.given({literal(table)}, {given})\n    lakehouse.run({name})\n"
+        f"    lakehouse.assert_check({literal(table)}, {literal(check)}, passed=False)\n"
+    )
+
+
+def _plain_test(name: str, table: str) -> str:
+    """Return a test for a rule that no row is known to break: the contract refuses it, or its columns are unknown."""
     imports = imports_of(["import dagster as dg", f"from workflows.quality.{name} import {name}"])
     path = ", ".join(literal(part) for part in table.split("."))
     return (
         f'"""The check {name} is one of {table}."""\n\n{imports}\n\n\n'
         f"def test_{name}_checks_its_table() -> None:\n"
-        '    """It is found, and looks at the right table."""\n'
+        '    """Add rows that break it: `lakehouse.given(…)`, `lakehouse.run(…)`, `lakehouse.assert_check(…)`."""\n'
         f"    assert {{spec.asset_key for spec in {name}.check_specs}} == {{dg.AssetKey([{path}])}}\n"
     )

@@ -119,7 +119,7 @@ def create_model(name: str, source: str, key: tuple[str, ...], *, dry_run: bool,
 @dry_option
 @json_option
 def create_check(name: str, *, dry_run: bool, as_json: bool, **given: Any) -> None:
-    """Write a check of a table, and a test that it is found.
+    """Write a check of a table, and a test with rows that break it.
 
     A check that fails keeps the tables of a run from being promoted, unless --warn says that it only warns.
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade.errors import UsageError
 from cascade_create.changes import Change
+from cascade_create.names import is_reserved
 
 __all__ = [
     "PROJECT",
@@ -187,6 +188,8 @@ def columns_of(names: Sequence[tuple[str, str]], key: Sequence[str]) -> list[dic
         entry: dict[str, Any] = {"name": name}
         if description:
             entry["description"] = description
+        if is_reserved(name):  # the tests of dbt write the name into SQL
+            entry["quote"] = True
         if name in key:
             entry["data_tests"] = ["not_null", "unique"] if len(key) == 1 else ["not_null"]
         entries.append(entry)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from cascade.errors import UsageError
@@ -44,14 +46,20 @@ def _ingestions(file: Path) -> Iterator[str]:
                     yield str(table.value) if isinstance(table, ast.Constant) else node.name
 
 
-def require_free(root: Path, name: str, what: str, paths: list[str]) -> None:
+def require_free(root: Path, name: str, what: str, paths: Callable[[str], list[str]]) -> None:
     """Refuse a name that the project has already.
+
+    Args:
+        root: The project.
+        name: The name.
+        what: What shall have it, such as `workflow`.
+        paths: The files that something of a name may need.
 
     Raises:
         UsageError: With the file that has it, and a name that is free.
     """
     has = taken(root)
-    there = [path for path in paths if (root / path).exists() or (root / path).is_symlink()]
+    there = [path for path in paths(name) if _is_there(root / path)]
     if name in has:
         there = list(dict.fromkeys([has[name], *there]))
     if there:
@@ -62,12 +70,13 @@ def require_free(root: Path, name: str, what: str, paths: list[str]) -> None:
         )
 
 
-def free_name(root: Path, name: str, paths: list[str]) -> str:
-    """Return a name close to another one that the project does not have."""
-    has, number = taken(root), 2
-    while True:
-        candidate = usable(f"{name}_{number}")
-        others = [path.replace(name, candidate) for path in paths]
-        if candidate not in has and not any((root / path).exists() for path in others):
-            return candidate
-        number += 1
+def free_name(root: Path, name: str, paths: Callable[[str], list[str]]) -> str:
+    """Return a name close to another one that the project does not have: `tickets_2`, then `tickets_3`."""
+    has = taken(root)
+    bare, _, number = name.rpartition("_") if re.search(r"._\d{1,3}$", name) else (name, "", "1")
+    candidates = (f"{usable(bare)[:55].rstrip('_')}_{following}" for following in count(int(number) + 1))
+    return next(one for one in candidates if one not in has and not any(_is_there(root / path) for path in paths(one)))
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

@@ -44,7 +44,7 @@ def create_model(
         )
     require_name(bare, "model")
     path = f"{dbt_files.PROJECT}/models/{layer}/{bare}.sql"
-    existing.require_free(root, bare, "model", [path])
+    existing.require_free(root, bare, "model", lambda name: [f"{dbt_files.PROJECT}/models/{layer}/{name}.sql"])
     relation, written = _read(root, source)
     columns = _loaded(settings, source) or written
     missing = [column for column in key if columns and column not in columns]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-__all__ = ["UNITS", "Slices", "key_of"]
+__all__ = ["UNITS", "Slices", "key_of", "midnight", "recent_start"]
 
 _DAY = "begin = dt.datetime.fromisoformat(partition_date)"
 #: The words of `--partitions`; and how a workflow gets the first and the next moment of a partition.
@@ -29,17 +29,19 @@ class Slices:
         start: The first day.
         column: The column that says which partition a row belongs to.
         type: The type of its values in the source.
+        between: What stands between day and hour, where the values are text.
     """
 
     unit: str
     start: dt.date
     column: str
     type: pa.DataType
+    between: str = "T"
 
     @property
     def definition(self) -> str:
         """The option `partitions` as Python."""
-        return f'{self.unit}(start="{key_of("daily" if self.unit == "hourly" else self.unit, _midnight(self.start))}")'
+        return f'{self.unit}(start="{key_of("daily" if self.unit == "hourly" else self.unit, midnight(self.start))}")'
 
     @property
     def lines(self) -> str:
@@ -55,7 +57,7 @@ class Slices:
         if pa.types.is_timestamp(self.type):
             zone = ".replace(tzinfo=dt.UTC)" if self.type.tz else ""
             return f"begin{zone}", f"end{zone}"
-        form = "%Y-%m-%dT%H:%M" if self.unit == "hourly" else "%Y-%m-%d"
+        form = f"%Y-%m-%d{self.between}%H:%M" if self.unit == "hourly" else "%Y-%m-%d"
         return f'f"{{begin:{form}}}"', f'f"{{end:{form}}}"'
 
 
@@ -69,5 +71,12 @@ def key_of(unit: str, moment: dt.datetime) -> str:
     return f"{moment:%Y-%m-%d-%H}:00" if unit == "hourly" else day.isoformat()
 
 
-def _midnight(day: dt.date) -> dt.datetime:
+def recent_start(unit: str) -> dt.date:
+    """Return a first day that makes some partitions, and not thousands."""
+    today = dt.datetime.now(dt.UTC).date()
+    return today - dt.timedelta(days={"hourly": 1, "daily": 7, "weekly": 28}.get(unit, 92))
+
+
+def midnight(day: dt.date) -> dt.datetime:
+    """Return the first moment of a day."""
     return dt.datetime(day.year, day.month, day.day)

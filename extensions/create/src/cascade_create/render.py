@@ -112,7 +112,7 @@ def imports_of(lines: Iterable[str]) -> str:
     return "\n\n".join("\n".join(block) for block in ordered if block)
 
 
-_STANDARD = ("collections", "csv", "datetime", "json", "os", "pathlib", "typing", "urllib")
+_STANDARD = ("collections", "csv", "datetime", "itertools", "json", "os", "pathlib", "typing", "urllib")
 
 
 def module_code(code: Code, name: str, *, key: Sequence[str], model: str | None, options: Mapping[str, Any]) -> str:
@@ -176,7 +176,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()) or text
 
 
-# What Pandera's class has itself.
 def _attribute(column: str) -> str:
     """Return the attribute of a model for a column: Pandera keeps some names to itself, and Python others."""
     import keyword
@@ -185,7 +184,7 @@ def _attribute(column: str) -> str:
 
     plain = column.lstrip("_")
     taken = hasattr(pandera.DataFrameModel, plain) or keyword.iskeyword(plain) or not plain.isidentifier()
-    taken = taken or plain in ("pa", "pl", "bool", "int", "float", "str", "bytes")
+    taken = taken or plain in ("l", "pa", "pl", "bool", "int", "float", "str", "bytes")
     return f"{plain}_column" if taken and f"{plain}_column".isidentifier() else plain
 
 

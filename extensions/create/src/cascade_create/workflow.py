@@ -19,7 +19,7 @@ from cascade.ingestion.text import json_text, listed, snake_case
 from cascade_create import dbt_files, existing
 from cascade_create.changes import Change, Created, create, formatted
 from cascade_create.names import class_name, require_name, title
-from cascade_create.partitions import UNITS, Slices, key_of
+from cascade_create.partitions import UNITS, Slices, key_of, midnight
 from cascade_create.render import Code, Raw, bronze_sql, imports_of, literal, model_code, module_code
 from cascade_create.sample import Sample, column_of, draw, first_moment, guess_cursor, guess_key, is_unique
 from cascade_create.sources import KINDS, Request, Shape, Source
@@ -28,7 +28,7 @@ __all__ = ["Draft", "create_workflow", "look", "plan_workflow"]
 
 _RECORDED = 20
 # The kinds whose cursor says what is new; files are new by themselves.
-_BY_CURSOR = ("rest", "database")
+_BY_CURSOR = ("rest", "database", "python")
 
 
 @dataclass(frozen=True)
@@ -67,30 +67,30 @@ def look(settings: Settings, request: Request) -> Draft:
     root = settings.project_dir
     request = replace(request, root=root)
     require_name(request.name, "workflow")
-    existing.require_free(root, request.name, "workflow", _paths(request.name))
+    existing.require_free(root, request.name, "workflow", _paths)
     dbt_files.require_dbt(root)
     if f"raw.{request.name}" in dbt_files.source_tables(root):
         raise UsageError(
             f"The dbt source raw.{request.name} is there already. Nothing was written.",
             where=str(root / dbt_files.PROJECT / "models"),
-            fix=f"take another name, such as {existing.free_name(root, request.name, _paths(request.name))}",
+            fix=f"take another name, such as {existing.free_name(root, request.name, _paths)}",
         )
     if request.kind not in KINDS:
         raise UsageError(f"{request.kind!r} is not a kind of source.", fix=f"choose one of {', '.join(KINDS)}")
-    if request.partitions and (request.partitions not in UNITS or request.kind in ("file", "python")):
+    if request.partitions and request.partitions not in UNITS:
         raise UsageError(
-            f"A workflow of the kind {request.kind} has no {request.partitions} partitions. Nothing was written.",
+            f"There are no {request.partitions} partitions. Nothing was written.",
             where="--partitions",
-            fix="leave --partitions out: files are loaded as they come, and a function of your own says what it needs."
-            if request.partitions in UNITS
-            else f"choose one of {', '.join(UNITS)}",
+            fix=f"choose one of {', '.join(UNITS)}",
         )
-    if request.partitions and not request.infer:
+    if request.partitions and not request.infer and request.kind != "python":
         raise UsageError(
             "Partitions need a look at the source: which type the cursor has. Nothing was written.",
             where="--partitions",
             fix="add --infer",
         )
+    if request.kind == "python" and request.partitions and not request.cursor:
+        request = replace(request, cursor="happened_at")
     export_dotenv(root)
     source = cast("Source", KINDS[request.kind](request))
     if not request.infer and request.kind != "python":
@@ -159,6 +159,8 @@ def _with_sample(root: Path, draft: Draft) -> Draft:
         notes.append(f"Cursor: {guessed} may be one, a guess; with --cursor {guessed} a run loads only what is new.")
     if request.partitions:
         sample = _with_moments(request, sample, cursor)
+        if request.kind == "file":
+            notes.append("Each partition reads all files, and takes its own rows.")
         if request.kind == "rest" and not request.cursor_param:
             notes.append(
                 "Each partition asks for every page: --cursor-param lets the API leave out what came before it."
@@ -188,12 +190,15 @@ def _with_moments(request: Request, sample: Sample, cursor: str) -> Sample:
 def _slices(draft: Draft) -> Slices | None:
     """Return the partitions of the table; None for a table without."""
     sample, unit = draft.sample, draft.request.partitions
-    if not unit or sample is None or draft.request.kind == "python":
+    if not unit or sample is None:
         return None
     column = column_of(sample, draft.cursor, "--cursor")
     start = first_moment(sample, column.name)
     assert start is not None
-    return Slices(unit, start, column.name, sample.rows[column.name].type)
+    given = next((row.get(column.source) for row in sample.raw if row.get(column.source) is not None), None)
+    if not isinstance(given, str):
+        return Slices(unit, start, column.name, sample.rows[column.name].type)
+    return Slices(unit, start, column.name, pa.string(), given[10:11].strip("Z+-") or "T")
 
 
 def plan_workflow(settings: Settings, draft: Draft) -> list[Change]:
@@ -204,7 +209,9 @@ def plan_workflow(settings: Settings, draft: Draft) -> list[Change]:
     nulls = bool(sample and draft.cursor in sample.rows.column_names and sample.rows[draft.cursor].null_count)
     slices = _slices(draft)
     names = {column.source: column.name for column in columns if column.renamed}
-    code = source.code(Shape(key=key, cursor=draft.cursor, cursor_has_nulls=nulls, names=names, slices=slices))
+    called = {column.name: column.source for column in columns}
+    source_key = [called.get(one, one) for one in key] if sample else list(request.key)
+    code = source.code(Shape(key=source_key, cursor=draft.cursor, cursor_has_nulls=nulls, names=names, slices=slices))
     model = class_name(name) if sample else None
     by_cursor = bool(draft.cursor) and request.kind in _BY_CURSOR  # a run loads what is new, without a key too
     options: dict[str, Any] = {} if key or by_cursor else {"write": "replace_partition"}
@@ -286,6 +293,8 @@ def _plain_test(draft: Draft, about: str) -> str:
     """Return the test of a workflow whose source was not looked at."""
     name = draft.request.name
     if draft.request.kind == "python":
+        slices = _slices(draft)
+        partition = f', partitions="{key_of(slices.unit, midnight(slices.start))}"' if slices else ""
         imports = imports_of(
             [
                 "from cascade.testing import TemporaryLakehouse",
@@ -297,7 +306,7 @@ def _plain_test(draft: Draft, about: str) -> str:
             f"def test_{name}_are_loaded(lakehouse: TemporaryLakehouse) -> None:\n"
             '    """Loading the rows twice keeps each of them once."""\n'
             "    for _ in range(2):\n"
-            f"        result = lakehouse.run({name})\n        assert result.success, result.errors\n"
+            f"        result = lakehouse.run({name}{partition})\n        assert result.success, result.errors\n"
             f'    assert lakehouse.query("select count(*) as n from raw.{name}") == [{{"n": 2}}]\n'
         )
     imports = imports_of(["import dagster as dg", f"from workflows.ingestion.{name} import {name}"])

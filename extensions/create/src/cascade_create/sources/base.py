@@ -12,9 +12,9 @@ from urllib.parse import urlsplit, urlunsplit
 from cascade.errors import UsageError
 from cascade_create.partitions import Slices
 from cascade_create.render import Code
-from cascade_create.sample import Column, Sample
+from cascade_create.sample import Sample
 
-__all__ = ["Request", "Shape", "Source", "StandIn", "require", "without_password"]
+__all__ = ["Request", "Shape", "Source", "StandIn", "json_path", "require", "without_password"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Request:
 class Shape:
     """What the code of a source depends on beside the source."""
 
-    key: Sequence[str] = ()  # columns of the table
+    key: Sequence[str] = ()  # as the source calls its columns
     cursor: str = ""  # as the source calls it
     cursor_has_nulls: bool = False
     slices: Slices | None = None  # the partitions of the table
@@ -130,6 +130,6 @@ def without_password(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.scheme and host else re.sub(r"\?.*", "", url)
 
 
-def column_type(columns: Sequence[Column], name: str) -> Any:
-    """Return the type of a column."""
-    return next(column.type for column in columns if column.name == name)
+def json_path(cursor: str) -> str:
+    """Return a name of the source as dlt writes a cursor: as a JSON path."""
+    return cursor if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", cursor) else f"['{cursor}']"

@@ -15,7 +15,7 @@ from cascade.ingestion.text import json_text, listed
 from cascade_create.names import title
 from cascade_create.render import Code, literal
 from cascade_create.sample import Sample
-from cascade_create.sources.base import Request, Shape, StandIn, require
+from cascade_create.sources.base import Request, Shape, StandIn, json_path, require
 
 __all__ = ["look_at_database"]
 
@@ -45,17 +45,16 @@ class _Database:
         imports = [*self.imports, "from dlt.sources.sql_database import sql_table"]
         if shape.key and list(shape.key) != list(self.primary_key) and self.primary_key:
             lines.append(f"primary_key={literal(list(shape.key))}")
+        cursor = literal(json_path(shape.cursor))
         says = f"Rows of {self.schema + '.' if self.schema else ''}{self.table}."
         if shape.slices:
             begin, end = shape.slices.bounds
-            lines.append(
-                f"incremental=dlt.sources.incremental({literal(shape.cursor)}, initial_value={begin}, end_value={end})"
-            )
+            lines.append(f"incremental=dlt.sources.incremental({cursor}, initial_value={begin}, end_value={end})")
             imports += ["import datetime as dt", "import dlt"]
             says += f" A partition has those whose {shape.cursor} lies in it."
         elif shape.cursor:
             missing = ', on_cursor_value_missing="include"' if shape.cursor_has_nulls else ""
-            lines.append(f"incremental=dlt.sources.incremental({literal(shape.cursor)}{missing})")
+            lines.append(f"incremental=dlt.sources.incremental({cursor}{missing})")
             imports.append("import dlt")
             says += f" A run loads those whose {shape.cursor} is new."
         top = self.top

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +20,44 @@ from cascade.ingestion.text import json_text
 from cascade_create.names import title
 from cascade_create.render import Code, Raw, literal
 from cascade_create.sample import Sample, null_texts
-from cascade_create.sources.base import Request, Shape, StandIn, require, without_password
+from cascade_create.sources.base import Request, Shape, StandIn, json_path, require, without_password
 
 __all__ = ["look_at_files"]
 
 _FORMATS = {
     "csv": ("csv", "tsv", "txt"),
-    "jsonl": ("jsonl", "ndjson", "json"),
+    "jsonl": ("jsonl", "ndjson"),
+    "json": ("json",),
     "parquet": ("parquet", "pq"),
     "excel": ("xlsx", "xlsm", "xlsb", "xls", "ods"),
 }
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _RESOURCE = ["import dlt", "from dlt.sources.filesystem import filesystem"]
+_READER = ["from collections.abc import Iterable, Iterator", "from dlt.sources.filesystem import FileItemDict"]
 # Options that are written in another way than Python prints their values.
 _WRITTEN = {"chunk_size": Raw("100_000"), "dtype": Raw("str")}
 _HEAD = 256 * 1024
+# Readers of JSON: what they import, their code, and their name.
+_JSON: Mapping[str, tuple[Sequence[str], str, str]] = {
+    "jsonl": (
+        ["from itertools import islice"],
+        "@dlt.transformer\ndef read_lines(files: Iterable[FileItemDict]) -> Iterator[list]:\n"
+        '    """Read an object a line; empty lines are left out."""\n'
+        "    for file in files:\n        with file.open() as lines:\n"
+        "            while page := list(islice(lines, 10_000)):\n"
+        "                yield [json.loads(line) for line in page if line.strip()]",
+        "read_lines",
+    ),
+    "json": (
+        [],
+        "@dlt.transformer\ndef read_documents(files: Iterable[FileItemDict]) -> Iterator[list]:\n"
+        '    """Read the objects of each file: a list of them, or one."""\n'
+        "    for file in files:\n        with file.open() as document:\n"
+        "            found = json.load(document)\n"
+        "            yield found if isinstance(found, list) else [found]",
+        "read_documents",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -58,21 +83,32 @@ class _Files:
         arguments = ["bucket_url=FOLDER", f"file_glob={literal(self.glob)}"]
         # In a bucket a file has the time it was put there. One that is copied into a folder may bring an older time,
         # and would never be read: so a folder is read whole, and rows that come again replace themselves.
-        only_new = bool(shape.key) and "://" in self.folder
+        only_new = bool(shape.key) and "://" in self.folder and not shape.slices
         if only_new:
             arguments.append('incremental=dlt.sources.incremental("modification_date")')
             says = f"Rows of the files {self.glob}; a run reads those that are new, or have changed."
         call = f"filesystem({', '.join(arguments)})"
+        if self.format == "csv":  # no header and no row: the readers take that for a broken file
+            call += '.add_filter(lambda file: file["size_in_bytes"] > 0)'
         renamed = ".add_map(rename)" if shape.names and self.format != "excel" else ""
         read = f"(files | {reader}){renamed}" if renamed else f"files | {reader}"
-        used = [line for line in _RESOURCE if only_new or line != "import dlt" or self.format == "excel"]
+        used = [line for line in _RESOURCE if only_new or shape.slices or line != "import dlt" or "@dlt." in top]
+        body = f"    files = {call}\n    return {read}"
+        if shape.slices:
+            begin, end = shape.slices.bounds
+            cursor = literal(json_path(shape.names.get(shape.cursor, shape.cursor)))
+            says = f"Rows of the files {self.glob}; a partition has those whose {shape.cursor} lies in it."
+            used = [*used, "import datetime as dt"]
+            window = f"dlt.sources.incremental({cursor}, initial_value={begin}, end_value={end})"
+            body = f"{shape.slices.lines}    files = {call}\n    rows = {read}\n"
+            body += f"    rows.apply_hints(\n        incremental={window}\n    )\n    return rows"
         return Code(
             about=f"{title(self.name)}, from files.",
             doc=says,
-            body=f"    files = {call}\n    return {read}",
+            body=body,
             imports=[*self.imports, *used, *imports],
             top=self.top + top,
-            options={"order_by": shape.cursor} if shape.cursor and shape.key else {},
+            options={"order_by": shape.cursor} if shape.cursor and shape.key and not shape.slices else {},
         )
 
     @property
@@ -92,7 +128,7 @@ class _Files:
         """Return imports, code above the function, and the call that reads."""
         if self.format == "excel":
             return self._excel(shape)
-        arrow = self.format != "jsonl" and "encoding" not in self.csv
+        arrow = self.format in ("csv", "parquet") and "encoding" not in self.csv
         names, imports = "", ["import pyarrow as pa"] if arrow and shape.names else []
         if shape.names:
             kind = "pa.RecordBatch" if arrow else "dict"
@@ -112,8 +148,9 @@ class _Files:
             written = {option: _WRITTEN.get(option, value) for option, value in options.items()}
             call = f"{reader}({', '.join(f'{option}={literal(value)}' for option, value in written.items())})"
             return [*imports, f"from dlt.sources.filesystem import {reader}"], names, call
-        if self.format == "jsonl":
-            return [*imports, "from dlt.sources.filesystem import read_jsonl"], names, "read_jsonl(chunksize=10_000)"
+        if self.format in _JSON:
+            needed, code, reader = _JSON[self.format]
+            return [*imports, *_READER, "import json", *needed], f"{names}\n\n\n{code}", reader
         call = "read_parquet(use_pyarrow=True, chunksize=100_000)"
         return [*imports, "from dlt.sources.filesystem import read_parquet"], names, call
 
@@ -132,18 +169,15 @@ class _Files:
             f'    """Read {"the sheet " + self.sheet if self.sheet else "the first sheet"} of each file."""\n'
             f"    for file in files:\n        yield {frame}{rename}"
         )
-        imports = [
-            "from collections.abc import Iterable, Iterator",
-            "import polars as pl",
-            "from dlt.sources.filesystem import FileItemDict",
-        ]
-        return imports, top, "read_sheets"
+        return [*_READER, "import polars as pl"], top, "read_sheets"
 
     def stand_in(self, sample: Sample, rows: Sequence[Mapping[str, Any]]) -> StandIn:
         """Return a small file of the same format, which the same reader reads."""
         ending = PurePosixPath(self.glob).name.rpartition(".")[2] if self.format != "excel" else "xlsx"
         ending = "csv" if ending in ("gz", "*") else ending
-        write = {"csv": self._csv, "jsonl": _jsonl, "parquet": _parquet, "excel": self._xlsx}[self.format]
+        write = {"csv": self._csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "excel": self._xlsx}[
+            self.format
+        ]
         folder = f"tests/data/{self.name}"
         patches = [f'monkeypatch.setattr({{module}}, "FOLDER", str(Path(__file__).parent / "data/{self.name}"))']
         name = _named_like(self.glob, ending)
@@ -188,7 +222,10 @@ def look_at_files(request: Request) -> _Files:
     root = request.root
     remote = "://" in given
     full = given if remote else (request.folder / given).absolute().as_posix()
-    folder, glob = _split(full, is_folder=not remote and Path(full).is_dir())
+    if not remote and Path(full).is_dir():
+        folder, glob = full.rstrip("/"), _all_of(Path(full))
+    else:
+        folder, glob = _split(full)
     top = f"FOLDER = {literal(folder)}"
     imports: list[str] = []
     if not remote and Path(folder).is_relative_to(root):
@@ -218,10 +255,16 @@ def look_at_files(request: Request) -> _Files:
     return _looked_at(found) if request.infer else found
 
 
-def _split(full: str, *, is_folder: bool) -> tuple[str, str]:
+def _all_of(folder: Path) -> str:
+    """Return the pattern of all files of a folder, also of those in folders below: they have one known ending."""
+    known = {ending for endings in _FORMATS.values() for ending in endings}
+    names = (file.name for file in folder.rglob("*") if file.is_file())
+    endings = {name.partition(".")[2] for name in names if known & {*name.lower().split(".")[1:]}}
+    return f"**/*.{endings.pop()}" if len(endings) == 1 else "*"
+
+
+def _split(full: str) -> tuple[str, str]:
     """Return the folder of a path, up to its first wildcard, and the rest."""
-    if is_folder:
-        return full.rstrip("/"), "*"
     head, _, rest = full.partition("://") if "://" in full else ("", "", full)
     parts = rest.split("/")
     first = next((i for i, part in enumerate(parts[:-1]) if re.search(r"[*?\[]", part)), len(parts) - 1)
@@ -257,15 +300,18 @@ def _looked_at(source: _Files) -> _Files:
             where=without_password(place) if "://" in place else place,
             fix="correct --path, or run the command when there are files; or without --infer.",
         )
-    if source.format != "csv":
+    if source.format not in ("csv", "json"):
         return source
+    items = [item for item in items if item["size_in_bytes"]]
     heads = []
     for item in items[:5]:
         with item.open(mode="rb") as file:
             heads.append(file.read(_HEAD))
+    if source.format == "json":
+        return replace(source, format="jsonl") if all(map(_has_lines, heads)) else source
     found = replace(source, csv=_dialect(heads))
     try:
-        columns = _columns_of(filesystem(bucket_url=source.folder, file_glob=source.glob), found)
+        columns = _columns_of(items, found)
     except Exception as error:  # noqa: BLE001  of dlt, DuckDB or pandas
         raise _failed(place, error) from None
     nothing = null_texts(columns.values())
@@ -274,12 +320,13 @@ def _looked_at(source: _Files) -> _Files:
 
 def _columns_of(files: Any, source: _Files) -> dict[str, list[str | None]]:
     """Return the texts of each column, of as many rows as a sample has."""
+    import dlt
     from dlt.sources import filesystem as readers
 
     name, options = source.reader
     columns: dict[str, list[str | None]] = {}
     rows = 0
-    for page in files | getattr(readers, name)(**options):
+    for page in dlt.resource([files], name="files") | getattr(readers, name)(**options):
         found = page.to_pydict() if isinstance(page, pa.RecordBatch) else {key: [page[key]] for key in page}
         for key, values in found.items():
             columns.setdefault(key, []).extend(value if isinstance(value, str) else None for value in values)
@@ -292,15 +339,37 @@ def _columns_of(files: Any, source: _Files) -> dict[str, list[str | None]]:
 def _dialect(heads: Sequence[bytes]) -> dict[str, Any]:
     """Return the options of the reader: what parts columns, and how text is written."""
     options: dict[str, Any] = {}
-    try:
-        texts = [_whole_lines(head).decode("utf-8-sig") for head in heads]
-    except UnicodeDecodeError:
-        options["encoding"] = "latin-1"
-        texts = [_whole_lines(head).decode("latin-1") for head in heads]
-    separator = max(",;\t|", key=lambda one: _columns(texts[0], one))
+    encoding = next(name for name in _ENCODINGS if all(_is_text(head, name) for head in heads))
+    if encoding != "utf-8-sig":  # which DuckDB reads
+        options["encoding"] = encoding
+    first = _whole_lines(heads[0]).decode(encoding, "replace") if heads else ""
+    separator = max(",;\t|", key=lambda one: _columns(first, one))
     if separator != ",":
         options["sep"] = separator
     return options
+
+
+# The last one takes every byte for a character.
+_ENCODINGS = ("utf-16", "utf-8-sig", "cp1252", "latin-1")
+
+
+def _is_text(head: bytes, encoding: str) -> bool:
+    if (encoding == "utf-16") != head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return encoding == "latin-1"
+    try:
+        (head if encoding == "utf-16" else _whole_lines(head)).decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_lines(head: bytes) -> bool:
+    """Say whether a file has an object a line, although its name ends with `.json`."""
+    line, _, rest = head.strip().partition(b"\n")
+    try:
+        return bool(rest) and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _whole_lines(head: bytes) -> bytes:
@@ -325,6 +394,10 @@ def _named_like(glob: str, ending: str) -> str:
 
 def _jsonl(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(f"{json_text(row)}\n" for row in rows).encode()
+
+
+def _json(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return ("[\n" + ",\n".join(f"  {json_text(row)}" for row in rows) + "\n]\n").encode()
 
 
 def _parquet(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> bytes:

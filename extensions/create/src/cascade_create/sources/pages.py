@@ -73,6 +73,8 @@ def find_pages(  # noqa: PLR0911  one line per way
             steps, _ = detector.find_total_pages_path(document)
             return {**_numbered(rows, path, params, ask), "total_path": _dotted(steps)}
     steps, value = _next_of(document)
+    if isinstance(value, str) and value.startswith(("https://", "http://", "/", "?")):
+        return {"type": "json_link", "next_url_path": _dotted(steps)}
     if steps and value is not None and (param := _cursor_param(steps[-1], value, rows, path, ask)):
         return {"type": "cursor", "cursor_path": _dotted(steps), "cursor_param": param}
     if found := _counted(rows, path, params, document, ask):

@@ -14,7 +14,7 @@ from cascade.ingestion.text import json_text
 from cascade_create.names import title
 from cascade_create.render import Code, Raw, literal
 from cascade_create.sample import Sample
-from cascade_create.sources.base import Request, Shape, StandIn, require, without_password
+from cascade_create.sources.base import Request, Shape, StandIn, json_path, require, without_password
 
 __all__ = ["look_at_rest"]
 
@@ -76,7 +76,7 @@ class _Rest:
             begin, end = shape.slices.bounds
             window: dict[str, Any] = {"initial_value": Raw(begin), "end_value": Raw(end)}
             window |= {"start_param": self.cursor_param} if self.cursor_param else {}
-            endpoint["incremental"] = {"cursor_path": _path(shape.cursor), **window}
+            endpoint["incremental"] = {"cursor_path": json_path(shape.cursor), **window}
             says += f" A partition has those whose {shape.cursor} lies in it."
         elif shape.cursor:
             endpoint["incremental"] = self._incremental(shape)
@@ -104,7 +104,7 @@ class _Rest:
         )
 
     def _incremental(self, shape: Shape) -> dict[str, Any]:
-        config: dict[str, Any] = {"cursor_path": _path(shape.cursor)}
+        config: dict[str, Any] = {"cursor_path": json_path(shape.cursor)}
         config |= {"start_param": self.cursor_param} if self.cursor_param else {}
         config |= {"on_cursor_value_missing": "include"} if shape.cursor_has_nulls else {}
         return config
@@ -255,11 +255,6 @@ def _failed(url: str, error: Exception) -> UsageError:
         what, fix = "The API cannot be reached", "see whether it runs, and whether --url is right"
     reason = "" if status else f": {type(error).__name__}"
     return UsageError(f"{what}{reason}. Nothing was written.", where=without_password(url), fix=f"{fix}.")
-
-
-def _path(cursor: str) -> str:
-    """Return a name of the source as a JSON path."""
-    return cursor if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", cursor) else f"['{cursor}']"
 
 
 def _fitting(text: str) -> str:
