@@ -59,6 +59,7 @@ class Api:
             "/more": self._more,
             "/offset": self._offset,
             "/cursor": self._cursor,
+            "/odata": self._odata,
             "/all": lambda *_: (self.rows, {}),
             "/one": lambda *_: (self.rows[0], {}),
             "/empty": lambda *_: ({"items": []}, {}),
@@ -85,6 +86,11 @@ class Api:
         page, rows, more = self._page(given, name="seite")
         links = {"self": {"href": path}, **({"next": {"href": f"{path}?seite={page + 1}"}} if more else {})}
         return {"_links": links, "_embedded": {"tickets": rows}}, {}
+
+    def _odata(self, path: str, given: dict[str, str]) -> _Answer:
+        page, rows, more = self._page(given, name="$skiptoken")
+        next_ = {"@odata.nextLink": f"{self.url}{path}?$skiptoken={page + 1}"} if more else {}
+        return {"value": rows, **next_}, {}
 
     def _numbers(self, path: str, given: dict[str, str]) -> _Answer:
         page, rows, _ = self._page(given)

@@ -44,6 +44,7 @@ WAYS = {
         "total_path": None,
     },
     "/cursor": {"type": "cursor", "cursor_path": "next_page_token", "cursor_param": "page_token"},
+    "/odata": {"type": "json_link", "next_url_path": "['@odata.nextLink']"},
     "/all": {"type": "single_page"},
 }
 
