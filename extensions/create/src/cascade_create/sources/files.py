@@ -89,7 +89,7 @@ class _Files:
             says = f"Rows of the files {self.glob}; a run reads those that are new, or have changed."
         call = f"filesystem({', '.join(arguments)})"
         if self.format == "csv":  # no header and no row: the readers take that for a broken file
-            call += '.add_filter(lambda file: file["size_in_bytes"] > 0)'
+            call += '.add_filter(lambda file: file["size_in_bytes"])'
         renamed = ".add_map(rename)" if shape.names and self.format != "excel" else ""
         read = f"(files | {reader}){renamed}" if renamed else f"files | {reader}"
         used = [line for line in _RESOURCE if only_new or shape.slices or line != "import dlt" or "@dlt." in top]
