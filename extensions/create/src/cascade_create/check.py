@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.config import Settings
 from cascade.errors import UsageError
-from cascade.quality.model import check_name
+from cascade.quality import check_name
 from cascade_create import existing
 from cascade_create.broken import breaking_rows
 from cascade_create.changes import Change, Created, create, formatted
