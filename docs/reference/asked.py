@@ -96,6 +96,7 @@ def records() -> list[type]:
     from cascade_operations import table_records
     from cascade_operations.configuration import SettingRow
     from cascade_operations.offering import Offer
+    from cascade_operations.planned import ColumnChange, Plan, PlannedAsset, PlannedCheck
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_servers.services import EnvFile
@@ -113,6 +114,10 @@ def records() -> list[type]:
             for value in vars(room).values()
             if dataclasses.is_dataclass(value) and isinstance(value, type)
         ),
+        Plan,
+        PlannedAsset,
+        ColumnChange,
+        PlannedCheck,
         *theirs,
         validate.Inspection,
         validate.DefinedCheck,

@@ -18,6 +18,7 @@ from support.projects import make_project
 from support.receiver import receiving
 
 PAGES = (
+    "see-what-a-run-would-do",
     "mend-quarantined-rows",
     "change-a-tables-schema",
     "choose-what-runs",

@@ -57,6 +57,8 @@ _PAIR = re.compile(r'(?=\b(\w+)"?\s*\.\s*"?(\w+))')
 # Files outside of the lakehouse, by what dbt-duckdb reads of a source.
 _EXTERNAL = {"external_location", "plugin"}
 _FLAGS = ("DBT_EMPTY", "DBT_EVENT_TIME", "DBT_FULL_REFRESH", "DBT_SAMPLE", "DBT_TARGET", "DBT_PROFILE")
+# Parts of the code that change rows at most, and no columns.
+_ROWS = {"macros of dbt and Cascade", "description", "batch of time", "version of dbt or Cascade", "flags of dbt"}
 # Of the project's file: models carry their configuration themselves.
 _PROJECT_KEYS = ("dispatch", "flags", "quoting", "query-comment")
 
@@ -92,7 +94,7 @@ class Judgement:
     Attributes:
         same: Those that can be left out, and when each was made.
         changed: The others, and what has changed since each was made: one or several reasons.
-        rewritten: Those of them that have other code than when they were made, or were not made yet.
+        rewritten: Those of them whose columns may be others: their code has changed, or they were not made yet.
     """
 
     same: dict[str, dt.datetime] = field(default_factory=dict)
@@ -124,7 +126,9 @@ def judge(
         now = _record(made, recipe, {name: states.of(name, pointers) for name in reads}) if made else {}
         before = _told(made.properties.get(MADE_FROM_PROPERTY)) if made else None
         reasons = tuple(_reasons(recipe, before, now, [name for name in reads if name in fresh]))
-        if not before or before["code"] != now["code"]:
+        if not before or any(
+            before["code"].get(p) != now["code"].get(p) for p in {*before["code"], *now["code"]} - _ROWS
+        ):
             found.rewritten.add(table)
         if made and not reasons and (head := made.current_snapshot()):
             found.same[table] = dt.datetime.fromtimestamp(head.timestamp_ms / 1000, dt.UTC)

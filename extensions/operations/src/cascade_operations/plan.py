@@ -9,6 +9,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from cascade.errors import CascadeError
+from cascade.framework.base import Unchanged
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
 from cascade.names import EMPTY_TAG, MARTS, TABLE_METADATA
@@ -49,7 +50,7 @@ def describe(
     keys = [key for key in graph.toposorted_asset_keys if key in (work.loaded | work.rest) - ENDS]
     seconds = _durations(instance, keys)
     again: tuple[str, ...] = ("a full refresh makes it from the start",)
-    why = dict.fromkeys(keys, again) if full_refresh else _reasons(work, {*named}, keys, lakehouse)
+    why = dict.fromkeys(keys, again) if full_refresh else _reasons(graph, work, {*named}, keys, lakehouse)
     lacking = {key: found for group in work.groups for key, found in group.lacking.items()}
     loads = _columns_of_loads(graph, keys, lakehouse)
     tables = {".".join(key.path) for key in keys}
@@ -83,7 +84,7 @@ def describe(
 
 
 def _reasons(
-    work: Work, named: set[dg.AssetKey], keys: Sequence[dg.AssetKey], lakehouse: Lakehouse
+    graph: Any, work: Work, named: set[dg.AssetKey], keys: Sequence[dg.AssetKey], lakehouse: Lakehouse
 ) -> Mapping[dg.AssetKey, tuple[str, ...]]:
     """Say why each asset is in the run."""
     missing = {
@@ -94,9 +95,10 @@ def _reasons(
     known = {**missing, **work.unchanged.changed}
     # What is asked for by name, or with all others, may have changed too.
     others = {key for key in keys if key not in known}
-    found = find_unchanged(lakehouse.settings, lakehouse.catalog, others, {*missing}) if others else None
+    models = {key for key in others if TABLE_METADATA not in graph.get(key).metadata}
+    found = find_unchanged(lakehouse.settings, lakehouse.catalog, models, {*missing}) if models else Unchanged()
     for key in others:
-        if found and (key in found.changed or key in found.since):
+        if key in found.changed or key in found.since:
             asked = "it is named" if key in named else "all are asked for"
             known[key] = found.changed.get(key) or (asked,)
         else:
