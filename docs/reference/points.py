@@ -23,7 +23,8 @@ as methods fits, too.
 greet = "my_package.commands:greet"
 ```
 
-A plugin that cannot be imported within a minute, has another shape or the name of another one costs itself:
+A plugin that cannot be imported, would end or stop the process, has another shape or the name of another one
+costs itself:
 `cascade plugins check` and `cascade validate` say its package, file, line and cause. Nothing is promoted while
 a plugin is broken that may hold checks: one of `cascade.assets`, or a source, a check or a transformation. The
 runtime keeps its own names: a package that brings a command `run` is refused, and `cascade run` works on.

@@ -33,14 +33,6 @@ class Greeting(Protocol):
 BAD = {
     "raises": ("x = 1\nraise ValueError('no luck')\n", r"bad_one.py:2", "ValueError: no luck", "another version"),
     "exits": ("raise SystemExit(3)\n", r"bad_one.py:1", "SystemExit: 3", "another version"),
-    "sleeps": ("import time\ntime.sleep(600)\n", r"bad_one.py:2", "importing it takes longer than 1", "another"),
-    "hangs": ("while True:\n    pass\n", r"bad_one.py:\d", "importing it takes longer than 1 seconds", "another"),
-    "hides": (
-        "while True:\n    try:\n        x = 1\n    except Exception:\n        pass\n",
-        r"bad_one.py:\d",
-        "importing it takes longer",
-        "another",
-    ),
     "no_python": ("def greet(\n", r"bad_one.py:1", "SyntaxError", "another version"),
     "needs_more": ("import nothere.at.all\n", r"bad_one.py:1", "No module named 'nothere'", "install `nothere`, which"),
     "no_object": ("x = 1\n", "bad_one:greet", "has no attribute 'greet'", "another version"),
@@ -62,7 +54,7 @@ def test_a_bad_plugin_is_one_record_and_the_rest_works(
     source, where, cause, fix = expected
     bad = ("[cascade.greetings]\nbad = bad_one:greet\n", source)
     install(tmp_path, monkeypatch, {"bad-one": bad, "nice-one": GOOD})
-    broken, good = load_all(GROUP, Greeting, seconds=1)
+    broken, good = load_all(GROUP, Greeting)
     assert (broken.name, broken.package, broken.object) == ("bad", "bad-one 1.0", None)
     assert re.search(where, broken.where)
     assert cause in broken.cause

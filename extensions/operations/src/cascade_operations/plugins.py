@@ -11,7 +11,7 @@ from cascade.engine.base import Engine
 from cascade.framework.base import AssetSource, ScheduleFactory, StorageProvider, TriggerFactory
 from cascade.ingestion.contract import ContractFactory
 from cascade.ingestion.forms import FORMS, RowsForm
-from cascade.plugins import PluginRecord, groups, installed, load_all
+from cascade.plugins import ImportProbe, PluginRecord, groups, installed, load_all
 from cascade.plugins.families import FAMILIES
 from cascade.publish.after import AfterPromotion
 from cascade.publish.marts import PublishMarts
@@ -35,6 +35,7 @@ GROUPS: Mapping[str, tuple[str, type[object]]] = {
     FORMS: ("library and class", RowsForm),
     "cascade.groups": ("a group of the package's own", type),
     "cascade.marts": ("the kind of database", PublishMarts),
+    "cascade.probes": ("any name", ImportProbe),
     "cascade.schedules": ("any name", ScheduleFactory),
     "cascade.settings": ("the plugin", SettingsModel),
     "cascade.storages": ("the scheme of a URL", StorageProvider),

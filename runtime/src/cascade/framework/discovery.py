@@ -15,6 +15,7 @@ import dagster as dg
 
 from cascade._dagster import UnresolvedAssetJobDefinition, UnresolvedPartitionedAssetScheduleDefinition
 from cascade.errors import CascadeError, DefinitionError
+from cascade.plugins import refused
 from cascade.plugins.source import failing_line
 
 __all__ = ["Found", "Item", "collect", "discover", "says"]
@@ -100,16 +101,21 @@ def discover(path: Path) -> Found:
         "are not run; write a workflow file instead"
         for folder in sorted(components)
     ]
-    owners: dict[str, str] = {}
-    seen: set[int] = set()
+    files: dict[str, Path] = {}
     for file in sorted(path.rglob("*.py")):
         relative = file.relative_to(root)
         hidden = file.name.startswith("_") and file.name != "__init__.py"
-        if hidden or "__pycache__" in relative.parts or file.parent in components:
+        if not hidden and "__pycache__" not in relative.parts and file.parent not in components:
+            files[".".join(relative.with_suffix("").parts).removesuffix(".__init__")] = file
+    left_out = refused(files, root)
+    found.broken += [f"{where}: {cause}" for where, cause in left_out.values()]
+    owners: dict[str, str] = {}
+    seen: set[int] = set()
+    for name, file in files.items():
+        if name in left_out:
             continue
         try:
-            name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-            _take(importlib.import_module(name), str(relative), found, owners, seen)
+            _take(importlib.import_module(name), str(file.relative_to(root)), found, owners, seen)
         except KeyboardInterrupt:
             raise
         # A workflow may raise anything, SystemExit included; the other files still load.
@@ -205,4 +211,6 @@ def _explain(error: BaseException, file: Path, root: Path) -> str:
     shown = where.relative_to(root) if where.is_relative_to(root) else where
     own = "" if where == file else f" (imported by {file.relative_to(root)})"
     place = f"{shown}:{line}" if line else shown
+    if isinstance(error, ModuleNotFoundError) and error.name in sys.modules:  # `refused` put it there
+        return f"{place}{own}: it imports {error.name}, which is left out"
     return f"{place}{own}: {says(error)}"

@@ -13,9 +13,10 @@ from cascade.plugins.families import (
     get_transformation,
     list_plugins,
 )
-from cascade.plugins.registry import PluginRecord, find, groups, installed, load, load_all
+from cascade.plugins.registry import ImportProbe, PluginRecord, find, groups, installed, load, load_all, refused
 
 __all__ = [
+    "ImportProbe",
     "Plugin",
     "PluginMetadata",
     "PluginRecord",
@@ -33,4 +34,5 @@ __all__ = [
     "list_plugins",
     "load",
     "load_all",
+    "refused",
 ]

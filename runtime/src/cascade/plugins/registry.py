@@ -6,21 +6,17 @@ import functools
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from cascade.deadline import deadline
 from cascade.errors import CascadeError, ConfigurationError
 from cascade.plugins.shape import problem
 from cascade.plugins.source import failing_line, folders, place, top
 
-__all__ = ["LIMIT_SECONDS", "PluginRecord", "find", "groups", "installed", "load", "load_all"]
-
-#: How long the import of one plugin may take.
-LIMIT_SECONDS = 60.0
+__all__ = ["ImportProbe", "PluginRecord", "find", "groups", "installed", "load", "load_all", "refused"]
 
 T = TypeVar("T")
 
@@ -63,6 +59,18 @@ class PluginRecord:
         )
 
 
+class ImportProbe(Protocol):
+    """Group `cascade.probes`, by any name: knows beforehand which imports end, stop or spoil a process."""
+
+    def __call__(self, modules: Mapping[str, Path], project: Path | None) -> Mapping[str, tuple[str, str]]:
+        """Return `file:line` and the cause for each module that must not be imported.
+
+        Args:
+            modules: Each module with its file; with the folder or file of its top-level package when it is a plugin's.
+            project: The folder that all files are in; `None` for plugins.
+        """
+
+
 def groups() -> list[str]:
     """Return every group that begins with `cascade.` and has an entry point, also one that nobody asks for."""
     return sorted(_entries(tuple(sys.path)))
@@ -76,18 +84,17 @@ def installed(group: str) -> list[PluginRecord]:
     return list(_entries(tuple(sys.path)).get(group, ()))
 
 
-def load_all(group: str, shape: type[object], *, seconds: float = LIMIT_SECONDS) -> list[PluginRecord]:
+def load_all(group: str, shape: type[object]) -> list[PluginRecord]:
     """Load everything that installed packages bring for a group, each by itself.
 
     Args:
         group: The group of the entry points.
         shape: The Protocol that each object must fit, or the class that it must be an instance of.
-        seconds: How long each import may take.
 
     Returns:
         One record for each, broken ones included, by name.
     """
-    return [_loaded(record, shape, seconds) for record in installed(group)]
+    return [_loaded(record, shape) for record in installed(group)]
 
 
 def find(group: str, name: str, shape: type[T]) -> T | None:
@@ -96,7 +103,7 @@ def find(group: str, name: str, shape: type[T]) -> T | None:
     Raises:
         ConfigurationError: It cannot be loaded, has another shape, or two packages bring one of that name.
     """
-    records = [_loaded(record, shape, LIMIT_SECONDS) for record in installed(group) if record.name == name]
+    records = [_loaded(record, shape) for record in installed(group) if record.name == name]
     working = [record for record in records if not record.cause]
     if records and not working:
         raise records[0].error
@@ -118,26 +125,40 @@ def load(group: str, name: str, shape: type[T], *, where: str) -> T:
     return found
 
 
-class _TooSlowError(BaseException):
-    """A plugin takes too long. No Exception: what a plugin catches and forgets would go on for ever."""
+def refused(modules: Mapping[str, Path], project: Path | None = None) -> dict[str, tuple[str, str]]:
+    """Return what installed probes say; the arguments are as in `ImportProbe`. Python imports no such module then."""
+    probes = [record.object for record in load_all("cascade.probes", ImportProbe) if not record.cause]
+    found = {name: why for probe in probes for name, why in probe(modules, project).items()}
+    sys.modules.update(dict.fromkeys(found))
+    return found
 
 
-def _loaded(record: PluginRecord, shape: type[object], seconds: float) -> PluginRecord:
+@functools.cache
+def _refused_plugins(_path: tuple[str, ...]) -> dict[str, tuple[str, str]]:
+    """Look at the packages of others, all at once: ours are tried by our tests."""
+    others = [record for group in groups() for record in installed(group) if not _is_ours(record) and record.value]
+    places = {record.value.partition(":")[0].strip(): folders(record.value) for record in others}
+    return refused({module: at[0] for module, at in places.items() if at})
+
+
+def _loaded(record: PluginRecord, shape: type[object]) -> PluginRecord:
     """Load one plugin and check its shape."""
-    loaded = _imported(record, seconds, tuple(sys.path))
+    loaded = _imported(record, tuple(sys.path))
     if not loaded.cause and (cause := problem(loaded.object, shape)):
         return replace(loaded, cause=cause, fix=_fix(record), object=None)
     return loaded
 
 
 @functools.cache
-def _imported(record: PluginRecord, seconds: float, _path: tuple[str, ...]) -> PluginRecord:
-    """Import one plugin. Kept for a path of modules, so that one that hangs is waited for once."""
+def _imported(record: PluginRecord, _path: tuple[str, ...]) -> PluginRecord:
+    """Import one plugin. Kept for a path of modules, so that a broken one is tried once."""
     if record.cause:
         return record
+    module = record.value.partition(":")[0].strip()
+    if record.group != "cascade.probes" and not _is_ours(record) and module in (refusals := _refused_plugins(_path)):
+        return replace(record, where=refusals[module][0], cause=refusals[module][1], fix=_fix(record))
     try:
-        with deadline(seconds, _TooSlowError(f"importing it takes longer than {seconds:g} seconds")):
-            found = metadata.EntryPoint(record.name, record.value, record.group).load()
+        found = metadata.EntryPoint(record.name, record.value, record.group).load()
     except KeyboardInterrupt:
         raise
     # A package may raise anything, SystemExit included; the others must not suffer.
@@ -152,7 +173,7 @@ def _says(error: BaseException) -> str:
     if isinstance(error, CascadeError):
         return " ".join(f"{error.what.rstrip('.')}; {error.fix}".split())
     text = " ".join(str(error).split())
-    return text if isinstance(error, _TooSlowError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
