@@ -88,6 +88,7 @@ def test_a_diff_is_what_the_branch_changed_since_it_was_created(
 
     assert names("dev") == [("raw.b", "created")]
     assert names("dev", "main") == [("raw.a", "changed"), ("raw.b", "created"), ("raw.c", "dropped")]
+    assert names("dev", "--two-dot") == names("dev", "main")
     lake.create("idle")
     assert cascade("branch", "diff", "idle").out == "idle has changed nothing since it was created or last promoted.\n"
     lake.merge("dev")

@@ -65,21 +65,32 @@ def delete(name: str, as_json: bool) -> None:
 @branch.command()
 @click.argument("name")
 @click.argument("other", required=False)
+@click.option("--two-dot", is_flag=True, help="Compare with OTHER, `main` by default, as it is now.")
 @json_option
-def diff(name: str, other: str | None, as_json: bool) -> None:
+def diff(name: str, other: str | None, two_dot: bool, as_json: bool) -> None:
     """Show the tables that NAME has changed, or that differ from OTHER.
 
-    Without OTHER, these are the tables that a promotion would move: changes of `main` after NAME was created are left
-    out.
+    Without OTHER, these are the tables that a promotion would move: NAME is compared with what it was created from, so
+    that changes of `main` after that are left out. `identical` is a table that was written and holds the same rows.
+    Rows count as changed where the table has a key; else an old row was removed, and a new one added.
     """
     import cascade_operations as operations
 
+    other = other or ("main" if two_dot else None)
     found = operations.diff(load_settings(), name, other)
     same = f"{name} has changed nothing since it was created or last promoted."
     if other:
         same = f"{name} and {other} hold the same."
-    columns = ["table", "kind", "rows before", "rows after", "snapshot before", "snapshot after"]
-    answer_table(as_json, found, columns, lambda change: [*vars(change).values()], empty=same)
+    answer_table(
+        as_json,
+        found,
+        ["table", "kind", "rows before", "rows after", "added", "removed", "changed", "columns"],
+        lambda one: [
+            *(one.table, one.kind, one.rows_before, one.rows_after, one.added, one.removed, one.changed),
+            " ".join(one.columns),
+        ],
+        empty=same,
+    )
 
 
 @branch.command()

@@ -6,7 +6,7 @@ from cascade.catalog import MAIN, Branch, BranchingCatalog, TableChange, open_ca
 from cascade.config import Settings
 from cascade.errors import UsageError
 from cascade_operations.records import Move, TableDiff
-from cascade_operations.tables import parse_at
+from cascade_operations.tables import parse_at, rows_in
 
 __all__ = ["create_branch", "delete_branch", "diff", "list_branches", "log"]
 
@@ -82,6 +82,8 @@ def log(settings: Settings, name: str = MAIN, *, limit: int | None = None) -> tu
 def diff(settings: Settings, name: str, other: str | None = None) -> tuple[TableDiff, ...]:
     """Return the tables that a promotion of a branch would move, or those that differ from another reference.
 
+    Rows of files that both sides have are not read.
+
     Args:
         settings: The project's settings.
         name: The branch: the second side of each difference.
@@ -96,17 +98,24 @@ def diff(settings: Settings, name: str, other: str | None = None) -> tuple[Table
 
 
 def _diff(catalog: BranchingCatalog, change: TableChange) -> TableDiff:
-    from cascade.iceberg.read import row_count
+    from cascade_operations.differences import RowChanges, compare_columns, compare_rows
 
-    before, after = (
-        catalog.load(change.table, state).current_snapshot() if state else None
-        for state in (change.before, change.after)
-    )
+    before, after = (catalog.load(change.table, state) if state else None for state in (change.before, change.after))
+    rows_before, rows_after = (rows_in(one) if one else None for one in (before, after))
+    heads = [one.current_snapshot() if one else None for one in (before, after)]
+    found, columns = RowChanges(rows_after or 0, rows_before or 0, None), tuple[str, ...]()
+    if before is not None and after is not None:
+        columns = compare_columns(before, after)
+        found = compare_rows(before, after, spill_to=catalog.settings.data_path / "tmp")
     return TableDiff(
         table=change.table,
-        kind=change.kind,
-        rows_before=row_count(before) if before else None,
-        rows_after=row_count(after) if after else None,
-        snapshot_before=before.snapshot_id if before else None,
-        snapshot_after=after.snapshot_id if after else None,
+        kind="identical" if change.kind == "changed" and not (columns or found.any) else change.kind,
+        rows_before=rows_before,
+        rows_after=rows_after,
+        snapshot_before=heads[0].snapshot_id if heads[0] else None,
+        snapshot_after=heads[1].snapshot_id if heads[1] else None,
+        added=found.added,
+        removed=found.removed,
+        changed=found.changed,
+        columns=columns,
     )

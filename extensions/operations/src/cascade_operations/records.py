@@ -173,19 +173,27 @@ class TableDiff:
 
     Attributes:
         table: `namespace.table`.
-        kind: `created`, `changed` or `dropped`.
+        kind: `created`, `changed` or `dropped`; `identical`: it was written, and holds the same rows and columns.
         rows_before: Rows on the first side; `None` too where the snapshot does not say it.
         rows_after: Rows on the second side.
         snapshot_before: Id of the snapshot on the first side.
         snapshot_after: Id of the snapshot on the second side.
+        added: Rows that only the second side has; with a key, those whose key only it has.
+        removed: Rows that only the first side has, likewise.
+        changed: Rows whose key both sides have, with other values; `None` where no key is known.
+        columns: Columns that were added (`+name`), dropped (`-name`) or have another type (`~name`).
     """
 
     table: str
-    kind: Literal["created", "changed", "dropped"]
+    kind: Literal["created", "changed", "dropped", "identical"]
     rows_before: int | None
     rows_after: int | None
     snapshot_before: int | None
     snapshot_after: int | None
+    added: int | None
+    removed: int | None
+    changed: int | None
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
