@@ -5,6 +5,7 @@ Modules: `cascade_maintain.compact`, `cascade_maintain.main`, `cascade_maintain.
 
 import datetime as dt
 import decimal
+import random
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,20 @@ def test_rows_that_are_only_added_go_to_files_of_a_size_on_disk(
     assert done(compact_tables(lake)) == [(T, 3, 2)]
     assert [task.file.record_count for task in main_table(lake).scan().plan_files()] == [1500, 1500]
     assert ids(lake, MAIN, T) == [*range(3000)]
+
+
+def test_rows_that_cannot_be_sorted_in_the_memory_there_is_are_joined_as_they_come(
+    lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long texts: the files become fewer all the same."""
+    for start in (2, 1, 0):
+        rows = [{"id": n, "text": random.Random(n).randbytes(5_000).hex()} for n in range(start, 300, 3)]
+        put(lake, "setup", T, rows, properties={KEY_PROPERTY: '["id"]'})
+    lake.merge("setup")
+    monkeypatch.setattr(rewrite, "SORT_MEMORY", "3MB")
+    assert done(compact_tables(lake)) == [(T, 3, 1)]
+    assert main_table(lake).scan().to_arrow()["id"].to_pylist() != [*range(300)]
+    assert ids(lake, MAIN, T) == [*range(300)]
 
 
 def test_a_damaged_file_is_named_and_not_copied(lake: BranchingCatalog) -> None:

@@ -53,15 +53,15 @@ __all__ = ["MANY_DELETE_FILES", "SMALL_BYTES", "TARGET_BYTES", "Choice", "Target
 TARGET_BYTES = 128 << 20
 #: Files below this size are small.
 SMALL_BYTES = TARGET_BYTES // 2
+#: What DuckDB may use to sort; the rest is written to the spill folder, as far as its sort can do without it.
+SORT_MEMORY = "192MB"
+#: A file of which a smaller part is marked as deleted stays: the marks cost its readers less than the copy costs.
+MARKED_PART = 0.05
 #: So many files that mark rows of one partition as deleted are too many. Our commits keep one, Trino adds to them.
 MANY_DELETE_FILES = 16
 
 # Rows that are in memory at once: so many, or fewer where they are large.
 _ROWS, _ROWS_BYTES = 20_000, 4 << 20
-# What DuckDB may use to sort; the rest is written to the spill folder.
-_SORT_MEMORY = "192MB"
-# A file of which a smaller part is marked as deleted stays: the marks cost its readers less than the copy costs.
-_MARKED_PART = 0.05
 # A manifest of this size is left as it is when all its files stay.
 _MANIFEST_BYTES, _MANIFEST_ENTRIES = 1 << 20, 5_000
 # So many small manifests are none too many.
@@ -217,7 +217,7 @@ def _much_marked(marked: Mapping[DataFile, int], deletes: Sequence[DataFile]) ->
     return {
         file
         for file, rows in marked.items()
-        if rows >= file.record_count * _MARKED_PART or of_part[_part(file)] >= MANY_DELETE_FILES
+        if rows >= file.record_count * MARKED_PART or of_part[_part(file)] >= MANY_DELETE_FILES
     }
 
 
@@ -262,30 +262,48 @@ def rewrite(transaction: Transaction, choice: Choice, staged: Staged, spill_to: 
 
 def _write(choice: Choice, staged: Staged, spill_to: Path) -> None:
     order = ", ".join(identifier(name) for name in _sort_columns(choice.table))
-    source = _Source(choice.table, choice.marks)
     for group in choice.groups:
-        rows, size = _rows_and_bytes(group)
-        part = -(-rows // choice.target.parts(rows, size))
-        at_once = min(_ROWS, part, max(1, rows * _ROWS_BYTES // size))
-        with connect(spill_to) as connection, writing(staged, file_bytes=size * 100) as writer:
-            connection.execute(f"SET memory_limit='{_SORT_MEMORY}'")
-            incoming = connection.from_arrow(
-                pa.RecordBatchReader.from_batches(source.arrow_schema, source.batches(group, at_once))
-            )
-            left = part
-            try:
-                for batch in (incoming.order(order) if order else incoming).to_arrow_reader(at_once):
-                    # DuckDB's batches end where it likes.
-                    for piece in (batch.slice(0, left), batch.slice(left)):
-                        writer.write(pa.Table.from_batches([piece]))
-                        left -= piece.num_rows
-                        if not left:
-                            writer.close()  # further rows go to a new file
-                            left = part
-            except duckdb.Error as error:
-                raise source.problem or CatalogError(f"its rows cannot be sorted: {error}") from error
-    if staged.rows != source.rows:
-        raise CatalogError(f"{source.rows:,} rows were read and {staged.rows:,} written", where=staged.table)
+        try:
+            _write_group(choice, group, order, staged, spill_to)
+        except duckdb.OutOfMemoryException:
+            # DuckDB's sort keeps a part of each run in memory: too much of many rows with long texts. These become
+            # large files that are not sorted.
+            _write_group(choice, group, "", staged, spill_to)
+
+
+def _write_group(choice: Choice, group: Sequence[DataFile], order: str, staged: Staged, spill_to: Path) -> None:
+    source, own = _Source(choice.table, choice.marks), staged.without_files()
+    rows, size = _rows_and_bytes(group)
+    part = -(-rows // choice.target.parts(rows, size))
+    left = part
+    with writing(own, file_bytes=size * 100) as writer, connect(spill_to) as connection:
+        connection.execute(f"SET memory_limit='{SORT_MEMORY}'")
+        batches = source.batches(group, min(_ROWS, part, max(1, rows * _ROWS_BYTES // size)))
+        for batch in _sorted(connection, source, batches, order) if order else batches:
+            # DuckDB's batches end where it likes.
+            for piece in (batch.slice(0, left), batch.slice(left)):
+                writer.write(pa.Table.from_batches([piece]))
+                left -= piece.num_rows
+                if not left:
+                    writer.close()  # further rows go to a new file
+                    left = part
+    staged.files += own.files
+    staged.rows += own.rows
+    staged.bytes += own.bytes
+    if own.rows != source.rows:
+        raise CatalogError(f"{source.rows:,} rows were read and {own.rows:,} written", where=staged.table)
+
+
+def _sorted(
+    connection: duckdb.DuckDBPyConnection, source: _Source, batches: Iterator[pa.RecordBatch], order: str
+) -> Iterator[pa.RecordBatch]:
+    try:
+        incoming = connection.from_arrow(pa.RecordBatchReader.from_batches(source.arrow_schema, batches))
+        yield from incoming.order(order).to_arrow_reader(_ROWS)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise source.problem or CatalogError(f"its rows cannot be sorted: {error}") from error
 
 
 class _Source:
