@@ -147,7 +147,8 @@ def test_the_files_carry_the_owners_words(project: Path, answers: dict[str, str]
     assert manifest["project"]["description"] == answers.get("description", "A lakehouse made with Cascade")
     assert manifest["project"]["authors"] == [{"name": answers.get("author_name", "Data Team")}]
     assert manifest["tool"]["dg"]["project"]["code_location_name"] == package
-    assert manifest["tool"]["cascade"] == {"engine": answers.get("engine", "embedded")}
+    owners = [f"team:{answers.get('author_name', 'Data Team')}"]
+    assert manifest["tool"]["cascade"] == {"engine": answers.get("engine", "embedded"), "owners": owners}
     workspace = yaml.safe_load((project / "workspace.yaml").read_text("utf-8"))
     assert workspace["load_from"][0]["python_file"]["location_name"] == package
     assert (project / "README.md").read_text("utf-8").startswith(f"# {name}\n")

@@ -75,6 +75,8 @@ ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 #: On materializations: `namespace.table`.
 TABLE_NAME = "dagster/table_name"
+#: On materializations: the table's columns, their types and what they mean. Dagster shows them.
+COLUMN_SCHEMA = "dagster/column_schema"
 #: On loads: rows that the source returned. It is the sum of the next three.
 EXTRACTED_ROWS = "extracted_rows"
 #: On loads: rows that were written.

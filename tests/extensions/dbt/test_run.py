@@ -12,6 +12,7 @@ import pytest
 
 from cascade.config import Settings
 from cascade.framework.definitions import build_definitions
+from cascade.framework.instance import open_instance
 from cascade_operations import run_pipeline
 from cascade_operations.records import RunReport
 from support.dbt import dbt_project
@@ -44,6 +45,12 @@ exposures:
     depends_on: [ref('first'), "source('raw', 'events')"]
 """,
     "transforms/dbt/models/second.sql": "select id from {{ ref('first') }}",
+    "transforms/dbt/models/second.yml": """\
+models:
+  - name: second
+    meta: { owner: Reports }
+    columns: [{ name: id, description: The event. }]
+""",
 }
 BOTH = {"silver/first", "marts/second"}
 
@@ -52,7 +59,7 @@ class Shop:
     """A project that has run once."""
 
     def __init__(self, root: Path) -> None:
-        self.settings = Settings(project_dir=make_project(root, FILES))
+        self.settings = Settings(project_dir=make_project(root, FILES), owners=("team:data",))
         first = self.run()
         assert first.success, first.failures
 
@@ -123,6 +130,33 @@ def test_an_exposure_is_an_asset_behind_what_lets_it_read_and_no_run_computes_it
     }
     assert {board, study}.isdisjoint(graph.executable_asset_keys)
     assert (graph.get(board).group_name, graph.get(board).metadata["owner"]) == ("exposures", "Ada")
+
+
+@pytest.mark.parametrize(
+    ("asset", "owner", "file", "says"),
+    [
+        ("raw/events", "team:data", "workflows/shop.py", None),
+        ("silver/first", "team:data", "transforms/dbt/models/first.sql", None),
+        ("marts/second", "team:Reports", "transforms/dbt/models/second.sql", "The event."),
+    ],
+)
+def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
+    shop: Shop, asset: str, owner: str, file: str, says: str | None
+) -> None:
+    key = dg.AssetKey(asset.split("/"))
+    node = build_definitions(shop.settings).resolve_asset_graph().get(key)
+    [code] = node.metadata["dagster/code_references"].code_references
+    kinds = {"python", "iceberg"} if asset.startswith("raw") else {"dbt", "duckdb", "iceberg"}
+    assert (node.kinds, node.owners) == (kinds, [owner])
+    assert code.file_path == str(shop.settings.project_dir / file)
+    with open_instance(shop.settings) as instance:
+        event = instance.get_latest_materialization_event(key)
+    assert event is not None
+    assert event.asset_materialization is not None
+    told = event.asset_materialization.metadata
+    shown = {column.name: (column.type, column.description) for column in told["dagster/column_schema"].value.columns}
+    assert shown["id"] == ("string", says)
+    assert {record.data["id"] for record in told["preview"].records} <= {"a", "b"}
 
 
 def test_all_computes_all(shop: Shop) -> None:

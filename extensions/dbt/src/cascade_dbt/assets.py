@@ -15,9 +15,9 @@ from pyiceberg.exceptions import CommitFailedException
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import Settings
 from cascade.errors import TransformError
-from cascade.evidence import snapshot_evidence
+from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, ROW_COUNT
+from cascade.names import COLUMN_SCHEMA, EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, ROW_COUNT
 from cascade_dbt.dagster_dbt import (
     DBT_VERSION,
     DagsterDbtTranslator,
@@ -33,16 +33,28 @@ from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets", "build_exposures"]
 
+_SHOWN_ROWS = 5
+
 
 class _Translator(DagsterDbtTranslator):
     """Asset keys are `namespace/table`, what the table is called in the lakehouse."""
 
-    def __init__(self, dbt_path: Path) -> None:
+    def __init__(self, project: Settings) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
-        self._dbt_path = dbt_path
+        self._project = project
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        # Of a model Dagster would say `dbt, duckdb` alone, and show two kinds of storage in one lineage.
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        return spec.replace_attributes(kinds={*spec.kinds, "iceberg"})
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
+        if not (said := dbt_resource_props.get("meta", {}).get("owner")):
+            return list(super().get_owners(dbt_resource_props) or self._project.owners)
+        return [said if "@" in said or said.startswith("team:") else f"team:{said}"]
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
-        file = self._dbt_path / dbt_resource_props["original_file_path"]
+        file = self._project.dbt_path / dbt_resource_props["original_file_path"]
         if not file.is_file():  # of a package
             return super().get_metadata(dbt_resource_props)
         code = dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file))])
@@ -136,7 +148,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
         # After a failure it stays until the next maintenance: dbt's message names the log and the SQL in it.
         shutil.rmtree(target, ignore_errors=True)
 
-    translator = _Translator(settings.dbt_path)
+    translator = _Translator(settings)
     with without_dbt(), disable_dagster_warnings():  # references to code are called beta
         options: dict[str, Any] = {"name": "dbt", "dagster_dbt_translator": translator, "op_tags": {EMPTY_TAG: "true"}}
         return dbt_assets(manifest=manifest, **options)(run_dbt)
@@ -155,7 +167,7 @@ def build_exposures(settings: Settings, manifest: Path) -> dg.AssetsDefinition |
     Returns:
         One definition that holds all of them; `None` without exposures.
     """
-    parsed, translator = json.loads(manifest.read_text("utf-8")), _Translator(settings.dbt_path)
+    parsed, translator = json.loads(manifest.read_text("utf-8")), _Translator(settings)
     known = {**parsed["nodes"], **parsed["sources"]}
     specs = []
     for exposure in parsed["exposures"].values():
@@ -208,10 +220,12 @@ def _log(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None
 
 
 def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
-    """Add to an event which snapshot of its table it speaks of: the promotion gate asks for it."""
+    """Add to an event which snapshot of its table it speaks of: the gate asks for it. And what Dagster's page shows."""
     if isinstance(event, dg.Output):
         key = context.asset_key_for_output(event.output_name)
-        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, key)})
+        said = context.assets_def.metadata_by_key[key].get(COLUMN_SCHEMA)
+        shown = _shown(lakehouse, key, said.schema if isinstance(said, dg.TableSchemaMetadataValue) else said)
+        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, key), **shown})
     if isinstance(event, dg.AssetCheckResult) and event.asset_key is not None:
         return event.with_metadata({**event.metadata, **_snapshot(lakehouse, event.asset_key)})
     return event
@@ -222,3 +236,13 @@ def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
     found: dict[str, Any] = snapshot_evidence(lakehouse.head(table), lakehouse.branch)
     rows = lakehouse.row_count(table)
     return found if rows is None else {**found, ROW_COUNT: rows}
+
+
+def _shown(lakehouse: Lakehouse, key: dg.AssetKey, described: dg.TableSchema | None) -> dict[str, Any]:
+    """Return a model's columns, with what its yml says of them, and some of its rows."""
+    table = lakehouse.table(".".join(key.path))
+    said = {
+        column.name: column.description for column in (described.columns if described else ()) if column.description
+    }
+    first = next(iter(table.scan(limit=_SHOWN_ROWS).to_arrow_batch_reader()), None)
+    return {**shown_columns(table.schema(), said), **(shown_rows(first) if first is not None else {})}

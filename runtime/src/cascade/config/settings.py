@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     partitions_start: dt.date = Field(
         default=dt.date(2024, 1, 1), description="First day of partitions that name no start."
     )
+    owners: tuple[str, ...] = Field(
+        default=(), description="Owners of assets that name none: mail addresses, or `team:` and a name."
+    )
     timezone: str = Field(default="UTC", description="Time zone of partitions and schedules.")
     schedules: Literal["running", "stopped"] = Field(
         default="stopped",

@@ -82,6 +82,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         unique_key: Column or columns that name a row. Of rows with one key the last one stays. Here and below, a
             column may be named as the source does (`orderId`) or as the table does (`order_id`).
         group: Group of the asset in Dagster.
+        owners: Who looks after the table: mail addresses, or `team:` and a name; by default the setting `owners`.
         source: Name of an installed source plugin that fetches the rows. The function then returns nothing, or options
             beside `options`, such as `{"since": partition_date}`.
         options: What the plugin is asked for, by the names of its options.
@@ -148,6 +149,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
         @dg.asset(
             key=options.table.split("."),
             group_name=options.group,
+            owners=list(options.owners or current_settings().owners),
             deps=[table.split(".") for table in options.deps],
             description=inspect.getdoc(fetch),
             partitions_def=definition,

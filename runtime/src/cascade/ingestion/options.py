@@ -36,6 +36,7 @@ class Options:
     table_name: str | None = None
     unique_key: str | Sequence[str] | None = None
     group: str | None = None
+    owners: Sequence[str] = ()
     deps: Sequence[str] = ()
     source: str | None = None
     options: Mapping[str, Any] | None = None

@@ -10,7 +10,7 @@ import dagster as dg
 
 from cascade import names
 from cascade.errors import count
-from cascade.evidence import snapshot_evidence
+from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
 from cascade.ingestion.record import loaded_partitions
 from cascade.ingestion.text import listed
 
@@ -47,6 +47,8 @@ def materialization(
     """Return metadata and checks of a load. Those of single partitions are added to the context."""
     evidence = snapshot_evidence(result.snapshot_id, lakehouse.branch)
     metadata = _metadata(result, plan.table)
+    if result.snapshot_id is not None:
+        metadata |= shown_columns(lakehouse.table(plan.table).schema())
     if plan.definition and result.partitions:
         # What is true of the run is said once, with its last partition, and not once for each of a year.
         for partition in result.partitions:
@@ -77,8 +79,7 @@ def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     if result.dropped:
         found[names.DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:
-        rows = ({name: str(value)[:60] for name, value in row.items()} for row in result.preview.to_pylist())
-        found["preview"] = dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+        found |= shown_rows(result.preview)
     return found
 
 
