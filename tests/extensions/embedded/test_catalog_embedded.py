@@ -4,6 +4,7 @@ Modules: `cascade_embedded.reference`.
 """
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,20 @@ def test_a_catalog_that_was_deleted_is_not_taken_for_an_empty_lakehouse(tmp_path
         with pytest.raises(CatalogError, match=r"catalog\.db is gone, but the warehouse holds tables") as caught:
             open_embedded(tmp_path)
         assert "backup" in caught.value.fix
+
+
+@pytest.mark.parametrize(("begins", "said"), [(0, "file is not a database"), (4096, "malformed")])
+def test_a_damaged_catalog_is_named_with_the_way_out(tmp_path: Path, begins: int, said: str) -> None:
+    lake = open_embedded(tmp_path)
+    put(lake, "dev", "raw.a", numbers(1, 1))
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with (tmp_path / "catalog.db").open("r+b") as file:
+        file.seek(begins)
+        file.write(b"\xff" * 100_000)
+    for wal in tmp_path.glob("catalog.db-*"):
+        wal.unlink()
+    with pytest.raises(CatalogError, match=f"catalog.db is damaged .*{said}") as caught:
+        open_embedded(tmp_path).branches()
+    assert (caught.value.where, "backup" in caught.value.fix) == (str(tmp_path / "catalog.db"), True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from pyiceberg.catalog.sql import IcebergTables
 
 from cascade.catalog.locks import Locks
+from cascade.errors import CatalogError
 from cascade.names import BASES_TABLE, BRANCHES_TABLE, LOG_TABLE, PROPERTIES_TABLE
 from cascade_embedded.locks import FileLocks
 
@@ -111,6 +113,7 @@ class SqliteDatabase(Database):
         self.engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
         sa.event.listen(self.engine, "connect", _configure_connection)
         sa.event.listen(self.engine, "begin", _begin)
+        sa.event.listen(self.engine, "handle_error", _refuse_damage)
 
     def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
         """Run inside one transaction, again after SQLite has lost a lock."""
@@ -138,3 +141,15 @@ def _begin(connection: sa.Connection) -> None:
     # A transaction that reads before it writes must lock first, or a writer in between makes it fail.
     write = connection.get_execution_options().get("cascade_write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _refuse_damage(context: sa.ExceptionContext) -> None:
+    """Say so when SQLite finds that its file is no database, or that its pages contradict each other."""
+    code = getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF  # without what it says more exactly
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        raise CatalogError(
+            f"catalog.db is damaged ({context.original_exception}): what is on `main` cannot be read.",
+            where=str(context.engine.url.database if context.engine else "catalog.db"),
+            fix="put catalog.db and all files `catalog.db-*` back from one backup; without one, move the folder away "
+            "and run the pipeline again, which loads everything once more.",
+        )

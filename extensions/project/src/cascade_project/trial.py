@@ -90,16 +90,20 @@ def main() -> None:
     it was in, innermost first, as `[file, line]`, and the cause.
     """
     wanted = json.load(sys.stdin)
-    answer = os.dup(1)
+    answer, errors = os.dup(1), os.dup(2)
     silent = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(silent, number)
     sys.path[:] = wanted["path"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with contextlib.ExitStack() as around:
-        if wanted["project"]:
-            _prepare(around)
-        refused = _tried(wanted["modules"], wanted["blocked"], Limits(**wanted["limits"]))
+    try:
+        with contextlib.ExitStack() as around:
+            if wanted["project"]:
+                _prepare(around)
+            refused = _tried(wanted["modules"], wanted["blocked"], Limits(**wanted["limits"]))
+    except Exception:
+        os.dup2(errors, 2)  # what is wrong with this program itself is told
+        raise
     os.write(answer, json.dumps(refused).encode())
 
 
