@@ -27,7 +27,9 @@ PAGES = (
     "test-workflows-and-models",
     "use-dbt",
     "declare-settings",
+    "write-a-check",
     "write-a-plugin",
+    "../concepts/contracts-and-quarantine",
 )
 
 

@@ -5,6 +5,7 @@ Modules: `cascade_alerts.commands`, `cascade_alerts.findings`, `cascade_alerts.s
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade_alerts.hooks import build_sensor
 from cascade_alerts.targets import open_receivers
+from support import forks
+from support.dbt import dbt_project
 from support.projects import Command, Said, make_project
 from support.receiver import Receiver, receiving
 
@@ -293,3 +296,49 @@ def test_without_apprise_the_error_says_what_to_install(root: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ConfigurationError, match="uv sync --extra alerts"):
         open_receivers(load_settings())
+
+
+_LOADED = """import json
+from pathlib import Path
+
+from cascade.ingestion import cascade_ingestion
+
+
+@cascade_ingestion(unique_key="id", partitions="none", max_retries=0)
+def guests():
+    return json.loads(Path("guests.json").read_text())
+"""
+_DBT = {
+    "workflows/guests.py": _LOADED,
+    "transforms/dbt/dbt_project.yml": dbt_project(
+        "models: {shop: {silver: {+schema: silver, +materialized: table}}}\n"
+    ),
+    "transforms/dbt/models/silver/adults.sql": "select * from {{ source('raw', 'guests') }}\n",
+    "transforms/dbt/models/silver/silver.yml": "sources: [{name: raw, schema: raw, tables: [{name: guests}]}]\n",
+    "transforms/dbt/tests/nobody_is_a_child.sql": "select * from {{ ref('adults') }} where age < 18\n",
+    "transforms/dbt/tests/many_may_come.sql": (
+        "{{ config(severity='warn') }} select count(*) as n from {{ ref('adults') }} having count(*) < 9\n"
+    ),
+}
+
+
+def test_a_failed_test_of_dbt_is_told_once_and_its_recovery_too(root: Path, receiver: Receiver) -> None:
+    """One of severity `warn` keeps nothing from being promoted, and is not told."""
+    for path, text in _DBT.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+    def run(rows: object) -> int:
+        (root / "guests.json").write_text(json.dumps(rows))
+        return forks.call("run", cwd=root, environment=os.environ, seconds=120).returncode
+
+    assert run(_YOUNG) == 1
+    ((title, text),) = receiver.take()
+    assert title == "shop: check `nobody_is_a_child` of silver.adults failed", text
+    assert "failing rows: 2" in text
+    assert run(_YOUNG) == 1
+    assert receiver.take() == []
+    assert run(_GOOD) == 0
+    assert [title for title, _ in receiver.take()] == [
+        "shop: recovered: check `nobody_is_a_child` of silver.adults failed"
+    ]

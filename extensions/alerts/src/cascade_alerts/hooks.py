@@ -24,11 +24,7 @@ _NOBODYS = (UsageError, LeaseHeldError)
 def build_sensor(settings: Settings) -> dg.SensorDefinition | None:
     """Make the sensor that tells of runs that ended and of stale tables; none without targets.
 
-    Args:
-        settings: The project's settings.
-
-    Raises:
-        ConfigurationError: A target of the settings is wrong.
+    Arguments and errors are those of `prepare`.
     """
     if not open_receivers(settings):
         return None
