@@ -116,11 +116,12 @@ def _one_page(pages: list[Page]) -> Page:
 def _pages(fetched: Any, context: FetchContext) -> Iterator[Page]:
     """Yield what was fetched as pages of at most `limit` rows."""
     enough = min(context.rows_per_batch, _PAGE_ROWS)
-    if type(fetched) is list and set(map(type, fetched)) == {dict}:
-        yield from (_page_of_dicts(fetched[at : at + enough]) for at in range(0, len(fetched), enough))
+    parts = _parts(fetched, context)
+    if type(parts) is list and set(map(type, parts)) == {dict}:
+        yield from (_page_of_dicts(parts[at : at + enough]) for at in range(0, len(parts), enough))
         return
     dicts: list[dict[Any, Any]] = []
-    for item in _parts(fetched, context):
+    for item in parts:
         row = item if type(item) is dict else _row(item)
         if row is not None:
             dicts.append(row)
