@@ -40,6 +40,7 @@ EVENTS = "from {{ source('raw', 'events') }}"
 # Each model, as `main` has it and as it is now; and what becomes of its columns.
 MODELS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "kept": (f"select id, name {EVENTS}", f"select id, name {EVENTS}", []),
+    "retyped": ("select v from {{ ref('retypes') }}", "", [("retype", "v")]),
     "said_otherwise": (f"select id {EVENTS}", f"select id {EVENTS} where id > 0", []),
     "renames": (
         f"select id, name {EVENTS}",
@@ -58,6 +59,7 @@ FILES = {
     f"{ROOT}/sources.yml": "sources: [{ name: raw, tables: [{ name: events }] }]\n"
     # A test of the data says nothing of a table without rows, and must not stop what is below it.
     "models: [{ name: renames, data_tests: [{ dbt_utils_at_least_one: {} }] }]\n",
+    "transforms/dbt/tests/v_is_positive.sql": "select id from {{ ref('retypes') }} where cast(v as integer) < 0",
     "transforms/dbt/macros/tests.sql": "{% test dbt_utils_at_least_one(model) %}"
     "select n from (select count(*) as n from {{ model }}) as counted where n = 0{% endtest %}",
     **{f"{ROOT}/{name}.sql": before for name, (before, _, _) in MODELS.items()},
@@ -115,7 +117,8 @@ def test_a_plan_of_a_run_says_the_same_without_dbt_and_why_and_for_whom_it_break
     assert breaks == {
         ("silver/renames", "name"): ("silver/follows",),
         ("silver/follows", "name"): (),
-        ("silver/retypes", "v"): (),
+        ("silver/retypes", "v"): ("check v_is_positive", "silver/retyped"),
+        ("silver/retyped", "v"): (),
         ("silver/in_step", "name"): (),
     }
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])

@@ -360,12 +360,14 @@ def test_what_has_not_changed_is_not_parsed_again(shop: Shop) -> None:
 
 def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp_path: Path) -> None:
     settings = write_project(tmp_path)
-    (settings.dbt_path / "models" / "broken.sql").write_text("select * from {{ ref('nowhere') }}")
+    for name in ("broken", "torn"):  # dbt ends with the first one that it meets
+        (settings.dbt_path / "models" / f"{name}.sql").write_text(f"select * from {{{{ ref('no_{name}') }}}}")
     with pytest.raises(
         TransformError,
-        match=r"cannot parse the project: Compilation Error\n.*broken[\s\S]*'nowhere' which was not found",
+        match=r"cannot parse the project: Compilation Error\n.*[\s\S]*'no_\w+' which was not found",
     ) as caught:
         parse_project(settings)
+    assert all(caught.value.what.count(f"'no_{name}'") == 1 for name in ("broken", "torn"))
     assert caught.value.where == str(settings.dbt_path)
 
 

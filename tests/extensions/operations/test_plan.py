@@ -112,6 +112,7 @@ def test_a_contract_that_the_next_load_would_refuse_breaks_and_the_command_ends_
         said, dry = Command(capsys)("plan", "days"), Command(capsys)("run", "--dry-run", "--select", "days")
     finally:
         _write(file, _DAYS)
+    assert plan.assets[0].columns[0].consumers == ("check unique_id",)
     changes = {change.column: (change.action, change.breaking) for change in plan.assets[0].columns}
     assert (changes, plan.breaking) == ({"id": ("refuse", True), "note": ("add", False)}, 1)
     assert (said.code, dry.code, said.out) == (3, 3, dry.out)
@@ -140,12 +141,14 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_done_all_of_it_toge
 
 def test_a_short_plan_is_one_screen_and_leaves_out_nothing_that_breaks() -> None:
     change = ColumnChange("drop", "name", "string", None, breaking=True, consumers=("gold/sums",))
+    added = [ColumnChange("add", f"c{number}", None, "string") for number in range(9)]
     assets = [PlannedAsset(f"silver/t{number}", ("its SQL changed",)) for number in range(50)]
-    assets.append(PlannedAsset("silver/last", ("its SQL changed",), columns=(change,)))
+    assets.append(PlannedAsset("silver/last", ("its SQL changed",), columns=(*added, change)))
     plan = Plan(tuple(assets), 1, (), {f"gold/t{n}": dt.datetime(2026, 1, 1) for n in range(9)}, True, 2.0)
     lines = list(plan_lines(plan, short=True))
     assert len(lines) < 40
     assert "      - name string  BREAKING for gold/sums" in lines
+    assert "      and 7 more columns" in lines
     assert "  … and 39 more; `cascade plan` shows them" in lines
     assert len(list(plan_lines(plan))) > 100
 

@@ -55,8 +55,12 @@ def _asset_lines(asset: PlannedAsset, *, short: bool) -> Iterator[str]:
     if asset.problem:
         word = "BREAKING" if asset.columns_known else "columns unknown"
         yield f"      {word}: {asset.problem}"
-    for change in asset.columns:
+    # In short, what breaks comes first.
+    changes = sorted(asset.columns, key=lambda change: not change.breaking)[:_SHOWN] if short else asset.columns
+    for change in changes:
         yield f"      {_column_text(change)}"
+    if len(asset.columns) > len(changes):
+        yield f"      and {count(len(asset.columns) - len(changes), 'more column')}"
     if asset.checks and not short:
         blocking = [check.name for check in asset.checks if check.blocking]
         warning = [check.name for check in asset.checks if not check.blocking]

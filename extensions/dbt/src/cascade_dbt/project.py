@@ -107,6 +107,8 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                     told = said.partition("Traceback (most recent")[0].strip() or said
                     words = [line for line in told.splitlines() if not noise.match(f"{line}  ")]
                     missing = "dbt deps" in said
+                    if "was not found" in told:
+                        words += _lost_references(settings.dbt_path, told)
                     raise TransformError(
                         "dbt cannot parse the project: " + "\n".join(words).strip(),
                         where=str(settings.dbt_path),
@@ -131,6 +133,25 @@ def _require_utf8(dbt_path: Path) -> None:
                 raise TransformError(
                     f"It is not text in UTF-8: {error}.", where=str(path), fix="save the file as UTF-8."
                 ) from None
+
+
+def _lost_references(dbt_path: Path, told: str) -> Iterator[str]:
+    """Yield further `ref`s that lead nowhere, a line for each: dbt ends with the first one.
+
+    Args:
+        dbt_path: Folder of the dbt project.
+        told: What dbt says; what it names is passed over.
+    """
+    files = [path for path in sorted(dbt_path.rglob("*")) if path.suffix in (".sql", ".csv", ".py", ".yml", ".yaml")]
+    texts = {path: path.read_text("utf-8", errors="ignore") for path in files if path.suffix != ".csv"}
+    known = {path.stem for path in files if path.suffix in (".sql", ".csv", ".py")}
+    for text in texts.values():  # snapshots, versions of models, models of packages that a file lists
+        known |= set(re.findall(r"""(?:\bname:\s*["']?|\{%-?\s*snapshot\s+)(\w+)""", text))
+    for path, text in texts.items():
+        for name in re.findall(r"""\{\{[^}]*\bref\(\s*["'](\w+)["']\s*\)""", text):
+            file = path.relative_to(dbt_path)
+            if name not in known and str(file) not in told and file.parts[0] not in ("target", "dbt_packages"):
+                yield f"  '{file}' depends on '{name}', which was not found either"
 
 
 def parse_project(settings: Settings) -> Path | None:

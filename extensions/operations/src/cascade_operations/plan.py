@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from cascade.errors import CascadeError
 from cascade.framework.base import Unchanged
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, MARTS, TABLE_METADATA
+from cascade.names import EMPTY_TAG, MARTS, SQL_METADATA, TABLE_METADATA
 from cascade_operations.columns import Foreseen, foresee
 from cascade_operations.evolution import Decisions, steps_of
 from cascade_operations.leave_out import find_unchanged
@@ -137,7 +138,7 @@ def _change(step: SchemaStep) -> ColumnChange:
 
 
 def _with_readers(graph: Any, key: dg.AssetKey, change: ColumnChange) -> ColumnChange:
-    """Add to a breaking change what reads the table and is no model: nothing tells which columns it reads."""
+    """Add to a breaking change the checks that name the column, and what reads the table and is no model."""
     if not change.breaking:
         return change
     readers = set(change.consumers)
@@ -145,6 +146,11 @@ def _with_readers(graph: Any, key: dg.AssetKey, change: ColumnChange) -> ColumnC
         node = graph.get(child)
         if not (node.is_executable and EMPTY_TAG in node.assets_def.op.tags):
             readers.add(child.to_user_string())
+    for check in graph.get(key).check_keys:
+        spec, column = graph.get_check_spec(check), re.escape(change.column)
+        sql, said = str(spec.metadata.get(SQL_METADATA, "")), spec.description or ""
+        if re.search(rf"\b{column}\b", sql, re.IGNORECASE) or re.search(f"`{column}`", said):
+            readers.add(f"check {check.name}")
     if key.path[0] == MARTS:
         readers.add(f"the published table {'.'.join(key.path)}")
     return replace(change, consumers=tuple(sorted(readers)))

@@ -22,8 +22,8 @@ class ColumnChange:
         after: Its type after the run; `None` where it is dropped.
         breaking: Whether what reads the column may fail: it is dropped, refused, or has a type that does not hold all
             values of the old one.
-        consumers: What reads it, as far as that is known: models, exposures and other assets by their keys, and the
-            published table of a mart.
+        consumers: What reads it, as far as that is known: models, exposures and other assets by their keys, checks as
+            `check NAME`, and the published table of a mart.
         note: What else is to be said of it.
     """
 

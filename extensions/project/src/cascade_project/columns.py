@@ -90,6 +90,9 @@ class _Models:
         self._ephemeral = {
             table for table, node in self._by_table.items() if node["config"].get("materialized") == "ephemeral"
         }
+        self._checks = {f"check {n['name']}": n for n in manifest["nodes"].values() if n["resource_type"] == "test"}
+        for check, node in self._checks.items():
+            self._reads[check] = {self._names[p] for p in node["depends_on"].get("nodes", ()) if p in known}
         # The columns of tables that will be others; and what the engine was asked, with its answer.
         self._later: dict[str, Columns] = {}
         self._asked: dict[str, pa.Schema | None] = {}
@@ -120,6 +123,8 @@ class _Models:
             told = misfit or bool(before)
             return Foreseen(known=misfit, problem=" ".join(error.what.split("\n\n")[0].split()) if told else "")
         changes = tuple(changes_between(before, after)) if before else ()
+        if node["resource_type"] == "snapshot":  # dbt adds columns of its own, and takes none away
+            return Foreseen(tuple(change for change in changes if change.action == "add"), {**before, **after})
         return _by_policy(changes, before, after, self._policy(node) if before else "replace")
 
     def _policy(self, node: Mapping[str, Any]) -> str:
@@ -158,7 +163,7 @@ class _Models:
     def _sql(self, table: str) -> str:
         from cascade_project.portability.render import PLACEHOLDER, RenderError
 
-        node = self._by_table[table]
+        node = self._by_table.get(table) or self._checks[table]
         try:
             texts = list(self._project.texts(node, self._dialect))
         except RenderError as error:
@@ -186,8 +191,8 @@ class _Models:
         return {field.name: field.field_type for field in fields}
 
     def _with_consumers(self, table: str, one: Foreseen) -> Iterator[ColumnChange]:
-        """Add to breaking changes the models that read the column."""
-        readers = [other for other in self._by_table if table in self._upstream(other) - {other}]
+        """Add to breaking changes the models and tests that read the column."""
+        readers = [other for other in (*self._by_table, *self._checks) if table in self._upstream(other) - {other}]
         for change in one.changes:
             if not change.breaking:
                 yield change
@@ -199,6 +204,8 @@ class _Models:
         """Say whether a model reads a column: without it the SQL is refused, or gives other columns."""
         if reader in self._ephemeral:
             return False  # it is part of those that read it
+        if told := self._checks.get(reader, {}).get("test_metadata"):
+            return bool(re.search(rf"\b{re.escape(column)}\b", json.dumps(told["kwargs"])))
         before = self._before(table)
         without = {name: kind for name, kind in before.items() if name != column}
         try:
