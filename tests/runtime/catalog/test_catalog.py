@@ -237,6 +237,22 @@ def test_a_promotion_moves_created_changed_and_dropped_tables_together(lake: Bra
     assert ids(lake, MAIN, "raw.changed") == [1, 2]
 
 
+@pytest.mark.parametrize("new", ["raw.b", "other.a"])
+def test_a_renamed_table_is_promoted_and_restored_with_its_history(lake: BranchingCatalog, new: str) -> None:
+    promoted(lake, "raw.a", numbers(1, 2))
+    before = lake.pointers(MAIN)
+    lake.create("dev")
+    lake.open("dev").rename_table("raw.a", new)
+    assert [(c.table, c.kind) for c in lake.changes("dev")] == sorted([(new, "created"), ("raw.a", "dropped")])
+    assert lake.merge("dev") is not None
+    assert lake.pointers(MAIN) == {new: before["raw.a"]}
+    put(lake, "dev", new, numbers(3, 3))
+    lake.merge("dev")
+    assert ids(lake, MAIN, new) == [1, 2, 3]
+    lake.restore(1)
+    assert lake.pointers(MAIN) == before
+
+
 def test_a_promoted_branch_holds_nothing_more_and_can_go_on(lake: BranchingCatalog) -> None:
     put(lake, "fix", "raw.a", numbers(1, 1))
     lake.merge("fix")

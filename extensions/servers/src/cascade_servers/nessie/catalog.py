@@ -128,10 +128,11 @@ class NessieCatalog(BranchingCatalog):
             self._require_place({c.table: c.after for c in moved if c.after})
             tables = {c.table for c in moved}
             namespaces = {table.split(".")[0] for table in tables} & ours.keys() - theirs.keys()
-            if all(change in changes for change in moved):
+            if all(change in changes for change in moved) and not _has_renamed(ours):
                 self._apply(applied, onto, tables | namespaces)
             else:
-                # To Nessie a table that was compacted on the target is a conflict; so the merge is written out.
+                # To Nessie a table that was compacted on the target is a conflict, and of one that was renamed it drops
+                # the old name without making the new one; so the merge is written out.
                 present = {key: theirs[key][1] if key in theirs else ours[key][0] for key in tables | namespaces}
                 self._write_out(applied, onto, {key: (now, ours[key][1]) for key, now in present.items()})
             entry = self._newest(target, source, moved)
@@ -289,7 +290,10 @@ class NessieCatalog(BranchingCatalog):
         here = self._properties["warehouse"]
         inside = here.partition("://")[2]
         for name, at in pointers.items():
-            if at.partition("://")[2].startswith(f"{inside}/{name.partition('.')[0]}/"):
+            place = at.partition("://")[2].rpartition("/metadata/")[0]
+            namespace, _, folder = place.removeprefix(f"{inside}/").partition("/")
+            # A table that was renamed stays in the folder of its first name.
+            if place.startswith(f"{inside}/") and (namespace == name.partition(".")[0] or "/" not in folder):
                 return
         if not pointers:
             return
@@ -406,6 +410,12 @@ def _moved_tables(differences: dict[str, tuple[Json | None, Json | None]]) -> li
         {name: content for name, pair in differences.items() if (content := pair[side])} for side in (0, 1)
     )
     return compare(_locations(before), _locations(after))
+
+
+def _has_renamed(differences: dict[str, tuple[Json | None, Json | None]]) -> bool:
+    """Say whether a content has gone under one name, and is there under another one."""
+    gone = {before["id"] for before, after in differences.values() if before and not after}
+    return any(after["id"] in gone for before, after in differences.values() if after and not before)
 
 
 def _entry(target: str, number: int, commit: Json, changes: list[TableChange]) -> LogEntry:
