@@ -27,6 +27,7 @@ PAGES = (
     "test-workflows-and-models",
     "use-dbt",
     "declare-settings",
+    "keep-secrets",
     "write-a-check",
     "write-a-plugin",
     "../concepts/contracts-and-quarantine",
