@@ -1,4 +1,7 @@
-"""How-to pages about data are followed command by command, in a small project that has the files they show."""
+"""How-to pages about data are followed command by command, in a small project that has the files they show.
+
+Modules: `cascade_cli.partitions`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ PAGES = (
     "change-a-tables-schema",
     "choose-what-runs",
     "transform-in-python",
+    "partitions-explained",
     "run-by-itself",
     "test-workflows-and-models",
     "use-dbt",

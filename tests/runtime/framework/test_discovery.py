@@ -133,14 +133,9 @@ BAD = {
         "@dg.asset(required_resource_keys={'nope'})\ndef bad(): ...",
         "workflows/bad.py: asset bad: resource with key 'nope' required by op 'bad' was not provided.",
     ),
-    "dynamic": (
-        "@dg.asset(partitions_def=dg.DynamicPartitionsDefinition(name='shops'))\ndef bad(): ...",
-        "workflows/bad.py: asset bad: no run can fill dynamic partitions yet; use partitions of time or",
-    ),
-    "several_dimensions": (
-        "parts = {n: dg.StaticPartitionsDefinition(['1', '2']) for n in 'ab'}\n"
-        "@dg.asset(partitions_def=dg.MultiPartitionsDefinition(parts))\ndef bad(): ...",
-        "workflows/bad.py: asset bad: no run can fill multi-dimensional partitions yet",
+    "partitions_of_one's_own": (
+        "class Mine(dg.StaticPartitionsDefinition): ...\n@dg.asset(partitions_def=Mine(['1']))\ndef bad(): ...",
+        "workflows/bad.py: asset bad: no run knows which rows belong to partitions of Mine; use those of Dagster",
     ),
     "several_assets": (
         "@dg.multi_asset(specs=[dg.AssetSpec('bad'), dg.AssetSpec('worse')], required_resource_keys={'no'})\n"

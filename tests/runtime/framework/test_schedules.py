@@ -62,6 +62,54 @@ def test_a_schedule_asks_for_the_latest_partition(
     assert wanted.partition_key == partition
 
 
+LISTS = """
+import dagster as dg
+from cascade.ingestion import cascade_ingestion, static
+
+LANDS = static(["nl", "be"])
+DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-03")
+PAIRS = dg.MultiPartitionsDefinition({"day": DAYS, "land": LANDS})
+
+def load(partition_key: str):
+    return []
+
+lands, pairs = (
+    cascade_ingestion(table_name=name, unique_key="id", cron="0 6 * * *", partitions=partitions)(load)
+    for name, partitions in (("lands", LANDS), ("pairs", PAIRS))
+)
+"""
+_ALL_PAIRS = {f"2024-01-0{day}|{land}" for day in (1, 2) for land in ("nl", "be")}
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "expected"),
+    [
+        ("lands", {"nl", "be"}, {_FIRST: "nl", _LAST: "be"}),
+        ("lands", {"nl"}, {_FIRST: "nl", _LAST: "be"}),
+        ("pairs", _ALL_PAIRS, {_FIRST: "2024-01-02|nl", _LAST: "2024-01-02|be"}),
+        (
+            "pairs",
+            _ALL_PAIRS - {"2024-01-01|be"},
+            {_FIRST: "2024-01-01|nl", _LAST: "2024-01-02|be", "cascade/missing_only": "true"},
+        ),
+    ],
+)
+def test_without_a_time_all_may_have_grown_and_of_two_dimensions_the_latest(
+    tmp_path: Path, name: str, held: set[str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = built(tmp_path, loads=LISTS).get_repository_def()
+    monkeypatch.setattr("cascade.ingestion.load.loaded_partitions", lambda *_: held)
+    with dg.DagsterInstance.ephemeral() as instance:
+        at = dt.datetime(2024, 3, 5, 6, tzinfo=dt.UTC)
+        tick = dg.build_schedule_context(instance, scheduled_execution_time=at, repository_def=repository)
+        done = repository.get_schedule_def(f"raw__{name}_schedule").evaluate_tick(tick)
+        found = [
+            {k: v for k, v in run.tags.items() if "partition" in k or "missing" in k} for run in done.run_requests or ()
+        ]
+    assert found == [expected]
+
+
 WEEK = """
 import datetime as dt
 import json

@@ -251,9 +251,8 @@ WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "freshness_one": (one_day, {"freshness_hours": 24}, r"must be \(warn, fail\)"),
     "merge": (one_day, {"write": "merge"}, 'write="merge" needs unique_key'),
     "order": (one_day, {"order_by": "at"}, "order_by needs unique_key"),
-    "replace": (one_day, {"write": "replace_partition"}, 'write="replace_partition" needs partition_column'),
     "many": (many_days, {}, "a function of partition_dates needs partition_column"),
-    "no_day": (no_day, {}, "the function must take partition_date: str or partition_dates"),
+    "no_day": (no_day, {}, "the function must take partition_date: str, partition_key: str, context, or"),
     "no_partitions": (one_day, {"partitions": None}, "takes partition_date, but the asset has no partitions"),
     "no_key": (one_day, {"write": "merge", "unique_key": []}, 'write="merge" needs unique_key'),
     "key_empty": (one_day, {"unique_key": ""}, "unique_key='' is not the name of a column, or a list"),
@@ -275,7 +274,11 @@ WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "cron_seconds": (one_day, {"cron": "0 0 6 * * *"}, "is not a cron expression"),
     "freshness_text": (one_day, {"freshness_hours": ("1", "2")}, r"must be \(warn, fail\)"),
     "quarantine_case": (one_day, {"namespace": "Quarantine"}, "is for rows set aside"),
-    "both": (lambda partition_date, partition_dates: None, {"table_name": "x"}, "takes both partition_date and"),
+    "both": (
+        lambda partition_date, partition_dates: None,
+        {"table_name": "x"},
+        "and partition_dates; choose one",
+    ),
 }
 
 

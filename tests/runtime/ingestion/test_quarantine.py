@@ -369,7 +369,7 @@ def test_hours_are_not_told_apart_by_a_date(lake: Lake) -> None:
     def fetch(partition_date: str) -> Any:
         return [{"at": dt.date(2013, 7, 1)}]
 
-    assert "of hourly partitions must be a timestamp" in lake.fail(fetch, f"{DAY}-00:00")
+    assert "of hours of a day must be a timestamp" in lake.fail(fetch, f"{DAY}-00:00")
 
 
 # --- values that must be there once -------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def _partitions(scope: Scope, column: str) -> tuple[Sequence[str], list[_Window]
             "`partition_column` is one column, but the table's partitions have several dimensions.",
             fix="leave `partition_column` out, or count with custom_sql.",
         )
-    keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    with dg.partition_loading_context(dynamic_partitions_store=context.instance):
+        keys = [first] if first == last else definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return keys, []
     windows = ((definition.time_window_for_partition_key(key), key) for key in keys)

@@ -378,9 +378,9 @@ def _sort_columns(table: Table) -> list[str]:
     Without both, the table's own order.
     """
     properties, there = table.properties, {f.name for f in table.schema().fields if f.field_type.is_primitive}
-    by_partition = properties.get(PARTITIONS_PROPERTY, "").rpartition(" ")[2]
+    by_partition = properties.get(PARTITIONS_PROPERTY, "").rpartition(" ")[2].split(",")
     own = [table.schema().find_column_name(of.source_id) or "" for of in table.sort_order().fields]
-    columns = [by_partition, *json.loads(properties.get(KEY_PROPERTY, "[]"))]
+    columns = [*by_partition, *json.loads(properties.get(KEY_PROPERTY, "[]"))]
     return [name for name in dict.fromkeys(columns) if name in there] or [name for name in own if name in there]
 
 

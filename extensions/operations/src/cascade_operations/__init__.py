@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_operations.branches import create_branch, delete_branch, diff, list_branches, log
     from cascade_operations.configuration import list_settings
+    from cascade_operations.partitions import add_partitions, list_partitions, remove_partitions
     from cascade_operations.promotion import promote, restore
     from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
     from cascade_operations.records import to_document
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cascade_operations.tables import list_tables, query, show_table, table_history
 
 __all__ = [
+    "add_partitions",
     "apply_schema",
     "create_branch",
     "delete_branch",
@@ -27,6 +29,7 @@ __all__ = [
     "drop_quarantine",
     "drop_tables",
     "list_branches",
+    "list_partitions",
     "list_quarantine",
     "list_schedules",
     "list_settings",
@@ -39,6 +42,7 @@ __all__ = [
     "promote",
     "query",
     "read_quarantine",
+    "remove_partitions",
     "rename_table",
     "replay_quarantine",
     "reset_table",
@@ -54,6 +58,7 @@ __all__ = [
 _HOMES = {
     "cascade_operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
     "cascade_operations.configuration": ("list_settings",),
+    "cascade_operations.partitions": ("add_partitions", "list_partitions", "remove_partitions"),
     "cascade_operations.promotion": ("promote", "restore"),
     "cascade_operations.quarantine": ("drop_quarantine", "list_quarantine", "read_quarantine", "replay_quarantine"),
     "cascade_operations.records": ("to_document",),

@@ -172,7 +172,7 @@ def _require_possible(
     for name in decisions.drop:
         if name in declared:
             problems.append(f"{name} cannot be dropped: the contract has it")
-        if name in plan.unique_key or name == plan.options.partition_column:
+        if name in plan.unique_key or name in plan.partition_columns:
             problems.append(f"{name} cannot be dropped: unique_key or partition_column name it")
     for name in decisions.narrow:
         if decisions.rename.get(name, name) not in declared:
@@ -237,8 +237,8 @@ def _renamed(properties: Mapping[str, str], rename: Mapping[str, str]) -> dict[s
     if key := properties.get(KEY_PROPERTY):
         found[KEY_PROPERTY] = json_text([rename.get(name, name) for name in json.loads(key)])
     kind, by, told = properties.get(PARTITIONS_PROPERTY, "").rpartition(" by ")
-    if told in rename:
-        found[PARTITIONS_PROPERTY] = f"{kind}{by}{rename[told]}"
+    if kind:
+        found[PARTITIONS_PROPERTY] = f"{kind}{by}{','.join(rename.get(name, name) for name in told.split(','))}"
     return {name: value for name, value in found.items() if value != properties[name]}
 
 

@@ -18,18 +18,19 @@ from cascade.duck.session import connect
 from cascade.duck.sql import identifier, literal
 from cascade.errors import ContractError, UsageError
 from cascade.iceberg.read import view_sql
-from cascade.iceberg.rows import Where, one_of
+from cascade.iceberg.rows import Where
 from cascade.iceberg.schema import arrow_schema
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion.forms import FetchContext
 from cascade.ingestion.incoming import OURS, Incoming
 from cascade.ingestion.load import LoadResult, target_schema
 from cascade.ingestion.quarantine import SCHEMA, quarantine_table
-from cascade.ingestion.record import require_known_rows, table_of
-from cascade.ingestion.slices import ends_of, rows_of
+from cascade.ingestion.record import require_known_rows, rows_of_partitions, table_of
+from cascade.ingestion.slices import ends_of
 from cascade.ingestion.text import listed
-from cascade.names import BRANCH_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY
+from cascade.names import BRANCH_PROPERTY, INGESTED_AT_COLUMN, RUN_PROPERTY
 from cascade_operations.aside import Chosen, read_aside, taken_out, to_aside
+from cascade_operations.partitions import may_have
 from cascade_operations.records import QuarantinedRow
 
 if TYPE_CHECKING:
@@ -66,11 +67,9 @@ def partitions_of(plan: LoadPlan, label: str) -> list[str]:
     Raises:
         UsageError: The asset does not have them, or a row of several could not tell its own.
     """
-    definition, ends = plan.definition, [label]
-    known = list(definition.get_partition_keys()) if definition else [""]
-    if definition is not None and label not in known:
-        ends = ends_of(definition, label)
-    if missing := [key for key in ends if key not in known]:
+    definition = plan.definition
+    ends = [label] if definition is None else ends_of(definition, label)
+    if missing := [key for key in ends if (key if definition is None else not may_have(definition, key))]:
         raise UsageError(
             f"Rows in quarantine are of the partition {missing[0]!r}, which the asset does not have.",
             where=f"table {plan.table}",
@@ -86,7 +85,7 @@ def partitions_of(plan: LoadPlan, label: str) -> list[str]:
     if definition is None:
         return []
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return known[known.index(ends[0]) : known.index(ends[-1]) + 1]
+        return list(definition.get_partition_keys_in_range(dg.PartitionKeyRange(ends[0], ends[-1])))
     return ends
 
 
@@ -264,11 +263,7 @@ def rows_in(plan: LoadPlan, table: Table | None, keys: Sequence[str]) -> Where |
     """Return the rows of a table that loads of some partitions wrote; `None` where the rows do not tell it."""
     if plan.definition is None:
         return Where(AlwaysTrue(), "true") if plan.write == "replace_partition" else None
-    if plan.tagged:
-        return one_of(PARTITION_COLUMN, keys)
-    columns = table.schema().fields if table else ()
-    column = next((f for f in columns if f.name == plan.options.partition_column), None)
-    return None if column is None else rows_of(plan.definition, keys, column)
+    return rows_of_partitions(plan, table, keys)
 
 
 def _require_together(

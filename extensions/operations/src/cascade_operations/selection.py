@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
@@ -15,9 +16,18 @@ import dagster as dg
 
 from cascade._dagster import disable_dagster_warnings
 from cascade.errors import UsageError
+from cascade.ingestion.partitions import parts_of
 from cascade.lakehouse import Lakehouse
 from cascade.names import TABLE_METADATA
-from cascade_operations.triggers import range_tags
+from cascade_operations.partitions import (
+    UnknownKeyError,
+    ends_of,
+    held_partitions,
+    is_dynamic,
+    learn_keys,
+    range_of,
+    range_tags,
+)
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
@@ -144,26 +154,26 @@ class PartitionGroup:
 
     Attributes:
         assets: The assets.
-        first: The first partition of the range.
-        last: The last one.
+        definition: Their partitions.
+        ends: The first and the last partition of the range, which is a range of each dimension.
         missing_only: Whether each asset loads only those of the range that it lacks.
         lacking: The partitions that each asset loads, in spans of neighbours, and how many there are.
     """
 
     assets: list[dg.AssetKey]
-    first: str
-    last: str
+    definition: dg.PartitionsDefinition[Any]
+    ends: tuple[str, str]
     missing_only: bool
     lacking: Mapping[dg.AssetKey, tuple[int, tuple[str, ...]]]
 
     @property
     def span(self) -> str:
         """The range in words."""
-        return self.first if self.first == self.last else f"{self.first}..{self.last}"
+        return "..".join(dict.fromkeys(self.ends))
 
     def tags(self) -> dict[str, str]:
         """Return the tags by which Dagster knows the range."""
-        return range_tags(self.first, self.last, missing_only=self.missing_only)
+        return range_tags(self.definition, self.ends, missing_only=self.missing_only)
 
 
 def group_by_partitions(
@@ -201,64 +211,66 @@ def group_by_partitions(
         )
     busy: list[PartitionGroup] = []
     idle: set[dg.AssetKey] = set()
-    keys_of = {definition: list(definition.get_partition_keys()) for definition in groups}
-    for definition, assets in groups.items():
-        all_keys = keys_of[definition]
-        if partition is not None:
-            alike = [
-                a for other, named in groups.items() if partition.partition("..")[0] in keys_of[other] for a in named
-            ]
-            first, last = _parse_range(partition, all_keys, assets, alike)
-            asked = set(all_keys[all_keys.index(first) : all_keys.index(last) + 1])
-            lacking = dict.fromkeys(assets, (len(asked), _spans(all_keys, asked)))
-            busy.append(PartitionGroup(assets, first, last, missing_only=False, lacking=lacking))
-            continue
-        missing = {key: set(all_keys) - _held(graph.get(key), instance, lakehouse, emptied) for key in assets}
-        idle.update(key for key in assets if not missing[key])
-        everything = set().union(*missing.values())
-        if wanted := [key for key in all_keys if key in everything]:
-            late = [key for key in assets if missing[key]]
-            lacking = {key: (len(missing[key]), _spans(all_keys, missing[key])) for key in late}
-            busy.append(PartitionGroup(late, wanted[0], wanted[-1], missing_only=True, lacking=lacking))
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        held = {key: held_partitions(graph.get(key), instance, lakehouse) for some in groups.values() for key in some}
+        for definition, assets in groups.items():
+            learn_keys(instance, definition, set().union(*(held[key] for key in assets)))
+        for definition, assets in groups.items():
+            if partition is not None:
+                asked = _asked(partition, definition, assets, groups)
+                ends, spans = ends_of(definition, asked), _spans(definition, definition.get_partition_keys(), {*asked})
+                lacking = dict.fromkeys(assets, (len(asked), spans))
+                busy.append(PartitionGroup(assets, definition, ends, missing_only=False, lacking=lacking))
+                continue
+            all_keys = definition.get_partition_keys()
+            gone = {key for key in assets if graph.get(key).metadata.get(TABLE_METADATA) in emptied}
+            missing = {key: set(all_keys) - (set() if key in gone else held[key]) for key in assets}
+            idle.update(key for key in assets if not missing[key])
+            everything = set().union(*missing.values())
+            if wanted := [key for key in all_keys if key in everything]:
+                late, ends = [key for key in assets if missing[key]], ends_of(definition, wanted)
+                lacking = {key: (len(missing[key]), _spans(definition, all_keys, missing[key])) for key in late}
+                busy.append(PartitionGroup(late, definition, ends, missing_only=True, lacking=lacking))
     return busy, idle
 
 
-def _spans(all_keys: Sequence[str], some: Set[str]) -> tuple[str, ...]:
-    """Return partitions as spans of neighbours, `first..last`, in order."""
+def _spans(definition: dg.PartitionsDefinition[Any], all_keys: Sequence[str], some: Set[str]) -> tuple[str, ...]:
+    """Return partitions as spans of neighbours, `first..last`, in order; of two dimensions the last one runs."""
     spans = []
-    for inside, group in groupby(all_keys, some.__contains__):
+    for (inside, _), group in groupby(all_keys, lambda key: (key in some, parts_of(definition, key)[:-1])):
         if inside:
             first, *others = group
-            spans.append(f"{first}..{others[-1]}" if others else first)
+            spans.append(f"{first}..{others[-1]}" if others else str(first))
     return tuple(spans)
 
 
-def _held(asset: Any, instance: dg.DagsterInstance, lakehouse: Lakehouse, emptied: Collection[str]) -> set[str]:
-    """Return the partitions that are there: the table of an ingestion asset says it, else Dagster."""
-    from cascade.ingestion.load import loaded_partitions
-
-    if asset.metadata.get(TABLE_METADATA) in emptied:
-        return set()
-    if TABLE_METADATA not in asset.metadata:
-        return set(instance.get_materialized_partitions(asset.key))
-    return loaded_partitions(lakehouse.catalog, lakehouse.ref, asset.metadata[TABLE_METADATA], asset.partitions_def)
-
-
-def _parse_range(text: str, all_keys: list[str], keys: list[dg.AssetKey], alike: list[dg.AssetKey]) -> tuple[str, str]:
-    """Return both ends of a range; `alike` are the assets that have its first partition."""
-    first, dots, last = text.partition("..")
-    ends = (first, last if dots else first)
-    assets = ", ".join(key.to_user_string() for key in keys)
-    span = f"{all_keys[0]} .. {all_keys[-1]}" if all_keys else "none yet"
-    select = "".join(f" --select {key.to_user_string()}" for key in alike)
-    if unknown := [end for end in dict.fromkeys(ends) if end not in all_keys]:
+def _asked(
+    text: str,
+    definition: dg.PartitionsDefinition[Any],
+    assets: Sequence[dg.AssetKey],
+    groups: Mapping[dg.PartitionsDefinition[Any], Sequence[dg.AssetKey]],
+) -> list[str]:
+    """Return the partitions that a text means; the error names the assets that have them."""
+    named = ", ".join(key.to_user_string() for key in assets)
+    try:
+        if not (found := range_of(definition, text)):
+            raise UnknownKeyError(text)
+    except UsageError as error:
+        raise UsageError(error.what, where=named, fix=error.fix) from None
+    except UnknownKeyError as error:
+        alike: list[dg.AssetKey] = []
+        for other, some in groups.items():
+            with contextlib.suppress(UnknownKeyError, UsageError):
+                alike += some if range_of(other, text) else ()
+        keys = definition.get_partition_keys()
+        first = assets[0].to_user_string()
+        select = "".join(f" --select {key.to_user_string()}" for key in alike)
         raise UsageError(
-            f"There is no partition {' and no partition '.join(repr(end) for end in unknown)}.",
-            where=f"{assets}, whose partitions are {span}",
+            f"There is no partition {' and no partition '.join(map(repr, error.args))}.",
+            where=f"{named}, whose partitions are {f'{keys[0]} .. {keys[-1]}' if keys else 'none yet'}",
             fix="give one of them, such as --partition "
-            + (f"{all_keys[-1]}, or a range first..last" if all_keys else "…")
+            + (f"{keys[-1]}, or a range first..last" if keys else "…")
+            + (f"; or add its key: `cascade partitions add {first} …`" if is_dynamic(definition) else "")
             + (f"; or run only those that have it:{select}." if alike else "."),
-        )
-    if all_keys.index(ends[0]) > all_keys.index(ends[1]):
-        raise UsageError(f"The range {text} ends before it starts.", where=assets, fix=f"try {ends[1]}..{ends[0]}.")
-    return ends
+        ) from None
+    return found

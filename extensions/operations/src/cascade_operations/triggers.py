@@ -1,7 +1,7 @@
 """What starts pipelines by itself: the schedules of `cron=`, and the sensors of `automation=`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import dagster as dg
 
@@ -11,19 +11,12 @@ from cascade.config import Settings
 from cascade.errors import CascadeError
 from cascade.framework.jobs import downstream
 from cascade.ingestion import automation_of
-from cascade.names import (
-    CRON_METADATA,
-    MAIN,
-    MISSING_ONLY_TAG,
-    PARTITION_TAG,
-    RANGE_END_TAG,
-    RANGE_START_TAG,
-    TABLE_METADATA,
-)
+from cascade.names import CRON_METADATA, MAIN, TABLE_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade_operations._dagster import AssetDaemonCursor
+from cascade_operations.partitions import ends_of, is_dynamic, learn_keys, newest, range_tags
 
-__all__ = ["range_tags", "triggers"]
+__all__ = ["triggers"]
 
 Condition: TypeAlias = dg.AutomationCondition[dg.AssetKey]
 Trigger: TypeAlias = dg.ScheduleDefinition | dg.SensorDefinition
@@ -65,14 +58,6 @@ def triggers(
     return made
 
 
-def range_tags(first: str, last: str, *, missing_only: bool) -> dict[str, str]:
-    """Return the tags by which a run knows its partitions, both ends included."""
-    tags = {MISSING_ONLY_TAG: "true"} if missing_only else {}
-    if first == last:
-        return {**tags, PARTITION_TAG: first}
-    return {**tags, RANGE_START_TAG: first, RANGE_END_TAG: last}
-
-
 def _schedule(
     asset: dg.AssetsDefinition, cron: str, job: UnresolvedAssetJobDefinition, settings: Settings
 ) -> dg.ScheduleDefinition:
@@ -83,22 +68,41 @@ def _schedule(
         name=f"{_name(asset)}_schedule", job=job, cron_schedule=cron, execution_timezone=zone, default_status=status
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from cascade.ingestion.load import loaded_partitions
-
-        keys = definition.get_partition_keys(context.scheduled_execution_time) if definition else []
-        if definition is None or not keys:
-            return dg.SkipReason("There is no partition yet.") if definition else dg.RunRequest()
-        table, held = asset.metadata_by_key[asset.key][TABLE_METADATA], set(keys)
-        try:
-            held = loaded_partitions(open_catalog(settings), MAIN, table, definition)
-        except CascadeError as error:
-            context.log.warning(f"What `main` misses is unknown, so the latest partition alone is loaded: {error}")
-        first = next(key for key in keys if key not in held or key == keys[-1])
-        if first == keys[-1]:
-            return dg.RunRequest(partition_key=first)  # loaded again if it is there: it may have grown
-        return dg.RunRequest(tags=range_tags(first, keys[-1], missing_only=True))
+        if definition is None:
+            return dg.RunRequest()
+        instance = context.instance if is_dynamic(definition) else None
+        with dg.partition_loading_context(context.scheduled_execution_time, instance):
+            return _due(settings, asset, definition, context)
 
     return tick
+
+
+def _due(
+    settings: Settings,
+    asset: dg.AssetsDefinition,
+    definition: dg.PartitionsDefinition[Any],
+    context: dg.ScheduleEvaluationContext,
+) -> dg.RunRequest | dg.SkipReason:
+    """Return what a tick loads: what `main` misses, or else what may have grown."""
+    from cascade.ingestion.load import loaded_partitions
+
+    held: set[str] | None = None
+    try:
+        table = asset.metadata_by_key[asset.key][TABLE_METADATA]
+        held = loaded_partitions(open_catalog(settings), MAIN, table, definition)
+        if is_dynamic(definition):
+            learn_keys(context.instance, definition, held)
+    except CascadeError as error:
+        context.log.warning(f"What `main` misses is unknown, so the latest partition alone is loaded: {error}")
+    keys = list(definition.get_partition_keys())
+    if not keys:
+        return dg.SkipReason("There is no partition yet.")
+    grown = newest(definition, keys)
+    wanted = [key for key in keys if key in grown or (held is not None and key not in held)]
+    if len(wanted) == 1:
+        return dg.RunRequest(partition_key=wanted[0])  # loaded again if it is there: it may have grown
+    ends = ends_of(definition, wanted)
+    return dg.RunRequest(tags=range_tags(definition, ends, missing_only=len(wanted) > len(grown)))
 
 
 def _sensor(
@@ -126,8 +130,9 @@ def _sensor(
             requests.append(dg.RunRequest())
         elif found.total_requested and definition is not None:
             wanted = found.get_requested_partitions(asset.key)
-            keys = [key for key in definition.get_partition_keys() if key in wanted]
-            requests.append(dg.RunRequest(tags=range_tags(keys[0], keys[-1], missing_only=False)))
+            with dg.partition_loading_context(dynamic_partitions_store=context.instance):
+                ends = ends_of(definition, [key for key in definition.get_partition_keys() if key in wanted])
+            requests.append(dg.RunRequest(tags=range_tags(definition, ends, missing_only=False)))
         return dg.SensorResult(requests, cursor=dg.serialize_value(found.cursor))
 
     return tick

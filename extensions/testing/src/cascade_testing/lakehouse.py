@@ -18,6 +18,7 @@ import dagster as dg
 from cascade.catalog import LogEntry
 from cascade.config import Settings, export_dotenv, find_project_dir
 from cascade.errors import DefinitionError, UsageError
+from cascade.ingestion.partitions import dimensions_of, parts_of
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COLUMN_PREFIX, EMPTY_TAG, RANGE_END_TAG, RANGE_START_TAG
 from cascade_operations.failures import failure_text
@@ -322,6 +323,7 @@ class TemporaryLakehouse:
         tags = {**tags, BRANCH_TAG: lakehouse.branch}
         if spans:
             tags |= {RANGE_START_TAG: spans[0], RANGE_END_TAG: spans[-1]}
+        self._know_keys(assets, spans)
         result = dg.materialize(
             list(assets),
             instance=self._instance,
@@ -333,6 +335,15 @@ class TemporaryLakehouse:
         )
         self._last = RunResult(result, self._instance, self.settings.project_dir)
         return self._last
+
+    def _know_keys(self, assets: Sequence[Any], keys: Sequence[str]) -> None:
+        """Add the dynamic keys that a test names: its storage is a new one."""
+        definitions = {spec.partitions_def for a in assets if isinstance(a, dg.AssetsDefinition) for spec in a.specs}
+        for definition in filter(None, definitions):
+            for key in keys:
+                for dimension, part in zip(dimensions_of(definition), parts_of(definition, key), strict=False):
+                    if isinstance(dimension, dg.DynamicPartitionsDefinition) and dimension.name:
+                        self._instance.add_dynamic_partitions(dimension.name, [part])
 
 
 class RunResult:

@@ -15,7 +15,7 @@ from cascade.errors import DefinitionError
 from cascade.ingestion import cascade_ingestion
 from cascade.ingestion.connector import options_of
 from cascade.ingestion.options import Options
-from cascade.ingestion.partitions import Partitions
+from cascade.ingestion.partitions import definition_of, refusal
 from cascade.ingestion.slices import rows_of
 from cascade.names import INGESTED_AT_COLUMN, PARTITION_COLUMN
 from cascade.options import known_options
@@ -90,15 +90,16 @@ def cascade_transform(
 
     def define(function: Transform) -> dg.AssetsDefinition:
         where = f"@cascade_transform on `{getattr(function, '__name__', function)}`"
-        sliced = Partitions.of(partitions)
-        problems = [*_problems(table, reads, key, write, more, partitioned=bool(sliced and sliced.unit != "none"))]
+        said_wrong = refusal(partitions)
+        definition = None if said_wrong else definition_of(partitions, current_settings(), more.get("cron"))
+        problems = [*_problems(table, reads, key, write, more, partitioned=definition is not None)]
+        problems += [said_wrong] if said_wrong else []
         if transformation is None and options is not None:
             problems.append("options are those of a plugin: name it as transformation")
         taken = _taken(function, reads, problems) if transformation is None else {}
         if problems:
             raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
         namespace, _, name = table.partition(".")
-        definition = sliced.definition(current_settings(), more.get("cron")) if sliced else None
         compute: _Compute = lambda tables, given: function(**tables, **given)  # noqa: E731
         if transformation is not None:
             taken = {read: (read, "pyarrow.Table") for read in reads}
@@ -170,16 +171,17 @@ def _fetch(
     compute: _Compute,
     taken: Mapping[str, tuple[str, str]],
     definition: dg.PartitionsDefinition[Any] | None,
-    column: str | None,
+    by: str | Mapping[str, str] | None,
 ) -> Transform:
     """Return a function that an ingestion calls: it reads the tables, and hands on the function's other parameters."""
     own = {name: one for name, one in inspect.signature(function).parameters.items() if name not in taken}
-    added = ["lakehouse", *(["partition_dates"] if definition and "partition_date" not in own else [])]
+    alone = next((name for name in ("partition_date", "partition_key") if name in own), None)
+    added = ["lakehouse", *(["partition_dates"] if definition and alone is None else [])]
 
     def fetch(**given: Any) -> object:
-        keys = [given["partition_date"]] if "partition_date" in given else given.get("partition_dates", [])
+        keys = [given[alone]] if alone else given.get("partition_dates", [])
         tables = {
-            name: _FORMS[form](_read(given["lakehouse"], read, definition, keys, column))
+            name: _FORMS[form](_read(given["lakehouse"], read, definition, keys, by))
             for name, (read, form) in taken.items()
         }
         return _rows(compute(tables, {name: given[name] for name in own}))
@@ -208,13 +210,13 @@ def _read(
     name: str,
     definition: dg.PartitionsDefinition[Any] | None,
     keys: Sequence[str],
-    column: str | None,
+    by: str | Mapping[str, str] | None,
 ) -> pa.Table:
-    """Read a table on the run's branch: the rows of the run's partitions where it has their column."""
-    found = None
-    if definition is not None:
-        found = next((f for f in lakehouse.table(name).schema().fields if f.name == column), None)
-    if found is None or definition is None:
+    """Read a table on the run's branch: the rows of the run's partitions where it has a column of theirs."""
+    columns: list[str | None] = [by[each] for each in sorted(by)] if isinstance(by, Mapping) else [by]
+    fields = {f.name: f for f in lakehouse.table(name).schema().fields} if definition else {}
+    found = [fields.get(column or "") for column in columns]
+    if definition is None or not any(found):
         rows = lakehouse.query(f"SELECT * FROM {'.'.join(map(identifier, name.split('.')))}")
     else:  # not by SQL, in which engines write times in different ways
         rows = lakehouse.table(name).scan(row_filter=rows_of(definition, keys, found).files).to_arrow()

@@ -15,6 +15,7 @@ import dagster as dg
 
 from cascade._dagster import UnresolvedAssetJobDefinition, UnresolvedPartitionedAssetScheduleDefinition
 from cascade.errors import CascadeError, DefinitionError
+from cascade.ingestion.partitions import refusal
 from cascade.plugins import refused
 from cascade.plugins.source import failing_line
 
@@ -30,7 +31,6 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("schedules", (dg.ScheduleDefinition, UnresolvedPartitionedAssetScheduleDefinition)),
     ("sensors", (dg.SensorDefinition,)),
 )
-_UNFILLED = {dg.DynamicPartitionsDefinition: "dynamic", dg.MultiPartitionsDefinition: "multi-dimensional"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +187,8 @@ def _unfilled(item: Item) -> Iterator[str]:
     values = item.value.assets or () if item.kind == "definitions" else [item.value]
     for asset in values:
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) and asset.is_executable else ():
-            for kind, word in _UNFILLED.items():
-                if isinstance(spec.partitions_def, kind):
-                    yield (
-                        f"asset {spec.key.to_user_string()}: no run can fill {word} partitions yet; "
-                        "use partitions of time or dg.StaticPartitionsDefinition"
-                    )
+            if problem := refusal(spec.partitions_def):
+                yield f"asset {spec.key.to_user_string()}: {problem}"
 
 
 def _forget_other_projects(path: Path) -> None:

@@ -15,8 +15,8 @@ from cascade.deadline import deadline
 from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError, ServiceError
 from cascade.ingestion.connector import connected
 from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
-from cascade.ingestion.options import Options
-from cascade.ingestion.partitions import Partitions
+from cascade.ingestion.options import PER_RUN, Options
+from cascade.ingestion.partitions import definition_of
 from cascade.lakehouse import Lakehouse
 from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
 from cascade.options import known_options
@@ -31,8 +31,6 @@ Fetch = Callable[..., object]
 _Build = Callable[[Fetch, Options], dg.AssetsDefinition]
 _P = ParamSpec("_P")
 
-# Parameters of a fetch function that say what to load; all others but `context` are resources.
-_PER_RUN = ("partition_date", "partition_dates")
 # Attribute of the asset's op: Dagster hands on the same op when it copies an asset to change its attributes.
 _PLAN, _AUTOMATION = "cascade_plan", "cascade_automation"
 
@@ -68,9 +66,10 @@ def _with(options: Callable[_P, Options]) -> Callable[[_Build], _Decorator[_P]]:
 def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     """Define an asset that loads the rows its function returns, as one commit on the run's branch.
 
-    The function takes `partition_date: str`, and is called once for each partition of the run, or
-    `partition_dates: list[str]`, and is called once with all of them, or neither when the asset has no
-    partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context.
+    The function takes `partition_date: str` (or `partition_key: str`, which is the same), and is called once for each
+    partition of the run, or `partition_dates: list[str]`, and is called once with all of them, or neither when the
+    asset has no partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context, in
+    which `partition_key` and `partition_time_window` are those of the call.
     It returns dicts (a list or generator of them, or of lists of them), dataclasses, named tuples or pydantic models in
     their place, Arrow tables or batches, or `None` for nothing. Packages bring further forms; those of a generated
     project are a dlt source or resource, pandas and polars frames, and `bytes` of JSON (pages, each a list of objects,
@@ -93,13 +92,15 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             With neither, the first load infers them.
         partition_spec: PyIceberg `PartitionSpec` of the table's files, for large tables.
         partitions: What one run fills: `daily()`, `hourly()`, `weekly()`, `monthly()`, `static([...])`,
-            `none()`, or a word such as `"hourly"`.
-        partition_column: Column that says which partition a row belongs to. Rows outside the run's
-            partitions are an error, or set aside.
+            `none()`, a word such as `"hourly"`, or a definition of Dagster: static, of time, dynamic (with a name), or
+            of two dimensions.
+        partition_column: Column that says which partition a row belongs to; for two dimensions one for each, by their
+            names: `{"date": "day", "country": "land"}`. Rows outside the run's partitions are an error, or set aside.
         namespace: Namespace of the table.
         write: `merge` replaces rows by key; `replace_partition` replaces the run's partitions, so that rows
             which the source deleted are removed too; `append` adds rows, and a partition that runs again
-            replaces the rows that it added. `merge` with a key, else `append`.
+            replaces the rows that it added. `merge` with a key, else `append`. Without `partition_column`
+            a partition has the rows that its loads brought.
         schema_policy: Columns that the source has and the table has not: `strict` refuses, `additive` adds,
             `drop_extra` leaves them out. `strict` also refuses a load in which no row has a column that is not
             optional. By default what the model's `strict` says, `additive` where it is silent.
@@ -129,14 +130,13 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     parameters = inspect.signature(fetch).parameters
     if options.source is not None:
         fetch, options = connected(fetch, options)
-    per_run = [name for name in parameters if name in _PER_RUN]
-    resources = parameters.keys() - {*_PER_RUN, "context"}
+    per_run = [name for name in parameters if name in PER_RUN]
+    resources = parameters.keys() - {*PER_RUN, "context"}
     options = replace(options, table_name=options.table_name or fetch.__name__)
-    problems, partitions = list(options.problems(per_run)), Partitions.of(options.partitions)
-    if problems or partitions is None:
+    if problems := list(options.problems(parameters)):
         where = f"@cascade_ingestion on `{fetch.__name__}`"
         raise DefinitionError("; ".join(problems) + ".", where=where, fix="correct the options.")
-    definition = partitions.definition(current_settings(), options.cron)
+    definition = definition_of(options.partitions, current_settings(), options.cron)
 
     def plan(given: dict[str, Any]) -> "LoadPlan":
         from cascade.ingestion.plan import build_plan
@@ -248,7 +248,7 @@ def _run(
             result = load(
                 plan,
                 lakehouse,
-                list(context.partition_keys) if plan.definition else [],
+                list(map(str, context.partition_keys)) if plan.definition else [],
                 missing_only=context.run.tags.get(MISSING_ONLY_TAG) == "true",
                 run_id=run_id,
                 run_started=run.create_timestamp.timestamp() if run else 0.0,

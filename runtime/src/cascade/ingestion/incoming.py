@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -124,10 +125,10 @@ class Incoming:
         """Count rejected rows, and keep some: as values (null where a column cannot hold one), as JSON, and why."""
         kept = min(len(reasons), self._room())
         self.result.quarantined += len(reasons)
-        column, definition, key = self.plan.options.partition_column, self.plan.definition, self.plan.unique_key
+        columns, definition, key = self.plan.partition_columns, self.plan.definition, self.plan.unique_key
         partitions = list(labels) or [label] * kept
-        if definition is not None and column in rows.column_names and label not in self.keys:
-            found = partition_of(definition, self.keys, rows[column].slice(0, kept)).to_pylist()
+        if definition and columns and {*columns} <= {*rows.column_names} and label not in self.keys:
+            found = partition_of(definition, self.keys, rows.slice(0, kept).select(columns).columns).to_pylist()
             partitions = [label if i is None else self.keys[i] for i in found]
         names = [name for name in key if name in rows.column_names]
         values = rows.slice(0, kept).select(names).to_pylist() if names else [{}] * kept
@@ -155,22 +156,23 @@ class Incoming:
 
     def _require_inside(self, rows: pa.Table, keys: Sequence[str], reasons: dict[int, list[str]]) -> None:
         """Refuse rows outside the run's partitions, or add them to those that are set aside."""
-        column, definition = self.plan.options.partition_column, self.plan.definition
-        if column is None or definition is None:
+        columns, definition = self.plan.partition_columns, self.plan.definition
+        if not columns or definition is None:
             return
-        values = rows[column]
-        outside = pc.is_null(partition_of(definition, self.keys, values))
+        values = rows.select(columns)
+        outside = pc.is_null(partition_of(definition, self.keys, values.columns))
         if self._may_set_aside:
-            _add(reasons, column, outside, "lies outside the partitions of this run")
+            _add(reasons, ", ".join(columns), outside, "lies outside the partitions of this run")
             return
         if reasons:  # a null partition value is outside too, unless its row is refused for another reason
             refused = pa.array([position in reasons for position in range(rows.num_rows)])
-            outside = pc.and_not(outside, pc.and_(refused, values.is_null().combine_chunks()))
+            null = functools.reduce(pc.or_, (one.is_null().combine_chunks() for one in values.columns))
+            outside = pc.and_not(outside, pc.and_(refused, null))
         if len(positions := pc.indices_nonzero(outside)):
-            shown = values.take(positions[:_SHOWN]).to_pylist()
+            shown = ["|".join(map(str, row.values())) for row in values.take(positions[:_SHOWN]).to_pylist()]
             raise IngestionError(
                 f"Outside the partitions of this run: {count(len(positions), 'row')}.",
-                where=f"table {self.plan.table}, column {column}, for example {', '.join(map(str, shown))}",
+                where=f"table {self.plan.table}, column {'|'.join(columns)}, for example {', '.join(shown)}",
                 fix=f"return only rows of the partitions asked for ({keys[0]} .. {keys[-1]}).",
             )
 

@@ -21,7 +21,7 @@ from cascade.duck.sql import identifier
 from cascade.errors import SchemaMismatchError
 from cascade.iceberg.head import is_reset, past
 from cascade.iceberg.properties import long_values
-from cascade.iceberg.rows import NO_ROWS, Where, one_of
+from cascade.iceberg.rows import NO_ROWS, Where
 from cascade.iceberg.write import Staging, commit, stage
 from cascade.ingestion import quarantine
 from cascade.ingestion.forms import FetchContext
@@ -34,9 +34,10 @@ from cascade.ingestion.record import (
     record,
     require_known_rows,
     require_state_fits,
+    rows_of_partitions,
     table_of,
 )
-from cascade.ingestion.slices import partition_of, rows_of
+from cascade.ingestion.slices import partition_of
 from cascade.ingestion.text import listed
 from cascade.names import BRANCH_PROPERTY, INGESTED_AT_COLUMN, PARTITION_COLUMN, RUN_PROPERTY, SOURCE_STATE_PROPERTY
 
@@ -195,11 +196,7 @@ def _stage_rows(
     spill.mkdir(parents=True, exist_ok=True)
 
     def replaced(table: Table) -> Where:
-        told_by = plan.options.partition_column or PARTITION_COLUMN
-        column = next((f for f in table.schema().fields if f.name == told_by), None)
-        if column is None or plan.definition is None:
-            return NO_ROWS  # no earlier run has loaded anything
-        return one_of(told_by, rows.keys) if plan.tagged else rows_of(plan.definition, rows.keys, column)
+        return rows_of_partitions(plan, table, rows.keys) or NO_ROWS  # no earlier run has loaded anything
 
     spec = plan.options.partition_spec or UNPARTITIONED_PARTITION_SPEC
     appends = plan.write == "append" and plan.definition is None
@@ -237,15 +234,15 @@ def _stage_rejected(rows: Incoming, staged: Staging, run_id: str) -> AbstractCon
 
 def _per_partition(plan: LoadPlan, staged: Staging, keys: Sequence[str]) -> dict[str, int]:
     """Count the loaded rows of each partition, where the rows tell it."""
-    column = PARTITION_COLUMN if plan.tagged else plan.options.partition_column
-    if plan.definition is None or (column is None and len(keys) > 1):
+    columns = [PARTITION_COLUMN] if plan.tagged else plan.partition_columns
+    if plan.definition is None or (not columns and len(keys) > 1):
         return {}
-    if len(keys) == 1 or column is None or not staged.files.rows:
+    if len(keys) == 1 or not staged.files.rows:
         return dict.fromkeys(keys, staged.files.rows)
-    counts = dict.fromkeys(keys, 0)
-    for batch in staged.query(f"SELECT {identifier(column)} FROM {{rows}}").to_arrow_reader(1_000_000):
-        values, known = pa.chunked_array(batch.columns), pa.array(keys)
-        found = pc.index_in(values, known) if plan.tagged else partition_of(plan.definition, keys, values)
+    counts, names = dict.fromkeys(keys, 0), ", ".join(map(identifier, columns))
+    for batch in staged.query(f"SELECT {names} FROM {{rows}}").to_arrow_reader(1_000_000):
+        told = [pa.chunked_array([values]) for values in batch.columns]
+        found = pc.index_in(*told, pa.array(keys)) if plan.tagged else partition_of(plan.definition, keys, told)
         for entry in pc.value_counts(found).to_pylist():
             if entry["values"] is not None:
                 counts[keys[entry["values"]]] += entry["counts"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,19 +11,22 @@ import dagster as dg
 
 from cascade.catalog import check_table_name
 from cascade.errors import CascadeError
-from cascade.ingestion.partitions import Partitions, Word
+from cascade.ingestion.partitions import Partitions, Word, none, refusal
 from cascade.names import QUARANTINE
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
 
-__all__ = ["OnInvalid", "Options", "Policy", "Write"]
+__all__ = ["PER_RUN", "OnInvalid", "Options", "Policy", "Write"]
 
 Write = Literal["merge", "replace_partition", "append"]
 #: What happens to columns that the table does not have: refused, added, or left out.
 Policy = Literal["strict", "additive", "drop_extra"]
 OnInvalid = Literal["fail", "quarantine"]
+
+#: Parameters of a fetch function that say what to load: the key of each call, the same, or those of the run.
+PER_RUN = ("partition_date", "partition_key", "partition_dates")
 
 _CHOICES = {"write": get_args(Write), "schema_policy": get_args(Policy), "on_invalid": get_args(OnInvalid)}
 _NUMBERS = ("max_runtime_seconds", "max_retries", "retry_delay_seconds", "quarantine_limit", "quarantine_fraction")
@@ -43,8 +46,8 @@ class Options:
     validation_schema: Any = None
     iceberg_schema: Schema | None = None
     partition_spec: PartitionSpec | None = None
-    partitions: Partitions | Word | None = "daily"
-    partition_column: str | None = None
+    partitions: Partitions | dg.PartitionsDefinition[Any] | Word | None = "daily"
+    partition_column: str | Mapping[str, str] | None = None
     namespace: str = "raw"
     write: Write | None = None
     schema_policy: Policy | None = None
@@ -70,11 +73,11 @@ class Options:
         """Whether rows are checked against a contract."""
         return self.validation_schema is not None and self.validate
 
-    def problems(self, per_run: Sequence[str]) -> Iterator[str]:
+    def problems(self, parameters: Collection[str]) -> Iterator[str]:
         """Name everything that is wrong.
 
         Args:
-            per_run: Which of `partition_date` and `partition_dates` the function takes.
+            parameters: Those of the function.
         """
         yield from _unusable([self.table, *([] if isinstance(self.deps, str) else self.deps)])
         for name, choices in _CHOICES.items():
@@ -89,20 +92,22 @@ class Options:
                 yield f"{name}={value!r} must be a whole number"
             elif name == "quarantine_fraction" and value > 1:
                 yield f"{name}={value!r} is a share of the rows: at most 1"
-        for name in ("unique_key", "partition_column", "order_by"):
+        for name, many in (("unique_key", list | tuple), ("partition_column", Mapping), ("order_by", ())):
             value = getattr(self, name)
-            several = list(value) if name == "unique_key" and isinstance(value, list | tuple) else [value]
+            several = [*(value.values() if many is Mapping else value)] if isinstance(value, many) else [value]
             if value is not None and not all(isinstance(column, str) and column for column in several):
                 yield f"{name}={value!r} is not the name of a column" + (", or a list" if name == "unique_key" else "")
         for name, wanted in (("iceberg_schema", "Schema"), ("partition_spec", "PartitionSpec")):
             value = getattr(self, name)
             if value is not None and not type(value).__module__.startswith("pyiceberg."):
                 yield f"{name} is a {type(value).__module__}.{type(value).__name__}, not a {wanted} of PyIceberg"
-        partitions = Partitions.of(self.partitions)
-        if partitions is None:
-            yield f"partitions={self.partitions!r} is not one of {', '.join(get_args(Word))}, static([...])"
+        if problem := refusal(self.partitions):
+            yield problem
             return
-        sliced, hours, no_column = partitions.unit != "none", self.freshness_hours, self.partition_column is None
+        of, hours, column = self.partitions, self.freshness_hours, self.partition_column
+        sliced, no_column = of not in (None, "none", none()), column is None
+        dimensions = of.partition_dimension_names if isinstance(of, dg.MultiPartitionsDefinition) else []
+        per_run = [name for name in PER_RUN if name in parameters]
         wrong = {
             "namespace `quarantine` is for rows set aside": str(self.namespace).lower() == QUARANTINE,
             f"group={self.group!r} must be letters, digits and underscores": (
@@ -112,11 +117,10 @@ class Options:
             "options are those of a plugin: name it as source": self.options is not None and self.source is None,
             "deps must be a list of tables": isinstance(self.deps, str),
             f"{self.table} reads itself": self.table in self.deps,
-            "the function takes both partition_date and partition_dates; choose one": len(per_run) > 1,
+            f"the function takes {' and '.join(per_run)}; choose one": len(per_run) > 1,
             f"the function takes {' and '.join(per_run)}, but the asset has no partitions": per_run and not sliced,
-            "the function must take partition_date: str or partition_dates: list[str] (or set partitions=none())": (
-                sliced and not per_run
-            ),
+            "the function must take partition_date: str, partition_key: str, context, or partition_dates: list[str] "
+            "(or set partitions=none())": sliced and not per_run and "context" not in parameters,
             "a function of partition_dates needs partition_column, which says what belongs to which partition": (
                 "partition_dates" in per_run and no_column
             ),
@@ -125,9 +129,9 @@ class Options:
             "order_by needs unique_key: it says which of the rows with one key stays": (
                 self.order_by is not None and not self.unique_key
             ),
-            'write="replace_partition" needs partition_column': self.write == "replace_partition"
-            and sliced
-            and no_column,
+            f"partition_column={column!r} must name a column for each dimension ({', '.join(dimensions) or 'none'})": (
+                not no_column and (sorted(column) if isinstance(column, Mapping) else []) != dimensions
+            ),
             f"cron={self.cron!r} is not a cron expression (for example '0 6 * * *', every day at six)": (
                 self.cron is not None and not _is_cron(self.cron)
             ),

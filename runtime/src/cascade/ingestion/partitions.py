@@ -1,4 +1,4 @@
-"""What one run fills: partitions of an ingestion asset, and which of them a table holds."""
+"""What one run fills: the partitions of an asset, by words, by functions, or as Dagster defines them."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -11,11 +11,23 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import DefinitionError
 
-__all__ = ["Partitions", "Word", "daily", "hourly", "kind_of", "monthly", "none", "static", "weekly"]
+__all__ = [
+    "Partitions",
+    "Word",
+    "daily",
+    "definition_of",
+    "dimensions_of",
+    "hourly",
+    "monthly",
+    "none",
+    "parts_of",
+    "refusal",
+    "static",
+    "weekly",
+]
 
 #: Partitions that a word alone describes.
 Word = Literal["hourly", "daily", "weekly", "monthly", "none"]
-Unit = Word | Literal["static"]
 Day: TypeAlias = str | dt.date | None
 
 # Partitions of time: Dagster's definition, and how many hours one has at least.
@@ -31,49 +43,43 @@ _ONE_DAY = dt.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Partitions:
-    """How an asset is sliced; made by `daily`, `hourly`, `weekly`, `monthly`, `static` and `none`.
+    """Partitions of time, or none; made by `daily`, `hourly`, `weekly`, `monthly` and `none`.
 
     Attributes:
         unit: The kind.
         start: First day; the setting `partitions_start` when it is not given.
         end: Last day, filled too; open when it is not given.
         timezone: Time zone of the boundaries; the setting `timezone` when it is not given.
-        keys: The keys of `static`.
     """
 
-    unit: Unit
+    unit: Word
     start: dt.date | None = None
     end: dt.date | None = None
     timezone: str | None = None
-    keys: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, said: "Partitions | Word | None") -> "Partitions | None":
-        """Return what the option `partitions` says; `None` when it is invalid."""
-        if isinstance(said, Partitions):
-            return said
-        return cls(said or "none") if said is None or said in get_args(Word) else None
 
-    def definition(self, settings: Settings, cron: str | None) -> dg.PartitionsDefinition[Any] | None:
-        """Return Dagster's definition; `None` for an unpartitioned asset.
+def definition_of(said: Any, settings: Settings, cron: str | None) -> dg.PartitionsDefinition[Any] | None:
+    """Return Dagster's definition of what the option `partitions` says; `None` without partitions.
 
-        Args:
-            settings: Where defaults come from.
-            cron: The schedule; when it ticks within a partition, the one that has only begun exists too.
-        """
-        if self.unit == "none":
-            return None
-        if self.unit == "static":
-            return dg.StaticPartitionsDefinition(list(self.keys))
-        kind, hours = _KINDS[self.unit]
-        zone = ZoneInfo(self.timezone or settings.timezone)
-        # A date means midnight in the zone of the partitions.
-        start, end = (
-            None if day is None else dt.datetime.combine(day, dt.time(), zone)
-            for day in (self.start or settings.partitions_start, self.end and self.end + _ONE_DAY)
-        )
-        current = cron is not None and end is None and _ticks_within(cron, hours)
-        return kind(start_date=start, end_date=end, timezone=str(zone), end_offset=int(current))  # type: ignore[call-arg]
+    Args:
+        said: The option, which nothing refuses.
+        settings: Where defaults come from.
+        cron: The schedule; when it ticks within a partition, the one that has only begun exists too.
+    """
+    if isinstance(said, dg.PartitionsDefinition):
+        return said
+    of = said if isinstance(said, Partitions) else Partitions(said or "none")
+    if of.unit == "none":
+        return None
+    kind, hours = _KINDS[of.unit]
+    zone = ZoneInfo(of.timezone or settings.timezone)
+    # A date means midnight in the zone of the partitions.
+    start, end = (
+        None if day is None else dt.datetime.combine(day, dt.time(), zone)
+        for day in (of.start or settings.partitions_start, of.end and of.end + _ONE_DAY)
+    )
+    current = cron is not None and end is None and _ticks_within(cron, hours)
+    return kind(start_date=start, end_date=end, timezone=str(zone), end_offset=int(current))  # type: ignore[call-arg]
 
 
 def daily(*, start: Day = None, end: Day = None, timezone: str | None = None) -> Partitions:
@@ -96,7 +102,7 @@ def monthly(*, start: Day = None, end: Day = None, timezone: str | None = None) 
     return _time("monthly", start, end, timezone)
 
 
-def static(keys: Sequence[str]) -> Partitions:
+def static(keys: Sequence[str]) -> dg.StaticPartitionsDefinition:
     """One partition for each key, such as a list of countries.
 
     Raises:
@@ -106,7 +112,7 @@ def static(keys: Sequence[str]) -> Partitions:
         raise DefinitionError(
             "Static partitions need keys, each once.", where=repr(keys), fix='for example static(["nl", "be"]).'
         )
-    return Partitions("static", keys=tuple(keys))
+    return dg.StaticPartitionsDefinition(list(keys))
 
 
 def none() -> Partitions:
@@ -114,10 +120,29 @@ def none() -> Partitions:
     return Partitions("none")
 
 
-def kind_of(definition: dg.PartitionsDefinition[Any]) -> str:
-    """Return of which kind and time zone partitions are: `daily Europe/Amsterdam`."""
-    unit = next((unit for unit, (kind, _) in _KINDS.items() if isinstance(definition, kind)), "static")
-    return f"{unit} {getattr(definition, 'timezone', '')}".strip()
+def refusal(said: object) -> str | None:
+    """Return why no run can fill what the option `partitions`, or an asset of Dagster, says; `None` when one can."""
+    if isinstance(said, dg.MultiPartitionsDefinition):
+        return next(filter(None, (refusal(each.partitions_def) for each in said.partitions_defs)), None)
+    if isinstance(said, dg.DynamicPartitionsDefinition) and said.name is None:
+        return 'dynamic partitions need a name, under which Dagster keeps their keys: name="..." in place of a function'
+    if isinstance(said, dg.PartitionsDefinition) and not type(said).__module__.startswith("dagster."):
+        kind = type(said).__qualname__
+        return f"no run knows which rows belong to partitions of {kind}; use those of Dagster itself"
+    if said is None or isinstance(said, Partitions | dg.PartitionsDefinition) or said in (words := get_args(Word)):
+        return None
+    return f"partitions={said!r} is not one of {', '.join(words)}, static([...]), or a definition of Dagster"
+
+
+def dimensions_of(definition: dg.PartitionsDefinition[Any]) -> list[dg.PartitionsDefinition[Any]]:
+    """Return the partitions of each dimension, in the order of their keys; partitions of one are their own."""
+    several = isinstance(definition, dg.MultiPartitionsDefinition)
+    return [each.partitions_def for each in definition.partitions_defs] if several else [definition]  # type: ignore[attr-defined]
+
+
+def parts_of(definition: dg.PartitionsDefinition[Any], key: str) -> list[str]:
+    """Return the key of each dimension."""
+    return key.split("|") if isinstance(definition, dg.MultiPartitionsDefinition) else [key]
 
 
 def _ticks_within(cron: str, hours: int) -> bool:
@@ -128,7 +153,7 @@ def _ticks_within(cron: str, hours: int) -> bool:
     return bool(second - first < dt.timedelta(hours=hours))
 
 
-def _time(unit: Unit, start: Day, end: Day, timezone: str | None) -> Partitions:
+def _time(unit: Word, start: Day, end: Day, timezone: str | None) -> Partitions:
     first, last = _day(start, "start"), _day(end, "end")
     if first and last and last < first:
         raise DefinitionError(

@@ -26,6 +26,7 @@ class LoadPlan:
     options: Options  # what the user asked for
     table: str  # `namespace.table`
     unique_key: tuple[str, ...]  # the columns of the option `unique_key`; empty without one
+    partition_columns: tuple[str, ...]  # those of `partition_column`, one for each dimension; empty without one
     write: Write  # the option `write`, or what the key says
     source: str  # the function's module and name
     fetch: Callable[[Sequence[str]], Iterator[object]]  # calls the function for some partitions, yields what it returns
@@ -38,7 +39,7 @@ class LoadPlan:
     @property
     def tagged(self) -> bool:
         """Whether rows carry their partition in a column of Cascade: no other column says what a re-run replaces."""
-        return self.write == "append" and self.definition is not None and self.options.partition_column is None
+        return self.write != "merge" and self.definition is not None and not self.partition_columns
 
     @property
     def keeps_state(self) -> bool:
@@ -47,7 +48,7 @@ class LoadPlan:
 
     def require_columns(self, columns: Sequence[str], of: str, error: type[CascadeError]) -> None:
         """Raise the error when the columns of the schema, or of fetched rows, lack one that an option names."""
-        needed = {*self.unique_key, *filter(None, [self.options.partition_column, self.options.order_by])}
+        needed = {*self.unique_key, *self.partition_columns, *filter(None, [self.options.order_by])}
         if missing := needed.difference(columns):
             raise error(
                 f"{of} no column {listed(sorted(missing))}, or no value in it.",
@@ -69,7 +70,7 @@ def build_plan(
         fetch: The decorated function.
         options: Options without problems.
         definition: The asset's partitions.
-        per_run: Which of `partition_date` and `partition_dates` the function takes.
+        per_run: Which of `partition_date`, `partition_key` and `partition_dates` the function takes.
         given: The function's other arguments: resources, and `context`.
 
     Raises:
@@ -77,14 +78,13 @@ def build_plan(
     """
 
     def calls(keys: Sequence[str]) -> Iterator[object]:
-        if "partition_date" in per_run:
-            for key in keys:
-                yield fetch(partition_date=key, **given)
-        elif per_run:
-            yield fetch(partition_dates=list(keys), **given)
-        else:
-            yield fetch(**given)
+        if not per_key:
+            yield fetch(**{name: list(keys) for name in per_run}, **given)
+        for key in keys if per_key else ():
+            of_key = {"context": _OfPartition(given["context"], definition, key)} if "context" in given else {}
+            yield fetch(**{**given, **of_key, **dict.fromkeys(per_run, key)})
 
+    per_key = definition is not None and "partition_dates" not in per_run
     contract = None if options.validation_schema is None else contract_of(options.validation_schema)
     schema = options.iceberg_schema or (contract.schema if contract else None)
     columns = [f.name for f in schema.fields] if schema else []
@@ -96,12 +96,15 @@ def build_plan(
 
     key = options.unique_key
     unique_key = tuple(map(column, (key,) if isinstance(key, str) else key or ()))
-    of, by = options.partition_column, options.order_by
-    options = replace(options, partition_column=of and column(of), order_by=by and column(by))
+    of, by = options.partition_column or (), options.order_by
+    # Dagster sorts dimensions by their names.
+    columns_of = [of] if isinstance(of, str) else [of[name] for name in sorted(of)] if isinstance(of, Mapping) else []
+    options = replace(options, order_by=by and column(by))
     plan = LoadPlan(
         options=options,
         table=options.table,
         unique_key=unique_key,
+        partition_columns=tuple(map(column, columns_of)),
         write=options.write or ("merge" if unique_key else "append"),
         source=f"{fetch.__module__}.{fetch.__qualname__}",
         fetch=calls,
@@ -109,7 +112,7 @@ def build_plan(
         contract=contract,
         schema=schema,
         policy=options.schema_policy or (contract.policy if contract else "additive"),
-        per_key="partition_date" in per_run,
+        per_key=per_key,
     )
     if same := alike(columns):
         raise DefinitionError(
@@ -126,3 +129,17 @@ def build_plan(
     if plan.schema:
         plan.require_columns(columns, "The schema has", DefinitionError)
     return plan
+
+
+class _OfPartition:
+    """The run's context as the function's call for one partition sees it."""
+
+    def __init__(self, context: dg.AssetExecutionContext, definition: Any, key: str) -> None:
+        several = isinstance(definition, dg.MultiPartitionsDefinition)
+        self._context, self._definition = context, definition
+        self.partition_key = definition.get_partition_key_from_str(key) if several else key
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "partition_time_window" and hasattr(self._definition, "time_window_for_partition_key"):
+            return self._definition.time_window_for_partition_key(self.partition_key)
+        return getattr(self._context, name)

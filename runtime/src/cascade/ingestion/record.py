@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,9 +17,10 @@ from cascade.duck.sql import identifier
 from cascade.errors import IngestionError
 from cascade.iceberg.properties import long_values
 from cascade.iceberg.read import row_count, view_sql
+from cascade.iceberg.rows import Where, one_of
 from cascade.ingestion.limits import OvertakenError
-from cascade.ingestion.partitions import kind_of
-from cascade.ingestion.slices import spans
+from cascade.ingestion.partitions import dimensions_of, parts_of
+from cascade.ingestion.slices import rows_of, spans
 from cascade.ingestion.text import json_text
 from cascade.names import KEY_PROPERTY, LOADED_PROPERTY, PARTITION_COLUMN, PARTITIONS_PROPERTY, SOURCE_STATE_PROPERTY
 
@@ -29,14 +31,18 @@ if TYPE_CHECKING:
 __all__ = [
     "held_partitions",
     "kept_state",
+    "kind_of",
     "loaded_partitions",
     "record",
     "require_known_rows",
     "require_state_fits",
+    "rows_of_partitions",
     "table_of",
 ]
 
 _BY = " by "
+_UNITS = {"0 * * * *": "hourly", "0 0 * * *": "daily", "0 0 * * 0": "weekly", "0 0 1 * *": "monthly"}
+_FORMATS = ("%Y-%m-%d", "%Y-%m-%d-%H:%M")
 
 
 def loaded_partitions(
@@ -44,7 +50,7 @@ def loaded_partitions(
 ) -> set[str]:
     """Return which partitions a table holds on a reference, empty ones included, as its commits recorded them."""
     found, kind = table_of(catalog, ref, table), kind_of(definition)
-    if found is None or found.properties.get(PARTITIONS_PROPERTY, kind).split(_BY)[0] != kind:
+    if found is None or not found.properties.get(PARTITIONS_PROPERTY, kind + _BY).startswith(kind + _BY):
         return set()
     return _unpack(definition, long_values(found.metadata, found.io).get(LOADED_PROPERTY, "[]"))
 
@@ -108,6 +114,17 @@ def require_state_fits(context: FetchContext) -> None:
     )
 
 
+def rows_of_partitions(plan: LoadPlan, table: Table | None, keys: Sequence[str]) -> Where | None:
+    """Return the rows of a table that loads of some partitions wrote; `None` where its rows do not tell it."""
+    names = [PARTITION_COLUMN] if plan.tagged else plan.partition_columns
+    columns = {f.name: f for f in table.schema().fields} if table else {}
+    if plan.definition is None or not names or not columns.keys() >= {*names}:
+        return None
+    if plan.tagged:
+        return one_of(PARTITION_COLUMN, keys)
+    return rows_of(plan.definition, keys, [columns[name] for name in names])
+
+
 def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
     """Refuse options under which rows of earlier loads would not be found and would be loaded again.
 
@@ -131,8 +148,8 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         problem = "it was filled without partitions, or with a partition_column, and now has neither"
     elif plan.tagged and was != kind:
         problem = f"its partitions were {was}, and are now {kind}"
-    elif _told_by(plan) not in columns:
-        problem = f"its rows lack the partition_column {plan.options.partition_column}"
+    elif lacks := set(plan.partition_columns) - columns:
+        problem = f"its rows lack the partition_column {', '.join(sorted(lacks))}"
     if problem:
         raise IngestionError(
             f"The options of {plan.table} changed so that rows of earlier runs would be loaded twice: {problem}.",
@@ -158,25 +175,39 @@ def _packed(plan: LoadPlan, properties: Mapping[str, str]) -> str:
 
 def _pack(definition: dg.PartitionsDefinition[Any], packed: str, loaded: Iterable[str]) -> str:
     """Add partitions to a record: as ranges of neighbours in time, because a table property must stay short."""
-    held, new = sorted((first, last) for first, last in json.loads(packed)), [(key, key) for key in loaded]
+    held, new = [(first, last) for first, last in json.loads(packed)], [(key, key) for key in loaded]
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return json.dumps(sorted({*held, *new}))  # other keys have no neighbours: further ones may be declared between
+    order = partial(_order, definition)
     for span in spans(definition, new):
         # It can touch its neighbours only; the times of all ranges take long to tell.
-        low, high = bisect_left(held, (span.first, "")) - 1, bisect_left(held, (span.last, "~")) + 1
-        near = slice(max(low, 0), high)
+        low = bisect_left(held, order(span.first), key=lambda one: order(one[0])) - 1
+        near = slice(max(low, 0), bisect_right(held, order(span.last), key=lambda one: order(one[0])) + 1)
         held[near] = [(one.first, one.last) for one in spans(definition, [*held[near], (span.first, span.last)])]
     return json.dumps(held)
 
 
 def _unpack(definition: dg.PartitionsDefinition[Any], packed: str) -> set[str]:
-    """Read what `_pack` wrote; partitions that the definition no longer has are left out."""
-    keys = sorted(definition.get_partition_keys())
-    loaded: set[str] = set()
-    # Keys of times sort as the times do, so a range holds also when its ends are no longer declared.
-    for first, last in json.loads(packed):
-        loaded.update(keys[bisect_left(keys, first) : bisect_right(keys, last)])
+    """Read what `_pack` wrote; partitions that the definition no longer has are left out, but for dynamic ones.
+
+    Their keys are in Dagster's storage, which may be a new one that knows none of them.
+    """
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        fixed = [
+            (i, set(each.get_partition_keys()))
+            for i, each in enumerate(dimensions_of(definition))
+            if not isinstance(each, dg.DynamicPartitionsDefinition)
+        ]
+        return {key for key, _ in json.loads(packed) if all(parts_of(definition, key)[i] in keys for i, keys in fixed)}
+    keys, loaded, order = definition.get_partition_keys(), set[str](), partial(_order, definition)
+    for first, last in json.loads(packed):  # a range holds also when its ends are no longer declared
+        loaded.update(keys[bisect_left(keys, order(first), key=order) : bisect_right(keys, order(last), key=order)])
     return loaded
+
+
+def _order(definition: dg.TimeWindowPartitionsDefinition, key: str) -> Any:
+    """Return what sorts keys as their times: most do so as text, and windows of time take long to tell."""
+    return key if definition.fmt in _FORMATS else definition.time_window_for_partition_key(key).start
 
 
 def _kind(plan: LoadPlan) -> str:
@@ -184,5 +215,15 @@ def _kind(plan: LoadPlan) -> str:
     return f"{kind_of(plan.definition)}{_BY}{_told_by(plan)}" if plan.definition else ""
 
 
+def kind_of(definition: dg.PartitionsDefinition[Any]) -> str:
+    """Return of which kind partitions are, `daily UTC`: a key of one kind means one thing, also where it is dynamic."""
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return ", ".join(f"{each.name}: {kind_of(each.partitions_def)}" for each in definition.partitions_defs)
+    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        return "static"
+    unit = _UNITS.get(definition.cron_schedule, definition.cron_schedule)
+    return f"{unit} {definition.timezone}" + ("" if definition.fmt in _FORMATS else f" {definition.fmt}")
+
+
 def _told_by(plan: LoadPlan) -> str:
-    return "key" if plan.write == "merge" else plan.options.partition_column or PARTITION_COLUMN
+    return "key" if plan.write == "merge" else ",".join(plan.partition_columns) or PARTITION_COLUMN

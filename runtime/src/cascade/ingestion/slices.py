@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField
 
 from cascade.errors import IngestionError
-from cascade.iceberg.rows import Where, any_of, one_of, within
+from cascade.iceberg.rows import Where, all_of, any_of, one_of, within
 from cascade.iceberg.schema import arrow_schema
+from cascade.ingestion.partitions import dimensions_of, parts_of
 
 __all__ = ["Span", "covers", "ends_of", "label_of", "partition_of", "rows_of", "spans"]
 
@@ -48,14 +50,29 @@ def spans(definition: dg.TimeWindowPartitionsDefinition, ends: Iterable[tuple[st
     return joined
 
 
-def partition_of(definition: _Definition, keys: Sequence[str], values: pa.ChunkedArray) -> pa.Array:
-    """Return for each value of a partition column the position of its partition in `keys`; null outside of them.
+def partition_of(definition: _Definition, keys: Sequence[str], columns: Sequence[pa.ChunkedArray]) -> pa.Array:
+    """Return for each row the position of its partition in `keys`, null outside of them; by a column per dimension.
 
     Partitions of time need timestamps (naive ones are UTC) or dates; for others the value's text is the key.
 
     Raises:
-        IngestionError: The type of the column cannot tell the partition.
+        IngestionError: The type of a column cannot tell the partition.
     """
+    found, wanted = pa.scalar(0, pa.int64()), np.zeros(len(keys), np.int64)
+    told = zip(dimensions_of(definition), _by_dimension(definition, keys), columns, strict=True)
+    for dimension, part, values in told:  # each is a digit of a number, which is that of one of the partitions or none
+        known = {key: i for i, key in enumerate(dict.fromkeys(part))}
+        found = pc.add(pc.multiply(found, len(known)), _position(dimension, list(known), values))
+        wanted = wanted * len(known) + np.array([known[key] for key in part], np.int64)
+    return pc.index_in(found, value_set=pa.array(wanted))
+
+
+def _by_dimension(definition: _Definition, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return for each dimension its part of the keys."""
+    return list(zip(*(parts_of(definition, key) for key in keys), strict=True)) or [()] * len(dimensions_of(definition))
+
+
+def _position(definition: _Definition, keys: Sequence[str], values: pa.ChunkedArray) -> pa.Array:
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return pc.index_in(values.cast(pa.string()).combine_chunks(), value_set=pa.array(list(keys), pa.string()))
     order, lows, highs = _windows(definition, tuple(keys), values.type)
@@ -79,8 +96,20 @@ def _windows(
     return np.array(order), lows, highs
 
 
-def rows_of(definition: _Definition, keys: Sequence[str], column: NestedField) -> Where:
-    """Return the rows of a table whose partition column belongs to one of some partitions."""
+def rows_of(definition: _Definition, keys: Sequence[str], columns: Sequence[NestedField | None]) -> Where:
+    """Return the rows of a table that belong to some partitions, by the columns of those dimensions that have one."""
+    given = zip(dimensions_of(definition), columns, _by_dimension(definition, keys), strict=True)
+    (one, column, part), *further = [(of, column, part) for of, column, part in given if column is not None]
+    if not further:
+        return _rows(one, list(dict.fromkeys(part)), column)
+    ((other, beside, others),) = further
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key, pairs in itertools.groupby(sorted(zip(others, part, strict=True)), key=lambda pair: pair[0]):
+        groups.setdefault(tuple(with_key for _, with_key in pairs), []).append(key)
+    return any_of([all_of(_rows(one, some, column), _rows(other, each, beside)) for some, each in groups.items()])
+
+
+def _rows(definition: _Definition, keys: Sequence[str], column: NestedField) -> Where:
     if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
         return one_of(column.name, keys)
     kind = arrow_schema(Schema(column)).field(column.name).type
@@ -120,12 +149,12 @@ def ends_of(definition: _Definition, label: str) -> list[str]:
 
 def _bound(definition: dg.TimeWindowPartitionsDefinition, moment: dt.datetime, kind: pa.DataType) -> Any:
     """Return a boundary of partitions as a value of the partition column."""
-    if pa.types.is_date(kind) and not isinstance(definition, dg.HourlyPartitionsDefinition):
+    if pa.types.is_date(kind) and definition.cron_schedule.startswith("0 0 "):
         # A day is a day of the partitions' time zone: in UTC it may be another one.
         return moment.astimezone(ZoneInfo(definition.timezone)).date()
     if pa.types.is_timestamp(kind):
         return moment.astimezone(dt.UTC) if kind.tz else moment.astimezone(dt.UTC).replace(tzinfo=None)
-    hourly = "of hourly partitions must be a timestamp" if pa.types.is_date(kind) else "must be a timestamp or a date"
+    hourly = "of hours of a day must be a timestamp" if pa.types.is_date(kind) else "must be a timestamp or a date"
     raise IngestionError(
         f"A partition column {hourly}, not {kind}.", fix="declare it as one, or name another partition_column."
     )
