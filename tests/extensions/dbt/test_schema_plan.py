@@ -99,6 +99,16 @@ def test_a_plan_of_models_says_what_goes_what_comes_and_what_has_another_type(se
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
 
 
+def test_the_first_run_of_a_project_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source brings columns that nothing declares, and Cascade adds one; models that read them are no mistake."""
+    loaded = {f"{ROOT}/loaded.sql": f"select id, name, _cascade_ingested_at {EVENTS}"}
+    root = make_project(tmp_path / "project", FILES | loaded)
+    monkeypatch.chdir(root)
+    plan = plan_run(settings_in(root))
+    assert {asset.asset for asset in plan.assets} == {"raw/events", "silver/loaded", *(f"silver/{m}" for m in MODELS)}
+    assert (plan.breaking, {asset.problem for asset in plan.assets}) == (0, {""})
+
+
 def planned(settings: Settings) -> dict[str, PlannedAsset]:
     """Return what a run would do with models."""
     return {asset.asset: asset for asset in plan_run(settings).assets if asset.asset.startswith("silver/")}

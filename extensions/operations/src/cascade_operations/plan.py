@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import dagster as dg
+from pyiceberg.types import TimestamptzType
 
 from cascade.errors import CascadeError
 from cascade.framework.base import Unchanged
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, MARTS, SQL_METADATA, TABLE_METADATA
+from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MARTS, SQL_METADATA, TABLE_METADATA
 from cascade_operations.columns import Foreseen, foresee
 from cascade_operations.evolution import Decisions, steps_of
 from cascade_operations.leave_out import find_unchanged
@@ -121,7 +122,7 @@ def _columns_of_loads(graph: Any, keys: Sequence[dg.AssetKey], lakehouse: Lakeho
             continue
         declared = {field.name: field.field_type for field in plan.schema.fields} if plan.schema else {}
         if table not in pointers:
-            found[table] = Foreseen(columns=declared)
+            found[table] = Foreseen(columns={**declared, INGESTED_AT_COLUMN: TimestamptzType()})
             continue
         have = lakehouse.catalog.load(table, pointers[table])
         steps = [step for step in steps_of(plan, have, Decisions()) if step.action in _OF_LOADS]

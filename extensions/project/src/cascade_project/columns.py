@@ -96,15 +96,21 @@ class _Models:
         # The columns of tables that will be others; and what the engine was asked, with its answer.
         self._later: dict[str, Columns] = {}
         self._asked: dict[str, pa.Schema | None] = {}
+        # Tables that are not there yet, and whose columns are therefore not all known.
+        self._open: set[str] = set()
 
     def foresee(self, loads: Mapping[str, Foreseen], asked: Set[str]) -> dict[str, Foreseen]:
         found = dict(loads)
         self._later.update({table: one.columns for table, one in loads.items()})
+        # A first load may bring more columns than are declared.
+        self._open.update(loads.keys() - self._pointers.keys())
         for table in self._by_table:
             moved = not self._upstream(table).isdisjoint(self._later)
             if table in self._ephemeral or not (table in asked or moved):
                 continue
             found[table] = one = self._one(table)
+            if table not in self._pointers and not self._upstream(table).isdisjoint(self._open):
+                self._open.add(table)
             if one.known and (one.changes or table not in self._pointers):
                 self._later[table] = one.columns
         return {table: replace(one, changes=tuple(self._with_consumers(table, one))) for table, one in found.items()}
@@ -119,6 +125,7 @@ class _Models:
             after = self._columns(table, self._later, most=_MOST_MODELS)
         except CascadeError as error:
             misfit = isinstance(error, QueryError) and bool(_MISFIT.search(error.what))
+            misfit = misfit and self._upstream(table).isdisjoint(self._open)
             # Nobody reads a table that is not there yet: what its columns are breaks nothing.
             told = misfit or bool(before)
             return Foreseen(known=misfit, problem=" ".join(error.what.split("\n\n")[0].split()) if told else "")
