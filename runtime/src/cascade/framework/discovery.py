@@ -31,6 +31,8 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("schedules", (dg.ScheduleDefinition, UnresolvedPartitionedAssetScheduleDefinition)),
     ("sensors", (dg.SensorDefinition,)),
 )
+# Folders of projects that were made importable.
+_opened: list[str] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +95,7 @@ def discover(path: Path) -> Found:
     root = path.parent
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
+        _opened.append(str(root))
     _forget_other_projects(path)
     found = Found()
     components = {file.parent for file in path.rglob("defs.yaml")}
@@ -193,6 +196,8 @@ def _unfilled(item: Item) -> Iterator[str]:
 
 def _forget_other_projects(path: Path) -> None:
     """Forget imported modules of the same name from elsewhere: one process may open two projects."""
+    # A package of another project would win over ours, where ours is a folder without `__init__.py`.
+    sys.path[:] = [entry for entry in sys.path if entry == str(path.parent) or entry not in _opened]
     for name in sorted(sys.modules, reverse=True):  # inner ones first: they ask the outer one where they are
         if name.partition(".")[0] == path.name:
             module = sys.modules[name]
