@@ -65,6 +65,8 @@ CRON_METADATA = "cascade/cron"
 SQL_METADATA = "cascade/sql"
 #: On the definitions: the files and definitions that could not be loaded, as JSON.
 PROBLEMS_METADATA = "cascade/problems"
+#: On the step of a job that does what `cascade run` does: the runs that it started. Read by alerts: these runs tell.
+RUNS_METADATA = "cascade/runs"
 #: On promotions that moved `main`: the entry of its log, the entry's time, and the tables that moved.
 PROMOTION = "promotion"
 PROMOTED_AT = "promoted_at"

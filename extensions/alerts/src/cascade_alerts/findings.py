@@ -12,7 +12,7 @@ import dagster as dg
 from cascade.config import Settings
 from cascade.errors import CascadeError
 from cascade.lakehouse import branch_of_run
-from cascade.names import FAILING_ROWS, FRESHNESS_CHECK, MAIN, PROMOTE_ASSET, is_run_branch
+from cascade.names import FAILING_ROWS, FRESHNESS_CHECK, MAIN, PROMOTE_ASSET, RUNS_METADATA, is_run_branch
 from cascade_operations.failures import failure_text
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class _Run:
             assert event is not None  # only events of these types were asked for
             if event.event_type is dg.DagsterEventType.RUN_FAILURE:
                 last = event
+            elif _told_by_others(event):
+                return {}
             else:
                 found.update(self._one(event))
         job = f"run of {self.run.job_name}{self.scope}"
@@ -220,3 +222,12 @@ def _chain(error: SerializableErrorInfo | None) -> Iterator[Any]:
     while error is not None:
         yield error
         error = error.cause or error.context
+
+
+def _told_by_others(event: dg.DagsterEvent) -> bool:
+    """Say whether a step failed because runs failed that it had started."""
+    if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
+        return False
+    said = event.step_failure_data.user_failure_data
+    runs = said.metadata.get(RUNS_METADATA) if said is not None else None
+    return runs is not None and bool(runs.value)
