@@ -3,6 +3,7 @@
 Modules: `cascade_dlt.rows`.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,6 +44,27 @@ def _rows(fetched: object, schema: pa.Schema | None = SCHEMA) -> list[dict[str, 
 @pytest.mark.parametrize("items", [ROWS, [pa.Table.from_pylist(ROWS)]], ids=["dicts", "Arrow"])
 def test_rows_of_a_resource_are_loaded(items: list[Any], schema: pa.Schema | None) -> None:
     assert _rows(dlt.resource(items, name="rows"), schema) == ROWS
+
+
+def test_a_state_that_says_the_same_is_the_same_text() -> None:
+    """dlt keeps the rows with the newest cursor as a set, whose order is another one in each process."""
+
+    def state(rows: list[dict[str, Any]]) -> str:
+        @dlt.resource(name="events")
+        def events(at: Any = dlt.sources.incremental("at")) -> Iterator[list[dict[str, Any]]]:  # noqa: B008
+            yield rows
+
+        context = FetchContext()
+        _batches(events, pa.schema([("id", pa.int64()), ("at", pa.int64())]), context)
+        return context.state
+
+    rows = [{"id": n, "at": 7} for n in range(20)]
+    found = {state(rows), state(rows[::-1]), state(rows[5:] + rows[:5])}
+    assert len(found) == 1
+    [source] = json.loads(found.pop())["sources"].values()
+    hashes = source["resources"]["events"]["incremental"]["at"]["unique_hashes"]
+    assert len(hashes) == 20
+    assert hashes == sorted(hashes)
 
 
 def test_an_error_inside_a_resource_is_told_as_itself() -> None:

@@ -67,7 +67,16 @@ def resource_rows(resource: Any, context: FetchContext) -> Iterator[Any]:
         cause = error.__cause__ or error  # dlt only says which of its pipes it was in
     if cause is not None:
         raise cause  # not above: its context would be the error that it caused
+    _sort_hashes(state)
     context.state = json.typed_dumps(state) if state else ""
+
+
+def _sort_hashes(state: dict[str, Any]) -> None:
+    """Give what dlt keeps as a set an order: a state that says the same is the same text, and nothing is written."""
+    for source in state.get("sources", {}).values():
+        for resource in source.get("resources", {}).values():
+            for cursor in resource.get("incremental", {}).values():
+                cursor["unique_hashes"] = sorted(cursor.get("unique_hashes", ()))
 
 
 def _find_cursor(resource: Any, state: dict[str, Any]) -> None:
