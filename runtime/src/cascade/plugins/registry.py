@@ -19,6 +19,8 @@ from cascade.plugins.source import failing_line, folders, place, top
 __all__ = ["ImportProbe", "PluginRecord", "find", "groups", "installed", "load", "load_all", "refused"]
 
 T = TypeVar("T")
+# What was refused in this process, and why.
+_blocked: dict[str, tuple[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def refused(modules: Mapping[str, Path], project: Path | None = None) -> dict[st
     probes = [record.object for record in load_all("cascade.probes", ImportProbe) if not record.cause]
     found = {name: why for probe in probes for name, why in probe(modules, project).items()}
     sys.modules.update(dict.fromkeys(found))
+    _blocked.update(found)
     return found
 
 
@@ -138,7 +141,9 @@ def _refused_plugins(_path: tuple[str, ...]) -> dict[str, tuple[str, str]]:
     """Look at the packages of others, all at once: ours are tried by our tests."""
     others = [record for group in groups() for record in installed(group) if not _is_ours(record) and record.value]
     places = {record.value.partition(":")[0].strip(): folders(record.value) for record in others}
-    return refused({module: at[0] for module, at in places.items() if at})
+    # Python no longer tells where a module lies that it must not import.
+    before = {name: why for name, why in _blocked.items() if sys.modules.get(name, sys) is None}
+    return before | refused({module: at[0] for module, at in places.items() if at})
 
 
 def _loaded(record: PluginRecord, shape: type[object]) -> PluginRecord:
