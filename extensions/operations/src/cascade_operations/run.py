@@ -107,7 +107,7 @@ def plan_run(
     everything: bool = False,
     tell: Listener = ignore,
 ) -> Plan:
-    """Say what `run_pipeline` would do with the same arguments; nothing is run and nothing is written.
+    """Say what `run_pipeline` would do with the same arguments; nothing is run, and no table is written.
 
     Args:
         settings: The project's settings.
