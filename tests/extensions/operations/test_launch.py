@@ -279,23 +279,51 @@ def test_what_is_not_promoted_runs_and_names_what_is_missing(torn: Settings) -> 
 
 # --- which partitions -------------------------------------------------------------------------------------
 
-_TWO_RHYTHMS = """
+_RHYTHMS = """
 import dagster as dg
 
-@dg.asset(partitions_def=dg.DailyPartitionsDefinition("2024-01-01"))
-def days(): ...
+def noted(context):
+    with open("order.txt", "a") as file:
+        file.write(context.asset_key.path[-1] + " ")
 
-@dg.asset(partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00"))
-def hours(): ...
+@dg.asset(partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00", end_date="2024-01-03-00:00"))
+def hours(context) -> None: noted(context)
+
+@dg.asset(deps=[hours])
+def between(context) -> None: noted(context)
+
+@dg.asset(partitions_def=dg.MonthlyPartitionsDefinition("2024-01-01", end_date="2024-02-01"), deps=[between])
+def amounts(context) -> None: noted(context)
+
+@dg.asset(deps=[amounts])
+def after(context) -> None: noted(context)
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["nl"]))
+def lands() -> None: ...
 """
 
 
-def test_a_partition_that_only_some_assets_have_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(make_project(tmp_path, {"workflows/both.py": _TWO_RHYTHMS}))
+@pytest.fixture
+def rhythms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Assets whose partitions are of three kinds."""
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/all.py": _RHYTHMS}))
+    return Settings(project_dir=Path.cwd())
+
+
+def test_a_time_means_the_partitions_of_each_kind_and_what_is_read_comes_first(rhythms: Settings) -> None:
+    report = run_pipeline(rhythms, select=["+after"], partition="2024-01", promote=False)
+    assert report.failures == ()
+    assert report.partitions == {"amounts": "2024-01-01", "hours": "2024-01-01-00:00..2024-01-02-23:00"}
+    order = Path("order.txt").read_text("utf-8").split()
+    assert list(dict.fromkeys(order)) == ["hours", "between", "amounts", "after"]
+
+
+def test_a_partition_that_only_some_assets_have_names_them(rhythms: Settings) -> None:
     with pytest.raises(UsageError, match=r"There is no partition '2024-01-02'") as refused:
-        run_pipeline(Settings(project_dir=Path.cwd()), partition="2024-01-02..2024-01-03")
-    assert refused.value.where.startswith("hours, ")
-    assert refused.value.fix.endswith("; or run only those that have it: --select days.")
+        run_pipeline(rhythms, partition="2024-01-02", promote=False)
+    assert refused.value.where.startswith("amounts, ")
+    assert refused.value.fix.startswith("2024-01-02 lies in partition 2024-01-01; ")
+    assert refused.value.fix.endswith("; or run only those that have it: --select hours.")
 
 
 _RANGE = """

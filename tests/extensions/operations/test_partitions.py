@@ -1,6 +1,6 @@
 """Runs of a project fill exactly the partitions that are missing, whatever their shape, and people can name them.
 
-Modules: `cascade_operations.partitions`, `cascade_operations.selection`.
+Modules: `cascade_operations.partitions`, `cascade_operations.selection`, `cascade_operations.times`.
 """
 
 from pathlib import Path
@@ -98,6 +98,8 @@ def test_a_run_fills_what_is_missing_and_a_new_machine_learns_the_keys(project: 
 
 
 _DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-01-04")
+_HOURS = dg.HourlyPartitionsDefinition("2024-01-01-00:00", end_date="2024-02-01-00:00")
+_MONTHS = dg.MonthlyPartitionsDefinition("2023-12-01", end_date="2024-03-01")
 _LANDS = dg.StaticPartitionsDefinition(["nl", "be", "2024"])
 _ALL = ("nl", "be", "2024")
 _BOTH = dg.MultiPartitionsDefinition({"land": _LANDS, "day": _DAYS})
@@ -115,6 +117,17 @@ _SAID: dict[str, tuple[dg.PartitionsDefinition[str], str, list[str]]] = {
     ),
     "days of one": (_BOTH, "2024-01-02..2024-01-03|be", ["2024-01-02|be", "2024-01-03|be"]),
     "a rectangle": (_BOTH, "2024-01-01|nl..2024-01-02|be", [f"2024-01-0{n}|{a}" for n in (1, 2) for a in ("nl", "be")]),
+    "a date of hours": (_HOURS, "2024-01-02", [f"2024-01-02-{n:02}:00" for n in range(24)]),
+    "an hour": (_HOURS, "2024-01-02-05:00", ["2024-01-02-05:00"]),
+    "a month of days": (_DAYS, "2024-01", ["2024-01-01", "2024-01-02", "2024-01-03"]),
+    "years of months": (_MONTHS, "2023..2024", ["2023-12-01", "2024-01-01", "2024-02-01"]),
+    "days of months": (_MONTHS, "2024-01-01..2024-02-29", ["2024-01-01", "2024-02-01"]),
+    "a month of all": (_BOTH, "2024-01|be", [f"2024-01-0{n}|be" for n in (1, 2, 3)]),
+    "a date when clocks change": (
+        dg.HourlyPartitionsDefinition("2024-03-30-00:00", end_date="2024-04-02-00:00", timezone="Europe/Berlin"),
+        "2024-03-31",
+        [f"2024-03-31-{n:02}:00" for n in range(24) if n != 2],
+    ),
     "a key with dots": (dg.StaticPartitionsDefinition(["a..b", "a"]), "a..b", ["a..b"]),
 }
 
@@ -129,6 +142,9 @@ _WRONG: dict[str, tuple[dg.PartitionsDefinition[str], str, type[Exception], str]
     "unknown end": (_LANDS, "nl..fr", UnknownKeyError, "fr"),
     "too many": (_BOTH, "nl|be|x", UnknownKeyError, "nl|be|x"),
     "backwards": (_BOTH, "2024-01-03..2024-01-02", UsageError, "ends before it starts"),
+    "no whole month": (_MONTHS, "2024-01-01..2024-01-30", UnknownKeyError, "2024-01-30"),
+    "a time of none": (_DAYS, "2024-02", UnknownKeyError, "2024-02"),
+    "a range out of all": (_DAYS, "2023-12-31..2024-01-02", UnknownKeyError, "2023-12-31"),
     "of both": (dg.MultiPartitionsDefinition({"a": _LANDS, "b": _LANDS}), "nl", UsageError, "a key of both dimensions"),
 }
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["finish", "materialize", "moved", "run"]
 
 _partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
-_PARTITION_HELP = "A partition such as 2013-07-01, or a range such as 2013-07-01..2013-07-31."
+_PARTITION_HELP = "A partition such as 2013-07-01, a range such as 2013-07-01..2013-07-31, or a time such as 2013-07."
 _full_refresh = click.option(
     "--full-refresh",
     is_flag=True,

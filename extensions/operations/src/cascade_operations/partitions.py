@@ -13,6 +13,7 @@ from cascade.config import Settings
 from cascade.errors import UsageError
 from cascade.ingestion.partitions import dimensions_of, parts_of
 from cascade.names import MISSING_ONLY_TAG, RANGE_END_TAG, RANGE_START_TAG, TABLE_METADATA
+from cascade_operations.times import ends_in
 
 if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
@@ -84,7 +85,10 @@ def range_tags(definition: Definition, ends: tuple[str, str], *, missing_only: b
 
 
 def range_of(definition: Definition, text: str) -> list[str]:
-    """Return the partitions that a person means by a key, or by a range `first..last`, in their order.
+    """Return the partitions that a person means by a key, a time, or a range `first..last`, in their order.
+
+    A time covers the partitions in it: a date its hours, `2024-01` its days. It begins and ends where partitions do: a
+    date is no month, nor the end of one unless it is the last day.
 
     Of two dimensions `a|b` is one partition, in whichever order the two are said; one key alone means all partitions
     that have it. In a range each dimension goes from the one to the other.
@@ -93,37 +97,49 @@ def range_of(definition: Definition, text: str) -> list[str]:
         UnknownKeyError: There is none of that name, or two dimensions have it.
         UsageError: A range ends before it starts.
     """
-    keys = [list(each.get_partition_keys()) for each in dimensions_of(definition)]
+    dimensions = dimensions_of(definition)
+    keys = [list(each.get_partition_keys()) for each in dimensions]
     first, dots, last = ("", "", "") if len(keys) == 1 and text in keys[0] else text.partition("..")
-    if not dots and len(keys) == 1 and text in keys[0]:
-        return [text]
-    placed = {each: _placed(each, keys) for each in (first, last if dots else first)}
+    if not dots:
+        first = last = text
+    placed = {each: _placed(each, dimensions, keys) for each in (first, last)}
     if unknown := [each for each, found in placed.items() if not found]:
         raise UnknownKeyError(*unknown)
-    begin, end = placed[first], placed[last if dots else first]
+    begin, end = placed[first], placed[last]
     ranges = []
     for i, some in enumerate(keys):
-        low, high = begin.get(i, end.get(i)), end.get(i, begin.get(i))
-        if low is None or high is None:
+        if i not in begin and i not in end:
             ranges.append(some)
-        elif some.index(low) > some.index(high):
+            continue
+        low, high = (begin.get(i) or end[i])[0], (end.get(i) or begin[i])[1]
+        if low is None or high is None:
+            raise UnknownKeyError(first if low is None else last)
+        if some.index(low) > some.index(high):
             raise UsageError(f"The range {text} ends before it starts.", fix=f"try {last}..{first}.")
-        else:
-            ranges.append(some[some.index(low) : some.index(high) + 1])
+        ranges.append(some[some.index(low) : some.index(high) + 1])
     wanted = {"|".join((a, b)) for a in ranges[0] for b in ranges[1]} if len(ranges) > 1 else set(ranges[0])
     return [key for key in definition.get_partition_keys() if key in wanted]
 
 
-def _placed(text: str, keys: Sequence[Collection[str]]) -> dict[int, str]:
-    """Return the key that a text names by the number of its dimension; empty when there is none."""
+def _placed(
+    text: str, dimensions: Sequence[Definition], keys: Sequence[Collection[str]]
+) -> dict[int, tuple[str | None, str | None]]:
+    """Return where a text begins and ends by the number of the dimension that it is of; empty when it is of none."""
     parts = text.split("|") if len(keys) > 1 else [text]
     for order in (parts, parts[::-1]):
-        if len(order) == len(keys) and all(part in some for part, some in zip(order, keys, strict=True)):
-            return dict(enumerate(order))
+        if len(order) == len(keys):
+            found = [_ends(*each) for each in zip(dimensions, keys, order, strict=True)]
+            if all(any(ends) for ends in found):
+                return dict(enumerate(found))
     of = [i for i, some in enumerate(keys) if text in some]
     if len(of) > 1:
         raise UsageError(f"{text!r} is a key of both dimensions.", fix=f"say both: --partition '{text}|…'.")
-    return dict.fromkeys(of, text)
+    places = {i: _ends(dimensions[i], keys[i], text) for i in of or range(len(keys))}
+    return {i: ends for i, ends in places.items() if any(ends)}
+
+
+def _ends(definition: Definition, keys: Collection[str], text: str) -> tuple[str | None, str | None]:
+    return (text, text) if text in keys else ends_in(definition, list(keys), text)
 
 
 def newest(definition: Definition, keys: Sequence[str]) -> list[str]:

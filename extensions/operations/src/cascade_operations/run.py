@@ -32,10 +32,10 @@ from cascade_operations.owners import files_stamp, note_owners, orphans, owners_
 from cascade_operations.plan import describe
 from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
-from cascade_operations.selection import PartitionGroup, select_assets
+from cascade_operations.selection import select_assets
 from cascade_operations.table_changes import empty_tables, loaded_tables
 from cascade_operations.watch import Watcher
-from cascade_operations.work import ENDS, choose, find_work
+from cascade_operations.work import ENDS, choose, find_work, runs_of
 
 __all__ = [
     "BrokenProjectError",
@@ -400,17 +400,12 @@ class _Launch:
             if PUBLISH_KEY in rest:
                 watcher.published = publish_marts(self.lakehouse.catalog, self.lakehouse.settings)
             return
-        # One run when all partitions are of one kind; a run can hold a range of one kind only.
-        runs: list[tuple[set[dg.AssetKey], PartitionGroup | None]] = [(set(g.assets), g) for g in groups]
-        if len(runs) == 1:
-            runs = [(runs[0][0] | rest, runs[0][1])]
-        elif rest:
-            runs.append((rest, None))
         self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: watcher.tell(Waiting(what)))
-        for keys, group in runs:
+        for keys, group in runs_of(graph, work):
             if watcher.success:
                 if group is not None:
-                    watcher.partitions.update({key.to_user_string(): group.span for key in group.assets})
+                    loaded = keys.intersection(group.assets)
+                    watcher.partitions.update({key.to_user_string(): group.span for key in loaded})
                 self._run(keys, run_id, {**tags, **(group.tags() if group else {})})
                 run_id = str(uuid.uuid4())
 

@@ -28,6 +28,7 @@ from cascade_operations.partitions import (
     range_of,
     range_tags,
 )
+from cascade_operations.times import holder_of
 
 __all__ = ["PartitionGroup", "group_by_partitions", "select_assets"]
 
@@ -190,7 +191,7 @@ def group_by_partitions(
     Args:
         graph: Dagster's asset graph.
         chosen: The assets to run.
-        partition: A partition, or a range `first..last`; by default what is missing.
+        partition: As `range_of` reads it: a partition, a time, or a range `first..last`; by default what is missing.
         instance: Where Dagster keeps what plain assets have materialized.
         lakehouse: The branch whose tables say what ingestion assets have loaded.
         emptied: Tables of it that the run empties first.
@@ -262,13 +263,15 @@ def _asked(
         for other, some in groups.items():
             with contextlib.suppress(UnknownKeyError, UsageError):
                 alike += some if range_of(other, text) else ()
-        keys = definition.get_partition_keys()
+        keys = list(definition.get_partition_keys())
         first = assets[0].to_user_string()
+        holders = {each: holder_of(definition, keys, each) for each in error.args}
         select = "".join(f" --select {key.to_user_string()}" for key in alike)
         raise UsageError(
             f"There is no partition {' and no partition '.join(map(repr, error.args))}.",
             where=f"{named}, whose partitions are {f'{keys[0]} .. {keys[-1]}' if keys else 'none yet'}",
-            fix="give one of them, such as --partition "
+            fix="".join(f"{each} lies in partition {holder}; " for each, holder in holders.items() if holder)
+            + "give one of them, such as --partition "
             + (f"{keys[-1]}, or a range first..last" if keys else "…")
             + (f"; or add its key: `cascade partitions add {first} …`" if is_dynamic(definition) else "")
             + (f"; or run only those that have it:{select}." if alike else "."),

@@ -14,7 +14,7 @@ from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade_operations.leave_out import find_unchanged
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 
-__all__ = ["ENDS", "Work", "choose", "find_work"]
+__all__ = ["ENDS", "Work", "choose", "find_work", "runs_of"]
 
 #: The assets that end a pipeline.
 ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
@@ -77,7 +77,7 @@ def find_work(
     Args:
         graph: Dagster's asset graph.
         chosen: The assets of the run.
-        partition: A partition, or a range `first..last`; by default what is missing.
+        partition: As `range_of` reads it: a partition, a time, or a range `first..last`; by default what is missing.
         named: Assets that are computed in any case, while others are left out when nothing has changed; `None`: all.
         instance: Where Dagster keeps what plain assets have materialized.
         lakehouse: The branch that the run begins with.
@@ -95,3 +95,44 @@ def find_work(
     computed = {*named} | work.loaded
     found = find_unchanged(lakehouse.settings, lakehouse.catalog, work.rest - computed, computed)
     return Work(groups, idle, work.rest - found.since.keys(), found)
+
+
+def runs_of(graph: Any, work: Work) -> list[tuple[set[dg.AssetKey], PartitionGroup | None]]:
+    """Return the runs that do the work, in their order: one run holds a range of partitions of one kind only.
+
+    What an asset reads is in its run, or in one before. All is one run where it can be.
+
+    Args:
+        graph: Dagster's asset graph.
+        work: What is done.
+    """
+    groups = {key: group for group in work.groups for key in group.assets}
+    runs: list[tuple[set[dg.AssetKey], PartitionGroup | None]] = []
+    place: dict[dg.AssetKey, int] = {}
+    first = _read_by(graph, work.rest, set(groups))
+    for key in graph.toposorted_asset_keys:
+        place[key] = max((place.get(parent, 0) for parent in graph.get(key).parent_keys), default=0)
+        if key not in groups and key not in first:
+            continue
+        group = groups.get(key)
+        fits = (i for i, (_, of) in enumerate(runs) if i >= place[key] and (group is None or of in (None, group)))
+        place[key] = next(fits, len(runs))
+        if place[key] == len(runs):
+            runs.append((set(), group))
+        keys, of = runs[place[key]]
+        runs[place[key]] = ({*keys, key}, of or group)
+    if rest := work.rest - first:
+        if len(runs) == 1:
+            runs = [(runs[0][0] | rest, runs[0][1])]
+        else:
+            runs.append((rest, None))
+    return runs
+
+
+def _read_by(graph: Any, some: set[dg.AssetKey], readers: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Return those of some assets that one of the readers depends on."""
+    found: set[dg.AssetKey] = set()
+    for key in reversed(graph.toposorted_asset_keys):
+        if not graph.get(key).child_keys.isdisjoint(found | readers):
+            found.add(key)
+    return found & some
