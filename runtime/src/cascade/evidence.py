@@ -55,8 +55,8 @@ def shown_columns(schema: Schema, descriptions: Mapping[str, str] | None = None)
 
 
 def shown_rows(rows: pa.Table | pa.RecordBatch) -> dict[str, Any]:
-    """Return the metadata that Dagster's page of a table shows as some of its rows."""
+    """Return the metadata that Dagster's page of a table shows as some of its rows; nothing where there is none."""
     import dagster as dg
 
-    records = ({name: str(value)[:_CELL_CHARACTERS] for name, value in row.items()} for row in rows.to_pylist())
-    return {"preview": dg.MetadataValue.table([dg.TableRecord(record) for record in records])}
+    records = [{name: str(value)[:_CELL_CHARACTERS] for name, value in row.items()} for row in rows.to_pylist()]
+    return {"preview": dg.MetadataValue.table([dg.TableRecord(record) for record in records])} if records else {}
