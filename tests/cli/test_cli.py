@@ -77,7 +77,7 @@ def test_a_branch_from_its_making_to_its_end(project: Project) -> None:
     """Every command answers with one document."""
     before = open_catalog(load_settings(project.root)).log()[0].id
     assert project.json("branch", "create", "fix-july")["kind"] == "branch"
-    done = project.json("materialize", "newcomers", CASCADE_BRANCH="fix-july")
+    done = project.json("materialize", "newcomers", "--branch", "fix-july")
     assert (done["branch"], done["promotion"]) == ("fix-july", None)
     (change,) = project.json("branch", "diff", "fix-july")
     assert (change["table"], change["kind"], change["rows_after"]) == ("raw.newcomers", "created", 1)

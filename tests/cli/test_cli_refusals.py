@@ -87,6 +87,8 @@ def test_outside_of_a_project_it_says_how_to_get_into_one(fresh: Project, tmp_pa
             "run --select weather_observations --partition 2099-01-01",
             ("'2099-01-01'", "2013-01-01 .. 2013-12-30", "give one of them"),
         ),
+        ("run --branch main", ("Nothing was run on main", "`cascade run` without --branch")),
+        ("run --branch mine --dry-run", ("towards `main`", "leave out --branch, or --dry-run")),
         ("materialize weather_observations --partition yesterday-ish", ("'yesterday-ish'", "give one of them")),
     ],
 )

@@ -4,6 +4,7 @@ Modules: `cascade_operations.selection`, `cascade_operations.watch`.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +16,7 @@ from cascade.framework.definitions import build_definitions, guards_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.publish import promote_branch
+from cascade_operations.branches import create_branch, delete_branch
 from cascade_operations.events import AssetMaterialized, Event, NotLoaded, StepRetrying
 from cascade_operations.records import RunReport
 from cascade_operations.run import materialize, run_pipeline
@@ -142,7 +144,14 @@ def _in_the_ui(settings: Settings) -> None:
         assert job.execute_in_process(instance=instance, asset_selection=[key]).success
 
 
-@pytest.mark.parametrize(("branch", "write"), [("ada", _by_command), ("eve", _in_the_ui)])
+def _by_a_run(settings: Settings) -> None:
+    """On a branch that is named with what is run."""
+    asked = settings.model_copy(update={"branch": "dev"})
+    report = run_pipeline(asked, select=["guests"], branch=settings.branch)
+    assert (report.success, report.branch, report.promotion) == (True, settings.branch, None)
+
+
+@pytest.mark.parametrize(("branch", "write"), [("ada", _by_command), ("eve", _in_the_ui), ("fay", _by_a_run)])
 def test_a_branch_is_promoted_by_somebody_whose_settings_name_another(
     branch: str, write: Callable[[Settings], None], project: Path
 ) -> None:
@@ -155,6 +164,17 @@ def test_a_branch_is_promoted_by_somebody_whose_settings_name_another(
     assert entry is not None
     assert [change.table for change in entry.changes] == ["raw.guests"]
     lake.restore(start)
+
+
+def test_what_is_no_branch_is_not_written(project: Path) -> None:
+    settings = Settings(project_dir=project)
+    create_branch(settings, "v1", tag=True)
+    for name, fix in (("v1", "cascade branch create NAME --from v1"), ("main", "`cascade run` without --branch")):
+        for ask in (partial(run_pipeline, settings), partial(materialize, settings, ["guests"])):
+            with pytest.raises(UsageError, match=f"Nothing was run on {name}") as refused:
+                ask(branch=name)
+            assert fix in refused.value.fix
+    delete_branch(settings, "v1")
 
 
 # --- what a failure says ----------------------------------------------------------------------------------
@@ -215,6 +235,7 @@ def test_the_summary_of_a_failure_says_it_once_and_names_the_run(
 
 
 _DESTROYS = '''\
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -243,6 +264,7 @@ def test_when_dagsters_storage_is_gone_the_summary_is_printed_all_the_same(
 
 _MARK = """
 import dagster as dg
+from functools import partial
 from pathlib import Path
 
 @dg.asset
@@ -350,6 +372,7 @@ def test_a_load_of_a_range_is_told_once_with_the_rows_of_all_its_partitions(
 # --- nothing new ------------------------------------------------------------------------------------------
 
 _ONCE = """
+from functools import partial
 from pathlib import Path
 from cascade.ingestion import cascade_ingestion, none
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cascade.config import load_settings
+from cascade.errors import UsageError
 from cascade_cli.consent import consent
 from cascade_cli.output import (
     INTERRUPTED,
@@ -18,7 +19,7 @@ from cascade_cli.output import (
     say,
     unchanged_text,
 )
-from cascade_cli.plan import end_plan
+from cascade_cli.plan import all_option, end_plan, full_refresh_option, partition_option
 from cascade_cli.style import click
 
 if TYPE_CHECKING:
@@ -26,13 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["finish", "materialize", "moved", "run"]
 
-_partition = partial(click.option, "--partition", "-p", metavar="KEY[..KEY]")
-_PARTITION_HELP = "A partition such as 2013-07-01, a range such as 2013-07-01..2013-07-31, or a time such as 2013-07."
-_full_refresh = click.option(
-    "--full-refresh",
-    is_flag=True,
-    help="Make the tables from the start: models from all rows, ingestions from all partitions, without a cursor.",
-)
+_branch = partial(click.option, "--branch", "-b", metavar="NAME")
 
 
 @click.command()
@@ -44,23 +39,16 @@ _full_refresh = click.option(
     help="Only these assets: `orders`, `gold`, `+name` with what it depends on, `name+` with what depends on it, "
     "`group:`, `kind:`, `tag:`, `path:`, `and`, `or`, `not`. Repeatable.",
 )
-@_partition(help=_PARTITION_HELP + " By default every partition that `main` does not hold yet.")
+@partition_option
 @click.option("--no-promote", is_flag=True, help="Leave the result on the run's branch.")
-@_full_refresh
-@click.option("--all", "everything", is_flag=True, help="Compute all models, those that nothing has changed for too.")
+@_branch(help="Work on this branch, which stays, and promote nothing; a new one begins as `main`.")
+@full_refresh_option
+@all_option
 @click.option("--dry-run", is_flag=True, help="Only show what the run would do, as `cascade plan` does.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before a full refresh.")
 @json_option
 def run(
-    *,
-    select: tuple[str, ...],
-    partition: str | None,
-    no_promote: bool,
-    full_refresh: bool,
-    everything: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    *, no_promote: bool, branch: str | None, dry_run: bool, yes: bool, as_json: bool, full_refresh: bool, **asked: Any
 ) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
 
@@ -74,57 +62,59 @@ def run(
     A full refresh works on that branch, too: readers see the old tables until the new ones are promoted. It asks before
     rows are loaded again from their sources, which may not give all of them any more.
 
+    With --branch all of it happens on a branch of yours, which `cascade branch promote` moves to `main`. Partitions are
+    loaded that it does not hold, and no model is left out.
+
     On a terminal it first shows in short what it will do and why; `cascade plan` shows all of it.
     """
     import cascade_operations as operations
 
     settings = load_settings()
-    options: dict[str, Any] = {
-        "select": select,
-        "partition": partition,
-        "promote": not no_promote,
-        "full_refresh": full_refresh,
-        "everything": everything,
-    }
-    on_terminal = sys.stderr.isatty()
-    if full_refresh and not yes and not dry_run:
+    asked |= {"promote": not no_promote, "full_refresh": full_refresh}
+    if dry_run and branch:
+        raise UsageError("--dry-run says what a run towards `main` would do.", fix="leave out --branch, or --dry-run.")
+    if full_refresh and not yes and not dry_run and not branch:
         with progress("cascade run") as tell:
-            refresh = operations.plan_refresh(settings, select=select, tell=tell)
+            refresh = operations.plan_refresh(settings, select=asked["select"], tell=tell)
         if refresh.tables:
             consent(refresh, yes=yes, as_json=as_json)
     with progress("cascade run") as tell:
         if dry_run:
-            plan = operations.plan_run(settings, **options, tell=tell)
+            plan = operations.plan_run(settings, **asked, tell=tell)
         else:
-            report = operations.run_pipeline(settings, **options, show_plan=on_terminal, tell=tell)
+            shown = sys.stderr.isatty()
+            report = operations.run_pipeline(settings, **asked, branch=branch, show_plan=shown, tell=tell)
     if dry_run:
         end_plan(plan, as_json)
-    finish(report, as_json, success=moved(report, promote=not no_promote))
+    finish(report, as_json, success=_stays(report) if branch else moved(report, promote=not no_promote))
 
 
 @click.command()
 @click.argument("assets", nargs=-1, required=True)
-@_partition(help=_PARTITION_HELP + " By default every partition that the branch does not hold yet.")
-@_full_refresh
+@partition_option
+@_branch(help="The branch, by default the setting `branch`; a new one begins as `main`.")
+@full_refresh_option
 @json_option
-def materialize(assets: tuple[str, ...], partition: str | None, full_refresh: bool, as_json: bool) -> None:
+def materialize(*, assets: tuple[str, ...], as_json: bool, **asked: Any) -> None:
     """Materialize ASSETS on a branch, and run their checks; `main` is not touched.
 
-    An asset is named `namespace/table`, or by its table alone. The branch is the setting `branch`, `dev` by
-    default; another one is chosen by `CASCADE_BRANCH`.
+    ASSETS are selections, as `cascade run --select` takes them. The branch stays until it is promoted or deleted;
+    partitions are loaded that it does not hold.
     """
     import cascade_operations as operations
 
     with progress("cascade materialize") as tell:
-        report = operations.materialize(
-            load_settings(), assets, partition=partition, full_refresh=full_refresh, tell=tell
-        )
+        report = operations.materialize(load_settings(), assets, **asked, tell=tell)
+    finish(report, as_json, success=_stays(report))
+
+
+def _stays(report: RunReport) -> str:
+    """Return what can be done with a branch that stays, in words."""
     table = report.assets[0].asset.replace("/", ".") if report.assets else "namespace.table"
-    text = f"""
+    return f"""
 On branch {report.branch}; main is unchanged. Next:
   cascade query "select * from {table} limit 10" --branch {report.branch}
   cascade branch promote {report.branch}"""
-    finish(report, as_json, success=text)
 
 
 def finish(report: RunReport, as_json: bool, *, success: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cascade.config import load_settings
 from cascade_cli.output import json_option, print_json, progress, say
@@ -13,21 +13,36 @@ from cascade_cli.style import click
 if TYPE_CHECKING:
     from cascade_operations.planned import Plan
 
-__all__ = ["end_plan", "plan"]
+__all__ = ["all_option", "end_plan", "full_refresh_option", "partition_option", "plan"]
 
 #: What a plan exits with when the run would break something.
 BREAKING = 3
 
 
+partition_option = click.option(
+    "--partition",
+    "-p",
+    metavar="KEY[..KEY]",
+    help="A partition such as 2013-07-01, a range such as 2013-07-01..2013-07-31, or a time such as 2013-07. "
+    "By default every partition that is not loaded yet.",
+)
+full_refresh_option = click.option(
+    "--full-refresh",
+    is_flag=True,
+    help="Make the tables from the start: models from all rows, ingestions from all partitions, without a cursor.",
+)
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="Compute all models, those that nothing has changed for too."
+)
+
+
 @click.command()
 @click.argument("selection", nargs=-1, metavar="[SELECTION]...")
-@click.option("--partition", "-p", metavar="KEY[..KEY]", help="As for `cascade run`.")
-@click.option("--full-refresh", is_flag=True, help="As for `cascade run`.")
-@click.option("--all", "everything", is_flag=True, help="As for `cascade run`.")
+@partition_option
+@full_refresh_option
+@all_option
 @json_option
-def plan(
-    *, selection: tuple[str, ...], partition: str | None, full_refresh: bool, everything: bool, as_json: bool
-) -> None:
+def plan(*, selection: tuple[str, ...], as_json: bool, **asked: Any) -> None:
     """Show what `cascade run` would do, and why; nothing is run.
 
     SELECTION is what `cascade run --select` takes; without one it is all of the pipeline.
@@ -41,14 +56,7 @@ def plan(
     import cascade_operations as operations
 
     with progress("cascade plan") as tell:
-        found = operations.plan_run(
-            load_settings(),
-            select=selection,
-            partition=partition,
-            full_refresh=full_refresh,
-            everything=everything,
-            tell=tell,
-        )
+        found = operations.plan_run(load_settings(), select=selection, **asked, tell=tell)
     end_plan(found, as_json)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 
 from cascade._dagster import compute_logs, serializable_error_info_from_exc_info
-from cascade.catalog import MAIN, open_catalog
+from cascade.catalog import MAIN, check_reference_name, open_catalog
 from cascade.config import Settings
 from cascade.engine import delete_branch
 from cascade.errors import DefinitionError, TransformError, UsageError
@@ -62,6 +62,7 @@ def run_pipeline(
     select: Sequence[str] = (),
     partition: str | None = None,
     promote: bool = True,
+    branch: str | None = None,
     full_refresh: bool = False,
     everything: bool = False,
     show_plan: bool = False,
@@ -76,6 +77,8 @@ def run_pipeline(
         select: Selections, as `select_assets` reads them; all assets by default.
         partition: A partition, or a range `first..last`. By default those that `main` does not hold.
         promote: Whether the branch is promoted and the marts are published.
+        branch: A branch that stays, in place of the run's own; a new one begins as `main`. It is not promoted.
+            Partitions that it does not hold are loaded, and no model is left out.
         full_refresh: Whether the chosen tables are made from the start: models from all rows; ingestions load all
             partitions again, into emptied tables, without a cursor. Readers of `main` see the old tables until then.
         everything: Whether no model is left out. Those that `select` names and those of a full refresh never are.
@@ -83,17 +86,20 @@ def run_pipeline(
         tell: Told of progress.
 
     Raises:
-        UsageError: An asset or a partition does not exist.
+        UsageError: An asset or a partition does not exist, or the branch cannot be written.
         BrokenProjectError: Files or definitions cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
+    if branch is not None:
+        options: dict[str, Any] = {"partition": partition, "full_refresh": full_refresh, "tell": tell}
+        return _on_branch(settings, "cascade run", branch, lambda all: choose(all, select, promote=False)[0], **options)
     with followed(settings, tell, "cascade run"):
         definitions = load_definitions(settings, tell, promote=promote)
         chosen, named = choose(definitions, select, promote=promote)
         kept = None if everything or full_refresh else named
         tables = _refreshed(MAIN, settings, definitions, chosen, partition) if full_refresh else []
         begin = partial(empty_tables, tables=tables, tell=tell) if tables else None
-        options: dict[str, Any] = {"partition": partition, "tags": _refresh(full_refresh), "show_plan": show_plan}
+        options = {"partition": partition, "tags": _refresh(full_refresh), "show_plan": show_plan}
         return launch(settings, definitions, chosen, kept, **options, begin=begin, tell=tell)
 
 
@@ -200,6 +206,7 @@ def materialize(
     settings: Settings,
     assets: Sequence[str],
     *,
+    branch: str | None = None,
     partition: str | None = None,
     full_refresh: bool = False,
     tell: Listener = ignore,
@@ -207,26 +214,60 @@ def materialize(
     """Materialize assets on the branch for single materializations, and run their checks.
 
     Args:
-        settings: The project's settings; `branch` is written.
+        settings: The project's settings.
         assets: Selections, as for `run_pipeline`.
+        branch: The branch, by default the setting `branch`; a new one begins as `main`.
         partition: As for `run_pipeline`; by default what the branch does not hold.
         full_refresh: As for `run_pipeline`; readers of the branch see emptied tables until they are loaded.
         tell: Told of progress.
 
     Raises:
-        UsageError: An asset or a partition does not exist.
+        UsageError: An asset or a partition does not exist, or the branch cannot be written.
     """
-    with followed(settings, tell, "cascade materialize", branch=settings.branch):
+    chosen = partial(select_assets, texts=assets)
+    options: dict[str, Any] = {"partition": partition, "full_refresh": full_refresh, "tell": tell}
+    return _on_branch(settings, "cascade materialize", branch or settings.branch, chosen, **options)
+
+
+def _on_branch(
+    settings: Settings,
+    command: str,
+    branch: str,
+    chosen_of: Callable[[dg.Definitions], set[dg.AssetKey]],
+    *,
+    partition: str | None,
+    full_refresh: bool,
+    tell: Listener,
+) -> RunReport:
+    """Run assets on a branch that stays, and promote nothing."""
+    lakehouse = Lakehouse(settings, branch)
+    _require_writable(lakehouse)
+    with followed(settings, tell, command, branch=branch):
         definitions = load_definitions(settings, tell, promote=False)
-        chosen = select_assets(definitions, assets)
-        lakehouse = Lakehouse(settings, settings.branch)
-        watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
-        tags = {BRANCH_TAG: lakehouse.branch, **_refresh(full_refresh)}
+        chosen = chosen_of(definitions)
+        watcher = Watcher(tell, settings.project_dir, branch)
+        tags = {BRANCH_TAG: branch, **_refresh(full_refresh)}
         if full_refresh and (tables := _refreshed(lakehouse.ref, settings, definitions, chosen, partition)):
             empty_tables(lakehouse, tables, tell=tell)
         with _stopped(watcher), open_instance(settings) as instance:
             _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
         return watcher.report()
+
+
+def _require_writable(lakehouse: Lakehouse) -> None:
+    """Refuse to run on what is no branch, before the project is loaded.
+
+    Raises:
+        UsageError: It is `main` or a tag.
+        CatalogError: It is no name of a branch.
+    """
+    name, why, fix = check_reference_name(lakehouse.branch), "", ""
+    if name == MAIN:
+        why, fix = "runs never write it directly", "`cascade run` without --branch works on a branch and promotes it."
+    elif any(one.name == name and one.kind == "tag" for one in lakehouse.catalog.branches()):
+        why, fix = "it is a tag, which stays as it is", f"make a branch of it: cascade branch create NAME --from {name}"
+    if why:
+        raise UsageError(f"Nothing was run on {name}: {why}.", fix=fix)
 
 
 def emptied(definitions: dg.Definitions) -> set[dg.AssetKey]:
