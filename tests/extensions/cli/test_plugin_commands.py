@@ -84,7 +84,7 @@ def test_plugins_are_listed_and_what_is_broken_is_named_with_place_and_cause(
     lines = [line.split() for line in listed.out.splitlines()]
     assert listed.code == 0
     assert ["cascade.plugins.sources", "bad", "bad-one", "1.0", "broken"] in lines
-    assert ["cascade.commands", "run", "cascade-cli", "0.1.0", "works"] in lines
+    assert ["cascade.commands", "run", "cascade-cli", "0.1.0", "installed"] in lines
     (info,) = json.loads(cascade("plugins", "info", "bad", "--json").out)
     assert info["package"] == "bad-one 1.0"
     assert info["cause"] == "Source has no `metadata`, which SourceConnectorPlugin asks for"

@@ -8,11 +8,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from pyiceberg.catalog.sql import SqlCatalogBaseTable
 
 from cascade.catalog import open_catalog
-from cascade.catalog.storage import WarehouseIO, open_durable
+from cascade.catalog.files import WarehouseIO
+from cascade.catalog.storage import open_durable
 from cascade.config import Settings
 from cascade.errors import CatalogError
+from cascade_embedded.database import SCHEMA
 from support.lakes import ids, numbers, open_embedded, put
 
 
@@ -109,3 +113,13 @@ def test_a_damaged_catalog_is_named_with_the_way_out(tmp_path: Path, begins: int
     with pytest.raises(CatalogError, match=f"catalog.db is damaged .*{said}") as caught:
         open_embedded(tmp_path).branches()
     assert (caught.value.where, "backup" in caught.value.fix) == (str(tmp_path / "catalog.db"), True)
+
+
+def test_pyiceberg_s_own_catalog_has_the_same_tables() -> None:
+    """They are declared again, so that a list of branches does not need SQLAlchemy's ORM; any tool may read them."""
+
+    def described(table: sa.Table) -> list[tuple[str, str, bool, bool | None]]:
+        return [(c.name, str(c.type), c.primary_key, c.nullable) for c in table.columns]
+
+    theirs = SqlCatalogBaseTable.metadata.tables
+    assert {name: described(SCHEMA.tables[name]) for name in theirs} == {n: described(t) for n, t in theirs.items()}

@@ -13,7 +13,6 @@ from cascade.plugins import PluginRecord, find, installed
 from cascade_cli.command import Command
 from cascade_cli.output import complain, json_option, print_json, print_table, say
 from cascade_cli.style import Group, click
-from cascade_operations import to_document
 
 __all__ = ["plugins"]
 
@@ -41,12 +40,15 @@ def plugins() -> None:
 @plugins.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Show everything that installed packages bring: engines, commands, schedules, sources."""
-    records = _records()
+    """Show everything that installed packages bring: engines, commands, schedules, sources.
+
+    What packages of others bring is tried: it works, or is broken. `cascade plugins check` tries everything.
+    """
+    records = _records(ours=False)
     if as_json:
         print_json(records)
     else:
-        rows = [(r.group, r.name, r.package, "broken" if r.cause else "works") for r in records]
+        rows = [(r.group, r.name, r.package, _state(r)) for r in records]
         print_table(["group", "name", "package", "state"], rows)
         if any(record.cause for record in records):
             say("Next: `cascade plugins check` says what is broken, and why.")
@@ -57,6 +59,8 @@ def list_(as_json: bool) -> None:
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show all that is known of NAME: package, place, and what it must be."""
+    from cascade_operations import to_document
+
     records = _records()
     found = [record for record in records if name in (record.name, record.package.partition(" ")[0])]
     if not found:
@@ -114,8 +118,12 @@ def check(as_json: bool) -> None:
     sys.exit(1 if broken else 0)
 
 
-def _records() -> list[PluginRecord]:
+def _state(record: PluginRecord) -> str:
+    return "broken" if record.cause else "works" if record.object is not None else "installed"
+
+
+def _records(*, ours: bool = True) -> list[PluginRecord]:
     with contextlib.redirect_stdout(sys.stderr):  # whatever a package prints while it is imported
         from cascade_operations.plugins import inspect_plugins
 
-        return inspect_plugins()
+        return inspect_plugins(ours=ours)

@@ -6,12 +6,9 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalogBaseTable
-from pyiceberg.table import Table
 
 from cascade.catalog import (
     MAIN,
@@ -45,8 +42,12 @@ from cascade_embedded.database import (
     DatabaseFactory,
     SqliteDatabase,
 )
-from cascade_embedded.files import ComparingIO
-from cascade_embedded.reference import SqlReference
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+    from cascade_embedded.reference import SqlReference
 
 __all__ = ["EmbeddedCatalog"]
 
@@ -70,7 +71,7 @@ class EmbeddedCatalog(BranchingCatalog):
         self.settings = settings
         self._properties = warehouse_properties(settings)
         if not self._properties["warehouse"].startswith("s3://"):
-            self._properties["py-io-impl"] = f"{ComparingIO.__module__}.{ComparingIO.__name__}"
+            self._properties["py-io-impl"] = "cascade_embedded.files.ComparingIO"
         self._place = self._properties["warehouse"]
         self.database: Database
         if settings.catalog_url is None:
@@ -84,16 +85,13 @@ class EmbeddedCatalog(BranchingCatalog):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
         with self._locks.hold("schema"):
-            SqlCatalogBaseTable.metadata.create_all(self.database.engine)
             SCHEMA.create_all(self.database.engine)
             self._write(self._found)
 
     def open(self, ref: str) -> Catalog:
         """Return the PyIceberg catalog of one reference."""
         kind = self._read(lambda c: self._kind(c, ref))
-        return SqlReference(
-            self.database, self._properties, self.table_lock, ref, writable=kind == "branch" and ref != MAIN
-        )
+        return self._opened(ref, writable=kind == "branch" and ref != MAIN)
 
     def branches(self) -> list[Branch]:
         """Return all references, `main` first, then by name."""
@@ -129,7 +127,9 @@ class EmbeddedCatalog(BranchingCatalog):
 
     def load(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
-        return self._reader.at(table, location)
+        from cascade.catalog.reference import open_state
+
+        return open_state(table, location, lambda: self._reader)
 
     def diff(self, before: str, after: str) -> list[TableChange]:
         """Return the tables that differ between two references."""
@@ -180,7 +180,14 @@ class EmbeddedCatalog(BranchingCatalog):
 
     @property
     def _reader(self) -> SqlReference:
-        return SqlReference(self.database, self._properties, self.table_lock, MAIN, writable=False)
+        return self._opened(MAIN, writable=False)
+
+    def _opened(self, ref: str, *, writable: bool) -> SqlReference:
+        from cascade_embedded.reference import (
+            SqlReference,  # it takes PyIceberg, which a list of branches does not need
+        )
+
+        return SqlReference(self.database, self._properties, self.table_lock, ref, writable=writable)
 
     def _found(self, connection: sa.Connection) -> None:
         """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""

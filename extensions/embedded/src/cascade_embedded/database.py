@@ -6,11 +6,10 @@ import abc
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from pydantic import SecretStr
-from pyiceberg.catalog.sql import IcebergTables
 
 from cascade.catalog.locks import Locks
 from cascade.errors import CatalogError
@@ -68,7 +67,25 @@ PROPERTIES = sa.Table(
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("value", sa.String(1000), nullable=False),
 )
-TABLES = cast(sa.Table, IcebergTables.__table__)
+# PyIceberg's own two tables. Its declaration of them takes SQLAlchemy's ORM; a test compares.
+TABLES = sa.Table(
+    "iceberg_tables",
+    SCHEMA,
+    sa.Column("catalog_name", sa.String(255), primary_key=True),
+    sa.Column("table_namespace", sa.String(255), primary_key=True),
+    sa.Column("table_name", sa.String(255), primary_key=True),
+    sa.Column("metadata_location", sa.String(1000)),
+    sa.Column("previous_metadata_location", sa.String(1000)),
+    sa.Column("iceberg_type", sa.String(5)),
+)
+sa.Table(
+    "iceberg_namespace_properties",
+    SCHEMA,
+    sa.Column("catalog_name", sa.String(255), primary_key=True),
+    sa.Column("namespace", sa.String(255), primary_key=True),
+    sa.Column("property_key", sa.String(255), primary_key=True),
+    sa.Column("property_value", sa.String(1000), nullable=False),
+)
 
 
 class Database(abc.ABC):

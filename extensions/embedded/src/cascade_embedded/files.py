@@ -10,7 +10,7 @@ from typing import Any
 from pyiceberg.io.pyarrow import PyArrowFile
 from pyiceberg.manifest import DataFile, FileFormat
 
-from cascade.catalog.storage import WarehouseIO
+from cascade.catalog.files import WarehouseIO
 from cascade.iceberg.damage import require_whole
 from cascade.names import SUMMED_FILE
 

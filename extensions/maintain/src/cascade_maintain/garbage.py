@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cascade.catalog import BranchingCatalog
-from cascade.errors import CatalogError
+from cascade.catalog import BranchingCatalog, TableChange
+from cascade.errors import BranchNotFoundError, CatalogError
 from cascade_maintain.marks import Marks
 from cascade_maintain.warehouse import StoredFile, Warehouse, in_threads, open_warehouse
 from cascade_operations.events import Counted, Listener, ignore
@@ -124,9 +125,9 @@ def collect_files(
 
 def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
     """Mark the files that are needed now; refuses if that is unknown for any table."""
-    needed = catalog.locations(since)
-    marks.add(needed.current)
-    marks.add(needed.history, lenient=True)
+    current, history = _states(catalog, since)
+    marks.add(current)
+    marks.add(history - current, lenient=True)
     if marks.problems:
         shown = sorted(marks.problems)[:_SHOWN]
         more = len(marks.problems) - len(shown)
@@ -137,6 +138,25 @@ def _mark(catalog: BranchingCatalog, marks: Marks, since: dt.datetime) -> None:
             where=marks.warehouse.place,
             fix="restore the files, or drop the tables or branches that need them; tables must be in the warehouse.",
         )
+
+
+def _states(catalog: BranchingCatalog, since: dt.datetime) -> tuple[set[str], set[str]]:
+    """Return the metadata files of references and of what branches began with, and those that the log names."""
+    current: set[str] = set()
+    history: set[str] = set()
+    # `main` comes last: what a promotion moves during this loop is seen on the one side or on the other.
+    for reference in reversed(catalog.branches()):
+        with contextlib.suppress(BranchNotFoundError):  # deleted during this loop
+            current.update(catalog.pointers(reference.name).values())
+            current |= _sides(catalog.changes(reference.name))
+            for entry in catalog.log(reference.name) if reference.kind == "branch" else ():
+                if entry.at >= since:
+                    history |= _sides(entry.changes)
+    return current, history
+
+
+def _sides(changes: Iterable[TableChange]) -> set[str]:
+    return {side for change in changes for side in (change.before, change.after) if side is not None}
 
 
 def _list(warehouse: Warehouse, marks: Marks, cutoff: dt.datetime) -> _Listing:

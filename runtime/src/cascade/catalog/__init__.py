@@ -8,14 +8,13 @@ from cascade.catalog.base import (
     check_table_name,
     open_catalog,
 )
-from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, compare, rows_of
+from cascade.catalog.changes import Branch, LogEntry, TableChange, compare, rows_of
 
 __all__ = [
     "MAIN",
     "Branch",
     "BranchingCatalog",
     "CatalogOpener",
-    "Locations",
     "LogEntry",
     "TableChange",
     "check_reference_name",

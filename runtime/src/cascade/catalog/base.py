@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cascade.catalog import merge
-from cascade.catalog.changes import Branch, Locations, LogEntry, TableChange, same_rows
+from cascade.catalog.changes import Branch, LogEntry, TableChange, same_rows
 from cascade.catalog.locks import Locks
 from cascade.config import REFERENCE_NAME, REFERENCE_NAME_RULE, Settings
-from cascade.errors import BranchNotFoundError, CatalogError
+from cascade.errors import CatalogError
 from cascade.names import MAIN
 from cascade.plugins import load
 
@@ -156,24 +156,6 @@ class BranchingCatalog(abc.ABC):
         with self.history_lock():
             return self._restore(entry, target)
 
-    def locations(self, since: dt.datetime) -> Locations:
-        """Return the metadata locations that are still needed.
-
-        Args:
-            since: States that branches left before this time are not needed any more. Time zone aware.
-        """
-        current: set[str] = set()
-        history: set[str] = set()
-        # `main` comes last: what a promotion moves during this loop is seen on the one side or on the other.
-        for reference in reversed(self.branches()):
-            with contextlib.suppress(BranchNotFoundError):  # deleted during this loop
-                current.update(self.pointers(reference.name).values())
-                current |= _locations(self.changes(reference.name))
-                for entry in self.log(reference.name) if reference.kind == "branch" else ():
-                    if entry.at >= since:
-                        history |= _locations(entry.changes)
-        return Locations(frozenset(current), frozenset(history - current))
-
     def history_lock(self) -> AbstractContextManager[object]:
         """Lock the log: garbage collection forgets no old state while a branch is restored to it."""
         return self.table_lock("cascade.history")
@@ -263,7 +245,3 @@ def check_table_name(table: str) -> str:
             fix="use namespace.table of letters, digits and underscores; for example raw.weather_observations.",
         )
     return table
-
-
-def _locations(changes: Iterable[TableChange]) -> set[str]:
-    return {side for change in changes for side in (change.before, change.after) if side is not None}

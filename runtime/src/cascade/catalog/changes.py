@@ -12,7 +12,7 @@ from cascade.names import ROWS_OF_PROPERTY
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-__all__ = ["Branch", "Locations", "LogEntry", "TableChange", "compare", "rows_of", "same_rows"]
+__all__ = ["Branch", "LogEntry", "TableChange", "compare", "rows_of", "same_rows"]
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,6 @@ class LogEntry:
     source: str
     target: str
     changes: tuple[TableChange, ...]
-
-
-@dataclass(frozen=True)
-class Locations:
-    """The metadata locations that a catalog still needs; a file that none of these metadata files refers to is garbage.
-
-    Attributes:
-        current: Current locations of all references, and those that branches began with.
-        history: Those that only the log names: to restore them, or to read `main` as it was.
-    """
-
-    current: frozenset[str]
-    history: frozenset[str]
 
 
 def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableChange]:

@@ -6,11 +6,12 @@ import abc
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.serializers import FromInputFile
+from pyiceberg.io import InputStream
+from pyiceberg.serializers import Compressor, FromByteStream
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
@@ -19,7 +20,7 @@ from cascade.catalog import TableChange, check_table_name
 from cascade.catalog.storage import storage_errors
 from cascade.errors import CatalogError
 
-__all__ = ["ReferenceCatalog", "StagedCommit", "TableCommit", "TableLock"]
+__all__ = ["ReferenceCatalog", "StagedCommit", "TableCommit", "TableLock", "open_state"]
 
 _FORGOTTEN = "`cascade maintain files` keeps what the log needs for 30 days, or for `--keep-history`."
 
@@ -91,23 +92,6 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
         self._write_metadata(after.metadata, after.io, after.metadata_location)
         return StagedCommit(name, current.metadata_location if current else None, after)
 
-    def at(self, table: str, location: str) -> Table:
-        """Open a table in the state that a metadata location names."""
-        io = self._load_file_io(location=location)
-        try:
-            with storage_errors(location, missing=False):
-                metadata = FromInputFile.table_metadata(io.new_input(location))
-        except FileNotFoundError:
-            raise CatalogError(
-                f"The files of this state of {table} are not there any more.",
-                where=location,
-                fix="if `main` holds it, go back to an entry of the log with `cascade branch restore`, and run again; "
-                f"if it is one of the past: {_FORGOTTEN}",
-            ) from None
-        return Table(
-            identifier=tuple(table.split(".")), metadata=metadata, metadata_location=location, io=io, catalog=self
-        )
-
     def require_kept(self, state: str, changes: Iterable[TableChange]) -> None:
         """Refuse to go back to what garbage collection has removed.
 
@@ -160,3 +144,47 @@ class ReferenceCatalog(MetastoreCatalog, abc.ABC):
                 fix="write on a branch and promote it.",
             )
         return name
+
+
+def open_state(table: str, location: str, catalog: Callable[[], ReferenceCatalog]) -> Table:
+    """Open a table in the state that a metadata location names.
+
+    Args:
+        table: `namespace.table`.
+        location: Of the metadata file.
+        catalog: Opens what the table belongs to, once that is needed.
+
+    Raises:
+        CatalogError: The file is not there any more.
+        ServiceError: S3 cannot be used.
+    """
+    try:
+        with storage_errors(location, missing=False):
+            is_local, compression = location.startswith("/"), Compressor.get_compressor(location)
+            with open(location, "rb") if is_local else catalog()._load_file_io().new_input(location).open() as file:
+                metadata = FromByteStream.table_metadata(cast(InputStream, file), compression=compression)
+    except FileNotFoundError:
+        raise CatalogError(
+            f"The files of this state of {table} are not there any more.",
+            where=location,
+            fix="if `main` holds it, go back to an entry of the log with `cascade branch restore`, and run again; "
+            f"if it is one of the past: {_FORGOTTEN}",
+        ) from None
+    late: Any = None
+    state = _State(tuple(table.split(".")), metadata, location, late, late)
+    del state.catalog, state.io
+    state.open_catalog = catalog
+    return state
+
+
+class _State(Table):
+    """A table whose metadata is read; catalog and file access, which take SQLAlchemy and Arrow, are made when used."""
+
+    open_catalog: Callable[[], ReferenceCatalog]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("catalog", "io"):
+            raise AttributeError(f"a table has no attribute {name!r}")
+        made = self.open_catalog() if name == "catalog" else self.catalog._load_file_io(location=self.metadata_location)
+        setattr(self, name, made)
+        return made

@@ -10,21 +10,15 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, cast
-
-from pyiceberg.io import OutputStream
-from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from typing import BinaryIO, cast
 
 from cascade.config import Settings
 from cascade.errors import ServiceError
 from cascade.names import NOTES_FOLDER
 
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
+__all__ = ["open_durable", "sign_warehouse", "storage_errors", "warehouse_properties"]
 
-__all__ = ["WarehouseIO", "open_durable", "sign_warehouse", "storage_errors", "warehouse_properties"]
-
-_CA_FILE = "cascade.ca-file"
+CA_FILE = "cascade.ca-file"
 _ATTEMPTS = 5
 
 
@@ -34,7 +28,7 @@ def warehouse_properties(settings: Settings) -> dict[str, str]:
     Args:
         settings: The project's settings.
     """
-    properties = {"py-io-impl": f"{__name__}.{WarehouseIO.__name__}", "warehouse": settings.warehouse_location}
+    properties = {"py-io-impl": "cascade.catalog.files.WarehouseIO", "warehouse": settings.warehouse_location}
     if not settings.warehouse_location.startswith("s3://"):
         return properties
     properties["s3.region"] = settings.s3_region
@@ -42,7 +36,7 @@ def warehouse_properties(settings: Settings) -> dict[str, str]:
     if settings.s3_endpoint:
         properties["s3.endpoint"] = settings.s3_endpoint
     if settings.ca_file:
-        properties[_CA_FILE] = str(settings.ca_path)
+        properties[CA_FILE] = str(settings.ca_path)
     if settings.s3_access_key and settings.s3_secret_key:
         properties["s3.access-key-id"] = settings.s3_access_key.get_secret_value()
         properties["s3.secret-access-key"] = settings.s3_secret_key.get_secret_value()
@@ -113,12 +107,14 @@ def sign_warehouse(properties: Mapping[str, str], made_at: dt.datetime) -> str:
     Raises:
         ServiceError: S3 cannot be used.
     """
+    from pyiceberg.io import load_file_io
+
     path = f"{NOTES_FOLDER}/catalog-{made_at.astimezone(dt.UTC):%Y%m%d%H%M%S%f}.json"
     note = {"catalog_made_at": made_at.isoformat(), "from": socket.gethostname()}
     place = properties["warehouse"]
     with (
         storage_errors(place),
-        WarehouseIO(dict(properties)).new_output(f"{place}/{path}").create(overwrite=True) as file,
+        load_file_io(dict(properties)).new_output(f"{place}/{path}").create(overwrite=True) as file,
     ):
         file.write(json.dumps(note).encode())
     return path
@@ -143,35 +139,3 @@ def open_durable(path: str) -> BinaryIO:
         with contextlib.suppress(FileNotFoundError):  # garbage collection removed the folder, empty as it was
             return cast(BinaryIO, io.BufferedWriter(_SyncedFile(path, "w"), buffer_size=1 << 20))
     raise FileNotFoundError(f"Folder {folder} is removed as soon as it is made")
-
-
-class _DurableFile(PyArrowFile):
-    def create(self, overwrite: bool = False) -> OutputStream:
-        if not overwrite and self.exists():
-            raise FileExistsError(f"Cannot create file, already exists: {self.location}")
-        return cast(OutputStream, open_durable(self._path))
-
-
-class WarehouseIO(PyArrowFileIO):
-    """PyIceberg's file access: local writes are synced, S3 may be signed by a private authority."""
-
-    def new_output(self, location: str) -> PyArrowFile:
-        """Return a file to write; a local one is synced when its stream is closed."""
-        scheme, netloc, path = self.parse_location(location, self.properties)
-        kind = _DurableFile if scheme == "file" else PyArrowFile
-        return kind(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)
-
-    def _initialize_s3_fs(self, netloc: str | None) -> FileSystem:
-        # PyIceberg knows no private certificate authority, and gives up before a restarting server is back.
-        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
-
-        properties: Mapping[str, str] = self.properties
-        return S3FileSystem(
-            endpoint_override=properties.get("s3.endpoint"),
-            access_key=properties.get("s3.access-key-id"),
-            secret_key=properties.get("s3.secret-access-key"),
-            region=properties.get("s3.region"),
-            force_virtual_addressing=properties.get("s3.force-virtual-addressing") == "true",
-            tls_ca_file_path=properties.get(_CA_FILE),
-            retry_strategy=AwsStandardS3RetryStrategy(1 if f"s3://{netloc}" in SILENT_BUCKETS else S3_ATTEMPTS),
-        )

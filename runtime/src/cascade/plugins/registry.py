@@ -52,6 +52,12 @@ class PluginRecord:
         return f"package {self.package}: `{self.name}` of {self.group}: {self.cause} ({self.where}); {self.fix}"
 
     @property
+    def is_ours(self) -> bool:
+        """Whether its package belongs to the runtime's own release."""
+        name, version = self.package.split(" ", 1)
+        return name.startswith("cascade-") and version == _release()
+
+    @property
     def error(self) -> ConfigurationError:
         """The problem as an error."""
         return ConfigurationError(
@@ -86,17 +92,18 @@ def installed(group: str) -> list[PluginRecord]:
     return list(_entries(tuple(sys.path)).get(group, ()))
 
 
-def load_all(group: str, shape: type[object]) -> list[PluginRecord]:
+def load_all(group: str, shape: type[object], *, ours: bool = True) -> list[PluginRecord]:
     """Load everything that installed packages bring for a group, each by itself.
 
     Args:
         group: The group of the entry points.
         shape: The Protocol that each object must fit, or the class that it must be an instance of.
+        ours: Whether what the runtime's own release brings is loaded, too.
 
     Returns:
         One record for each, broken ones included, by name.
     """
-    return [_loaded(record, shape) for record in installed(group)]
+    return [_loaded(record, shape) if ours or not record.is_ours else record for record in installed(group)]
 
 
 def find(group: str, name: str, shape: type[T]) -> T | None:
@@ -139,7 +146,7 @@ def refused(modules: Mapping[str, Path], project: Path | None = None) -> dict[st
 @functools.cache
 def _refused_plugins(_path: tuple[str, ...]) -> dict[str, tuple[str, str]]:
     """Look at the packages of others, all at once: ours are tried by our tests."""
-    others = [record for group in groups() for record in installed(group) if not _is_ours(record) and record.value]
+    others = [record for group in groups() for record in installed(group) if not record.is_ours and record.value]
     places = {record.value.partition(":")[0].strip(): folders(record.value) for record in others}
     # Python no longer tells where a module lies that it must not import.
     before = {name: why for name, why in _blocked.items() if sys.modules.get(name, sys) is None}
@@ -160,7 +167,7 @@ def _imported(record: PluginRecord, _path: tuple[str, ...]) -> PluginRecord:
     if record.cause:
         return record
     module = record.value.partition(":")[0].strip()
-    if record.group != "cascade.probes" and not _is_ours(record) and module in (refusals := _refused_plugins(_path)):
+    if record.group != "cascade.probes" and not record.is_ours and module in (refusals := _refused_plugins(_path)):
         return replace(record, where=refusals[module][0], cause=refusals[module][1], fix=_fix(record))
     try:
         found = metadata.EntryPoint(record.name, record.value, record.group).load()
@@ -186,6 +193,11 @@ def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != top(record.value):
         return f"install `{error.name}`, which {package} needs, or uninstall {package}."
     return f"install {package} again or in another version, or uninstall it."
+
+
+@functools.cache
+def _release() -> str:
+    return metadata.version("cascade-runtime")
 
 
 @functools.cache
@@ -226,7 +238,7 @@ def _records(package: str, distribution: metadata.Distribution, text: str) -> It
 
 def _told_apart(packages: dict[str, PluginRecord]) -> Iterator[PluginRecord]:
     """Give each of several packages that bring one name the cause; a package of Cascade keeps its names."""
-    ours = [package for package, record in packages.items() if _is_ours(record)]
+    ours = [package for package, record in packages.items() if record.is_ours]
     for package, record in sorted(packages.items()):
         others = " and ".join(sorted(packages.keys() - {package}))
         if not others or ours == [package] or record.name == "*":
@@ -234,9 +246,3 @@ def _told_apart(packages: dict[str, PluginRecord]) -> Iterator[PluginRecord]:
         else:
             fix = f"uninstall {package}, or {'let its author choose another name' if ours else others}."
             yield replace(record, where=record.value, cause=f"{others} brings one of this name, too", fix=fix)
-
-
-def _is_ours(record: PluginRecord) -> bool:
-    """Say whether a package belongs to the runtime's own release."""
-    name, version = record.package.split(" ", 1)
-    return name.startswith("cascade-") and version == metadata.version("cascade-runtime")

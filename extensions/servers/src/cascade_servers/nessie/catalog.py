@@ -30,6 +30,7 @@ from cascade.catalog.merge import (
     require_unchanged,
     to_move,
 )
+from cascade.catalog.reference import open_state
 from cascade.catalog.storage import sign_warehouse, warehouse_properties
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, CatalogError
@@ -101,7 +102,7 @@ class NessieCatalog(BranchingCatalog):
 
     def load(self, table: str, location: str) -> Table:
         """Open a table in the state that a metadata location names."""
-        return self._open(MAIN, writable=False).at(table, location)
+        return open_state(table, location, lambda: self._open(MAIN, writable=False))
 
     def diff(self, before: str, after: str) -> list[TableChange]:
         """Return the tables that differ between two references."""

@@ -16,7 +16,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
-from cascade.catalog.reference import ReferenceCatalog, StagedCommit, TableLock
+from cascade.catalog.reference import ReferenceCatalog, StagedCommit, TableLock, open_state
 from cascade.errors import BranchNotFoundError
 from cascade_servers.nessie.client import Conflict, Json, NessieClient, NotThere
 
@@ -53,7 +53,7 @@ class NessieReference(ReferenceCatalog):
     def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
         """Register a metadata file as a table."""
         name = self._require_writable(identifier)
-        self._move([StagedCommit(name, None, self.at(name, metadata_location))])
+        self._move([StagedCommit(name, None, self._at(name, metadata_location))])
         return self.load_table(name)
 
     def drop_table(self, identifier: str | Identifier) -> None:
@@ -145,7 +145,7 @@ class NessieReference(ReferenceCatalog):
         return found["content"], found["effectiveReference"]["hash"]
 
     def _open(self, identifier: str | Identifier, content: Json) -> Table:
-        return self.at(".".join(self.identifier_to_tuple(identifier)), content["metadataLocation"])
+        return self._at(".".join(self.identifier_to_tuple(identifier)), content["metadataLocation"])
 
     def _entries(self) -> list[Json]:
         return list(self._client.pages("trees", self.name, "entries", items="entries"))
@@ -188,10 +188,13 @@ class NessieReference(ReferenceCatalog):
             new = [commit.name for commit in staged if commit.before is None]
             self._commit(plan, f"Write {', '.join(commit.name for commit in staged)}", taken=new)
 
+    def _at(self, name: str, location: str) -> Table:
+        return open_state(name, location, lambda: self)
+
     def _has_landed(self, name: str, current: Json, content: Json) -> bool:
         """Say whether a table is in a state or has moved on from it: only the answer of a request was lost."""
         place, wanted = current["metadataLocation"], content["metadataLocation"]
-        return place == wanted or wanted in (e.metadata_file for e in self.at(name, place).metadata.metadata_log)
+        return place == wanted or wanted in (e.metadata_file for e in self._at(name, place).metadata.metadata_log)
 
     def _commit(self, plan: Callable[[], Plan], message: str, *, taken: Collection[str] = ()) -> None:
         """Commit what a function plans on the state that it read.
