@@ -7,6 +7,7 @@ Modules: `cascade_dbt.dagster_dbt`, `cascade_dbt.models`.
 """
 
 import datetime as dt
+import errno
 import json
 import os
 import warnings
@@ -28,6 +29,7 @@ from cascade_dbt.assets import build_dbt_assets
 from cascade_dbt.project import dbt_environment, parse_project, start_parsing
 from cascade_operations.failures import error_text
 from support.dbt import dbt_project
+from support.file_operations import watched
 from support.generated import odd_folder
 from support.lakes import Rows, put, read, settings_in
 
@@ -356,6 +358,24 @@ def test_what_has_not_changed_is_not_parsed_again(shop: Shop) -> None:
     before = manifest.stat()
     assert parse_project(shop.settings) == manifest
     assert manifest.stat() == before
+
+
+def _reads_the_manifest_until_a_file_changes(settings: Settings, manifest: Path) -> None:
+    assert parse_project(settings) == manifest
+    os.utime(settings.dbt_path / "dbt_project.yml")
+    with pytest.raises(TransformError, match="cannot be kept: Read-only file system"):
+        parse_project(settings)
+
+
+def test_where_nothing_can_be_written_the_manifest_is_read_while_it_is_true(shop: Shop) -> None:
+    target = shop.settings.data_path / "dbt" / "target"
+    stamp = (shop.settings.dbt_path / "dbt_project.yml").stat()
+    arguments = (shop.settings, target / "manifest.json")
+    ended = watched(
+        _reads_the_manifest_until_a_file_changes, *arguments, under=target, answer=lambda _o, _n: errno.EROFS
+    )
+    os.utime(shop.settings.dbt_path / "dbt_project.yml", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert ended.code == 0
 
 
 def test_a_project_that_dbt_cannot_parse_is_a_transform_error_in_dbt_s_words(tmp_path: Path) -> None:

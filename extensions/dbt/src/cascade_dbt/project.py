@@ -87,14 +87,19 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
         yield lambda: None
         return
     target = settings.data_path / "dbt" / "target"
-    target.mkdir(parents=True, exist_ok=True)
     manifest, stamp = target / "manifest.json", target / "fingerprint"
     # The code servers, the daemon and a command may all look at once; one parses, the others wait.
-    with FileLock(str(target / "parse.lock")):
+    with _turn(target) as refused:
         now = fingerprint(settings)
         if manifest.is_file() and stamp.is_file() and stamp.read_text("utf-8") == now:
             yield lambda: manifest
             return
+        if refused is not None:
+            raise TransformError(
+                f"Files of dbt have changed since it read them, and what it reads cannot be kept: {refused.strerror}.",
+                where=str(target),
+                fix="let this user write there, or let `CASCADE_DATA_DIR` name a folder that this user can write.",
+            )
         with _dbt_parse(settings, target) as process:
 
             def wait() -> Path:
@@ -121,6 +126,19 @@ def start_parsing(settings: Settings) -> Iterator[Callable[[], Path | None]]:
                 yield wait
             finally:
                 process.kill()  # does nothing to a process that has ended
+
+
+@contextlib.contextmanager
+def _turn(target: Path) -> Iterator[OSError | None]:
+    """Hold the lock of a folder that dbt parses into; yield why there is none where this user cannot write."""
+    with contextlib.ExitStack() as held:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(str(target / "parse.lock")))
+            refused = None
+        except OSError as error:
+            refused = error
+        yield refused
 
 
 def _require_utf8(dbt_path: Path) -> None:

@@ -81,6 +81,9 @@ class EmbeddedCatalog(BranchingCatalog):
             opener = load("cascade.databases", "postgresql", DatabaseFactory, where="setting `catalog_url`")
             self.database = opener(settings.catalog_url)
         self._locks = self.database.locks
+        if self.database.refused is not None:
+            self._read(self._require_place)
+            return
         if not self._place.startswith("s3://"):
             Path(self._properties["warehouse"]).mkdir(parents=True, exist_ok=True)
         self._read(lambda c: c.execute(sa.select(1)))  # what is wrong with a server shows here, in words
@@ -190,17 +193,24 @@ class EmbeddedCatalog(BranchingCatalog):
         return SqlReference(self.database, self._properties, self.table_lock, ref, writable=writable)
 
     def _found(self, connection: sa.Connection) -> None:
-        """Make `main`, or see whether the files are still where they were made: metadata holds absolute paths."""
+        """Make `main` the first time."""
+        here = self._place
+        if self._require_place(connection):
+            return
+        self._require_no_tables()
+        connection.execute(PROPERTIES.insert().values(name="place", value=here))
+        made_at = _now()
+        connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=made_at))
+        if here == self._properties["warehouse"]:  # one that other catalogs may be given, too
+            sign_warehouse(self._properties, dt.datetime.fromisoformat(made_at))
+
+    def _require_place(self, connection: sa.Connection) -> bool:
+        """Refuse files that are not where they were made: metadata holds absolute paths. Say whether `main` is made."""
         here = self._place
         recorded = connection.execute(sa.select(PROPERTIES.c.value).where(PROPERTIES.c.name == "place")).scalar()
-        if recorded is None:
-            self._require_no_tables()
-            connection.execute(PROPERTIES.insert().values(name="place", value=here))
-            made_at = _now()
-            connection.execute(BRANCHES.insert().values(name=MAIN, kind="branch", source="", created_at=made_at))
-            if here == self._properties["warehouse"]:  # one that other catalogs may be given, too
-                sign_warehouse(self._properties, dt.datetime.fromisoformat(made_at))
-        elif recorded != here and (here.startswith("s3://") or Path(recorded).resolve() != Path(here).resolve()):
+        if recorded is None or recorded == here:
+            return recorded is not None
+        if here.startswith("s3://") or Path(recorded).resolve() != Path(here).resolve():
             raise CatalogError(
                 "The data folder was moved; Iceberg tables hold absolute paths and cannot be read here.",
                 where=f"made at {recorded}, now at {here}",
@@ -209,6 +219,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 if not here.startswith("s3://") and not recorded.startswith("s3://")
                 else f"set `warehouse` to {recorded} again, or `catalog_url` to a database of its own.",
             )
+        return True
 
     def _require_no_tables(self) -> None:
         """Refuse to begin a lakehouse on the files of another, unless its warehouse is one that catalogs may share."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import abc
+import errno
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -30,6 +33,8 @@ __all__ = [
 
 _BUSY_SECONDS = 60
 _ATTEMPTS = 5
+# What the operating system says of a folder that cannot be written, and can be read all the same.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
 
@@ -93,6 +98,8 @@ class Database(abc.ABC):
 
     engine: sa.Engine
     locks: Locks
+    #: Why nothing can be written; `None` when it can.
+    refused: OSError | None = None
 
     @abc.abstractmethod
     def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
@@ -118,31 +125,81 @@ class DatabaseFactory(Protocol):
 
 
 class SqliteDatabase(Database):
-    """A SQLite file whose writers wait for each other, and locks beside it.
+    """A SQLite file whose writers wait for each other, and locks beside it; read only where nothing can be written.
 
     Args:
         folder: Where they are; it is made when it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._file = folder / "catalog.db"
+        self.refused = _refusal(folder, self._file)
         self.locks = FileLocks(folder / "locks")
-        url = sa.URL.create("sqlite", database=str(folder / "catalog.db"))  # in a text, %20 would be a space
-        self.engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-        sa.event.listen(self.engine, "connect", _configure_connection)
+        url = sa.URL.create("sqlite", database=str(self._file))  # in a text, %20 would be a space
+        if self.refused is None:
+            self.engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+            sa.event.listen(self.engine, "connect", _configure_connection)
+        else:
+            self.engine = sa.create_engine(url, creator=self._connect_to_read, poolclass=sa.pool.NullPool)
         sa.event.listen(self.engine, "begin", _begin)
         sa.event.listen(self.engine, "handle_error", _refuse_damage)
 
     def transaction(self, work: Callable[[sa.Connection], T], *, write: bool) -> T:
         """Run inside one transaction, again after SQLite has lost a lock."""
+        if write and self.refused is not None:
+            raise CatalogError(
+                f"The lakehouse can be read here, and not be written: {self.refused.strerror}.",
+                where=str(self._file.parent),
+                fix="let this user write into that folder, and see whether its disk is full or read-only.",
+            )
         for attempt in range(_ATTEMPTS):
             try:
-                options = {"cascade_write": write}
+                options, before = {"cascade_write": write}, self._state()
                 with self.engine.connect().execution_options(**options) as connection, connection.begin():
-                    return work(connection)
+                    done = work(connection)
+                if self.refused is None or self._state() == before:
+                    return done  # else another user has written while this one read without a lock
             except sa.exc.OperationalError as error:
                 if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
                     raise
-        raise AssertionError("unreachable")
+        raise CatalogError(
+            "catalog.db was written while it was read, each time.", where=str(self._file), fix="try again."
+        )
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """Open the file where SQLite cannot make the files that it keeps beside it."""
+        for mode in ("mode=ro", "immutable=1"):  # the second when nobody has it open: nothing tells what is locked
+            connection = sqlite3.connect(
+                f"{self._file.as_uri()}?{mode}", timeout=_BUSY_SECONDS, isolation_level=None, uri=True
+            )
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master")
+                break
+            except sqlite3.OperationalError:
+                connection.close()
+                if mode == "immutable=1":
+                    raise
+        return connection
+
+    def _state(self) -> list[tuple[int, int, int]]:
+        """Return what changes when a process writes the database."""
+        files = [file for name in ("", "-wal") if (file := Path(f"{self._file}{name}")).exists()]
+        return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(os.stat, files)]
+
+
+def _refusal(folder: Path, file: Path) -> OSError | None:
+    """Try to write into a folder and a file, and return what the operating system says against it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if file.exists():
+            os.close(os.open(file, os.O_RDWR))
+    except OSError as error:
+        if error.errno not in _REFUSALS or not file.exists():
+            raise
+        return error
+    return None
 
 
 def _configure_connection(connection: Any, _record: object) -> None:

@@ -25,16 +25,17 @@ class FileLocks(Locks):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def hold(self, name: str) -> FileLock:
         """Wait for a lock and hold it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         # One object per file and process: a second one would wait for the first for ever.
         return FileLock(str(self._folder / f"{name}.lock"), timeout=WAIT_SECONDS, is_singleton=True)
 
     @contextlib.contextmanager
     def lease(self, target: str, holder: str) -> Iterator[None]:
         """Hold the right to work towards a branch."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(self._folder / f"lease-{target}.lock"), timeout=0)
         note = self._folder / f"lease-{target}.holder"
         try:
