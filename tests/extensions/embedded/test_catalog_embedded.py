@@ -90,12 +90,18 @@ def test_a_durable_file_does_not_overwrite_another(tmp_path: Path) -> None:
 def test_a_catalog_that_was_deleted_is_not_taken_for_an_empty_lakehouse(tmp_path: Path) -> None:
     lake = open_embedded(tmp_path)
     put(lake, "dev", "raw.a", numbers(1, 1))
-    for file in tmp_path.glob("catalog.db*"):
-        file.unlink()
+    (tmp_path / "catalog.db").unlink()
+    before = (tmp_path / "catalog.db-wal").read_bytes()
     for _ in range(2):
         with pytest.raises(CatalogError, match=r"catalog\.db is gone, but the warehouse holds tables") as caught:
             open_embedded(tmp_path)
         assert "backup" in caught.value.fix
+    assert (tmp_path / "catalog.db-wal").read_bytes() == before  # it may hold all that catalog.db did not
+    for wal in tmp_path.glob("catalog.db-*"):
+        wal.unlink()
+    (tmp_path / "catalog.db").touch()
+    with pytest.raises(CatalogError, match=r"catalog\.db is gone"):
+        open_embedded(tmp_path)
 
 
 @pytest.mark.parametrize(("begins", "said"), [(0, "file is not a database"), (4096, "malformed")])

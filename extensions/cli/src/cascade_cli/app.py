@@ -115,6 +115,6 @@ def main(arguments: list[str] | None = None) -> Any:
             CascadeError(
                 "The project's files cannot be opened or written.",
                 where=place,
-                fix="let this user write into the project's folder, and see whether its disk is full or read-only.",
+                fix="let this user write into the project's folder; `cascade doctor` names all folders and the disk.",
             )
         )

@@ -34,6 +34,7 @@ from cascade.plugins import load
 from cascade_embedded.database import (
     BASES,
     BRANCHES,
+    CATALOG_FILE,
     LOG,
     PROPERTIES,
     SCHEMA,
@@ -76,6 +77,8 @@ class EmbeddedCatalog(BranchingCatalog):
         self.database: Database
         if settings.catalog_url is None:
             self._place = str(settings.data_path) if not settings.warehouse else self._place
+            if not (settings.data_path / CATALOG_FILE).exists():
+                self._require_no_tables()  # SQLite would throw away what lies beside a file that it makes
             self.database = SqliteDatabase(settings.data_path)
         else:
             opener = load("cascade.databases", "postgresql", DatabaseFactory, where="setting `catalog_url`")
@@ -230,8 +233,10 @@ class EmbeddedCatalog(BranchingCatalog):
             raise CatalogError(
                 "catalog.db is gone, but the warehouse holds tables: which of their states are on `main` is unknown.",
                 where=str(self.settings.data_path),
-                fix="put catalog.db back from a backup; without one, move the folder away and run the pipeline again, "
-                "which loads everything once more.",
+                fix="put catalog.db and all files `catalog.db-*` back from one backup (`cascade doctor` looks at all "
+                "else, too); without one, move the folder away and run the pipeline again, which loads everything once "
+                "more. Rows that no source has any more can be read from the folder: "
+                "`pyiceberg.table.StaticTable.from_metadata(<newest metadata.json of a table>)`.",
             )
 
     def _create(self, name: str, source: str, kind: str, at: dt.datetime | None) -> bool:

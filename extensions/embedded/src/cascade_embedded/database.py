@@ -22,6 +22,7 @@ from cascade_embedded.locks import FileLocks
 __all__ = [
     "BASES",
     "BRANCHES",
+    "CATALOG_FILE",
     "LOG",
     "PROPERTIES",
     "SCHEMA",
@@ -30,6 +31,9 @@ __all__ = [
     "DatabaseFactory",
     "SqliteDatabase",
 ]
+
+#: The SQLite file of a catalog.
+CATALOG_FILE = "catalog.db"
 
 _BUSY_SECONDS = 60
 _ATTEMPTS = 5
@@ -132,7 +136,7 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "catalog.db"
+        self._file = folder / CATALOG_FILE
         self.refused = _refusal(folder, self._file)
         self.locks = FileLocks(folder / "locks")
         url = sa.URL.create("sqlite", database=str(self._file))  # in a text, %20 would be a space
@@ -150,7 +154,7 @@ class SqliteDatabase(Database):
             raise CatalogError(
                 f"The lakehouse can be read here, and not be written: {self.refused.strerror}.",
                 where=str(self._file.parent),
-                fix="let this user write into that folder, and see whether its disk is full or read-only.",
+                fix="let this user write into that folder; `cascade doctor` says whether its disk is full.",
             )
         for attempt in range(_ATTEMPTS):
             try:
@@ -224,6 +228,6 @@ def _refuse_damage(context: sa.ExceptionContext) -> None:
         raise CatalogError(
             f"catalog.db is damaged ({context.original_exception}): what is on `main` cannot be read.",
             where=str(context.engine.url.database if context.engine else "catalog.db"),
-            fix="put catalog.db and all files `catalog.db-*` back from one backup; without one, move the folder away "
-            "and run the pipeline again, which loads everything once more.",
+            fix="put catalog.db and all files `catalog.db-*` back from one backup (`cascade doctor` looks at all else, "
+            "too); without one, move the folder away and run the pipeline again, which loads everything once more.",
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_operations.branches import create_branch, delete_branch, diff, list_branches, log
     from cascade_operations.configuration import list_settings
+    from cascade_operations.diagnosis import diagnose
     from cascade_operations.partitions import add_partitions, list_partitions, remove_partitions
     from cascade_operations.promotion import promote, restore
     from cascade_operations.quarantine import drop_quarantine, list_quarantine, read_quarantine, replay_quarantine
@@ -25,6 +26,7 @@ __all__ = [
     "apply_schema",
     "create_branch",
     "delete_branch",
+    "diagnose",
     "diff",
     "drop_quarantine",
     "drop_tables",
@@ -58,6 +60,7 @@ __all__ = [
 _HOMES = {
     "cascade_operations.branches": ("create_branch", "delete_branch", "diff", "list_branches", "log"),
     "cascade_operations.configuration": ("list_settings",),
+    "cascade_operations.diagnosis": ("diagnose",),
     "cascade_operations.partitions": ("add_partitions", "list_partitions", "remove_partitions"),
     "cascade_operations.promotion": ("promote", "restore"),
     "cascade_operations.quarantine": ("drop_quarantine", "list_quarantine", "read_quarantine", "replay_quarantine"),
