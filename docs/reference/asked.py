@@ -62,6 +62,7 @@ COMMANDS = {
     "schedules start": "cascade_operations.switch_schedules",
     "schedules stop": "cascade_operations.switch_schedules",
     "config show": "cascade_operations.list_settings",
+    "doctor": "cascade_operations.diagnose",
     "create-workflow": "cascade_create.workflow.create_workflow",
     "create-model": "cascade_create.model.create_model",
     "create-check": "cascade_create.check.create_check",
