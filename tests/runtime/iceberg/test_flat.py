@@ -3,6 +3,8 @@
 Modules: `cascade.iceberg.head`, `cascade.iceberg.removal`, `cascade.iceberg.properties`.
 """
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ from cascade.iceberg import head
 from cascade.iceberg.head import KEPT_STATES, Head, is_cut, past
 from cascade.iceberg.properties import long_values
 from cascade.iceberg.rows import one_of
-from support.lakes import ids, numbers, put
+from support.lakes import ids, marking, numbers, put
 
 T = "raw.a"
 COMMITS = KEPT_STATES + 20
@@ -142,3 +144,35 @@ def test_a_function_of_the_properties_is_given_the_long_ones_whole(lake: Branchi
     put(lake, "dev", T, numbers(1, 1), properties={"long": "x" * 9_000})
     put(lake, "dev", T, numbers(2, 2), properties=lambda held: {"long": held["long"] + "y"})
     assert long_values(table(lake).metadata, table(lake).io)["long"] == "x" * 9_000 + "y"
+
+
+def test_asking_for_the_marks_of_a_partition_costs_the_same_however_many_there_are(lake: BranchingCatalog) -> None:
+    """Maintenance asks for each one; counted in calls of functions."""
+    calls = []
+    for parts in (10, 40):
+        name = f"raw.of_{parts}"
+        kept = [{"id": n, "day": f"day {n % parts}"} for n in range(4 * parts)]
+        put(lake, "dev", name, kept, spec=DAYS)
+        with marking():
+            put(lake, "dev", name, kept[:parts], "merge", key=["id"])
+        found = Head(lake.load(name, lake.pointers("dev")[name]))
+        groups = list(dict.fromkeys((file.spec_id, file.partition) for file in found.files(AlwaysTrue())))
+        assert len(found.deletes(groups)) == parts
+        calls.append(_calls(lambda f=found, g=groups: [len(f.deletes([one])) for one in g]) / parts)
+    assert calls[1] < calls[0] * 1.2
+
+
+def _calls(work: Callable[[], object]) -> int:
+    """Count the calls of Python's functions."""
+    count = 0
+
+    def see(_frame: object, kind: str, _what: object) -> None:
+        nonlocal count
+        count += kind == "call"
+
+    sys.setprofile(see)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count

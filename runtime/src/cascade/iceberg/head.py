@@ -101,9 +101,17 @@ class Head:
 
     def deletes(self, partitions: Collection[tuple[int, Record]]) -> list[DataFile]:
         """Return the files that mark rows of partitions (ids of specs, values) as deleted; see `require_positions`."""
+        return [file for part in partitions for file in self._marking.get(part, ())]
+
+    @cached_property
+    def _marking(self) -> dict[tuple[int, Record], list[DataFile]]:
+        """The files of marks of each partition: compaction asks for each one, of any number."""
         files = [entry.data_file for entry in self._deletes]
         require_positions(self._table, files)
-        return [file for file in files if (file.spec_id, file.partition) in partitions]
+        found: dict[tuple[int, Record], list[DataFile]] = defaultdict(list)
+        for file in files:
+            found[file.spec_id, file.partition].append(file)
+        return found
 
     @cached_property
     def _deletes(self) -> list[ManifestEntry]:

@@ -98,9 +98,11 @@ class Marks:
             into: Where the marks are staged.
         """
         replaced, paths = [], {file.file_path for file in gone}
-        for group in dict.fromkeys((file.spec_id, file.partition) for file in (*gone, *marked)):
+        groups: dict[tuple[int, Record], list[str]] = {(file.spec_id, file.partition): [] for file in gone}
+        for file in marked:
+            groups.setdefault((file.spec_id, file.partition), []).append(file.file_path)
+        for group, added in groups.items():
             old = self._marked(group)
-            added = [file.file_path for file in marked if (file.spec_id, file.partition) == group]
             if added or paths & old.keys():
                 replaced += self._head.deletes([group])
                 marks = old | {path: np.flatnonzero(~stays[path]) for path in added}
