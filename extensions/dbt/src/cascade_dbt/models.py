@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Iterator, Set
 from typing import TYPE_CHECKING
 
-from cascade.catalog import BranchingCatalog
 from cascade.config import Settings
+from cascade.lakehouse import Lakehouse
 from cascade_dbt.project import parse_project, start_parsing
 
 if TYPE_CHECKING:
@@ -45,14 +45,11 @@ def start(settings: Settings) -> Iterator[Callable[[], list[dg.AssetsDefinition]
         yield assets
 
 
-def unchanged(
-    settings: Settings, catalog: BranchingCatalog, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]
-) -> Unchanged:
-    """Say which models and seeds are on `main` as dbt would make them; see `cascade_dbt.unchanged`.
+def unchanged(lakehouse: Lakehouse, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]) -> Unchanged:
+    """Say which models and seeds are as dbt would make them; see `cascade_dbt.unchanged`.
 
     Args:
-        settings: The project's settings.
-        catalog: The catalog.
+        lakehouse: What the run begins with.
         asked: Assets that a run shall materialize; those that are no models are passed over.
         computed: Assets that it materializes in any case.
     """
@@ -61,14 +58,14 @@ def unchanged(
     from cascade.framework.base import Unchanged
     from cascade_dbt.unchanged import judge, read_recipes
 
-    manifest = parse_project(settings)
+    manifest = parse_project(lakehouse.settings)
     if manifest is None:
         return Unchanged()
-    recipes = read_recipes(settings, json.loads(manifest.read_text("utf-8")))
+    recipes = read_recipes(lakehouse.settings, json.loads(manifest.read_text("utf-8")))
     tables = {".".join(key.path) for key in asked}
     # What is no model is computed, whatever it reads.
     others = {".".join(key.path) for key in computed} | (tables - recipes.keys())
-    found = judge(recipes, catalog, tables & recipes.keys(), others)
+    found = judge(recipes, lakehouse.catalog, tables & recipes.keys(), others, ref=lakehouse.ref)
     always = {name: recipe.always for name, recipe in recipes.items() if recipe.always and name in tables}
     return Unchanged(
         since={dg.AssetKey(name.split(".")): since for name, since in found.same.items()},

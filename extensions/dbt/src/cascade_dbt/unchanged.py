@@ -103,20 +103,26 @@ class Judgement:
 
 
 def judge(
-    recipes: Mapping[str, Recipe], catalog: BranchingCatalog, asked: Collection[str], computed: Collection[str]
+    recipes: Mapping[str, Recipe],
+    catalog: BranchingCatalog,
+    asked: Collection[str],
+    computed: Collection[str],
+    *,
+    ref: str = MAIN,
 ) -> Judgement:
-    """Find the tables that are on `main` as a run would make them.
+    """Find the tables that are as a run would make them.
 
     Args:
         recipes: By table; what `read_recipes` returns, in its order.
         catalog: The catalog.
         asked: The tables of models that a run shall make.
         computed: Tables that the run makes in any case.
+        ref: What the run begins with.
 
     Returns:
         Those of `asked`, without those that the run makes in any case.
     """
-    pointers, states = catalog.pointers(MAIN), _States(catalog)
+    pointers, states = catalog.pointers(ref), _States(catalog)
     fresh, found = {*computed}, Judgement()
     for table, recipe in recipes.items():
         if table not in asked or table in fresh:

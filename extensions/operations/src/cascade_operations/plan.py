@@ -98,7 +98,7 @@ def _reasons(
     # What is asked for by name, or with all others, may have changed too.
     others = {key for key in keys if key not in known}
     models = {key for key in others if TABLE_METADATA not in graph.get(key).metadata}
-    found = find_unchanged(lakehouse.settings, lakehouse.catalog, models, {*missing}) if models else Unchanged()
+    found = find_unchanged(lakehouse, models, {*missing}) if models else Unchanged()
     for key in others:
         if key in found.changed or key in found.since:
             asked = "it is named" if key in named else "all are asked for"

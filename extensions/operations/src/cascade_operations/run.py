@@ -35,7 +35,7 @@ from cascade_operations.records import RunReport
 from cascade_operations.selection import select_assets
 from cascade_operations.table_changes import empty_tables, loaded_tables
 from cascade_operations.watch import Watcher
-from cascade_operations.work import ENDS, choose, find_work, runs_of
+from cascade_operations.work import ENDS, Work, after_first, choose, find_work, runs_of
 
 __all__ = [
     "BrokenProjectError",
@@ -395,12 +395,14 @@ def _own_helpers() -> Iterator[None]:
 
 def _keep_if_written(lakehouse: Lakehouse) -> bool:
     """Drop the run's branch when nothing was written on it; say whether there is one to look at."""
-    if lakehouse.ref != lakehouse.branch:
-        return False
-    if lakehouse.catalog.changes(lakehouse.branch):
-        return True
-    delete_branch(lakehouse.catalog, lakehouse.branch)
-    return False
+    written = _is_written(lakehouse)
+    if not written and lakehouse.ref == lakehouse.branch:
+        delete_branch(lakehouse.catalog, lakehouse.branch)
+    return written
+
+
+def _is_written(lakehouse: Lakehouse) -> bool:
+    return lakehouse.ref == lakehouse.branch and bool(lakehouse.catalog.changes(lakehouse.branch))
 
 
 @dataclass
@@ -423,7 +425,6 @@ class _Launch:
     def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: Mapping[str, str]) -> None:
         watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
         work = find_work(graph, chosen, partition, self.named, instance=self.instance, lakehouse=self.lakehouse)
-        groups, rest = work.groups, work.rest
         if self.show_plan:
             places: dict[str, Any] = {"instance": self.instance, "lakehouse": self.lakehouse}
             refresh = FULL_REFRESH_TAG in tags
@@ -432,17 +433,38 @@ class _Launch:
         watcher.up_to_date = sorted(key.to_user_string() for key in work.idle)
         for asset in watcher.up_to_date:
             watcher.tell(AssetUpToDate(asset))
-        watcher.left_out = {key.to_user_string(): since for key, since in work.unchanged.since.items()}
         watcher.always = {key.to_user_string(): why for key, why in work.unchanged.always.items()}
-        if watcher.left_out:
-            watcher.tell(LeftOut(watcher.left_out))
-        if not groups and rest <= ENDS:
-            # A branch of a run that has written nothing is not there: a run would only tell that nothing was done.
+        self._leave_out(work)
+        if work.first:
+            self._await_engine()
+            self._run(work.first, run_id, dict(tags))
+            if not watcher.success:
+                return
+            work = after_first(work, self.named or (), lakehouse=self.lakehouse)
+            run_id = str(uuid.uuid4())
+            self._leave_out(work)
+        self._execute_rest(work, run_id, tags)
+
+    def _leave_out(self, work: Work) -> None:
+        """Tell of the assets that are left out and that nobody has told of."""
+        since = {key.to_user_string(): since for key, since in work.unchanged.since.items()}
+        further = {key: since[key] for key in since.keys() - self.watcher.left_out.keys()}
+        self.watcher.left_out = since
+        if further:
+            self.watcher.tell(LeftOut(further))
+
+    def _await_engine(self) -> None:
+        self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: self.watcher.tell(Waiting(what)))
+
+    def _execute_rest(self, work: Work, run_id: str, tags: Mapping[str, str]) -> None:
+        watcher, groups, rest = self.watcher, work.groups, work.rest
+        if not groups and rest <= ENDS and not _is_written(self.lakehouse):
+            # There is nothing to promote: a run would only tell that nothing was done.
             if PUBLISH_KEY in rest:
                 watcher.published = publish_marts(self.lakehouse.catalog, self.lakehouse.settings)
             return
-        self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: watcher.tell(Waiting(what)))
-        for keys, group in runs_of(graph, work):
+        self._await_engine()
+        for keys, group in runs_of(self.definitions.resolve_asset_graph(), work):
             if watcher.success:
                 if group is not None:
                     loaded = keys.intersection(group.assets)

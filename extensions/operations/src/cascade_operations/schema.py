@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cascade.catalog import MAIN, open_catalog
 from cascade.config import Settings
 from cascade.errors import UsageError
+from cascade.lakehouse import Lakehouse
 from cascade_operations.events import Listener, ignore
 from cascade_operations.records import SchemaPlan
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from cascade.catalog import BranchingCatalog
     from cascade.ingestion.load import LoadResult
     from cascade.ingestion.plan import LoadPlan
-    from cascade.lakehouse import Lakehouse
     from cascade_operations.evolution import Decisions
 
 __all__ = ["apply_schema", "plan_schema"]
@@ -91,7 +91,7 @@ def _compare_models(
         return []
     every = emptied(definitions)
     plans = {name: SchemaPlan(name, (), 0) for name in made}
-    if changed := every - find_unchanged(settings, catalog, every, set()).since.keys():
+    if changed := every - find_unchanged(Lakehouse(settings, MAIN), every, set()).since.keys():
         with rehearsed(settings, definitions, changed) as ref:
             before, after = catalog.pointers(branch), catalog.pointers(ref)
             for name in made:

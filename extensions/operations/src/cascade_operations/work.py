@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
 
 from cascade.framework.base import Unchanged
 from cascade.lakehouse import Lakehouse
+from cascade.names import TABLE_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade_operations.leave_out import find_unchanged
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 
-__all__ = ["ENDS", "Work", "choose", "find_work", "runs_of"]
+__all__ = ["ENDS", "Work", "after_first", "choose", "find_work", "runs_of"]
 
 #: The assets that end a pipeline.
 ENDS = frozenset((PROMOTE_KEY, PUBLISH_KEY))
@@ -29,12 +30,14 @@ class Work:
         idle: Assets with partitions that have nothing to load.
         rest: Assets without partitions that are computed, with those that end a pipeline.
         unchanged: What is left out of them, and why others are not.
+        first: Those of `rest` that run first, since others can be left out when they bring nothing new.
     """
 
     groups: Sequence[PartitionGroup]
     idle: set[dg.AssetKey]
     rest: set[dg.AssetKey]
     unchanged: Unchanged = field(default_factory=Unchanged)
+    first: set[dg.AssetKey] = field(default_factory=set)
 
     @property
     def loaded(self) -> set[dg.AssetKey]:
@@ -93,8 +96,38 @@ def find_work(
     if named is None:
         return work
     computed = {*named} | work.loaded
-    found = find_unchanged(lakehouse.settings, lakehouse.catalog, work.rest - computed, computed)
-    return Work(groups, idle, work.rest - found.since.keys(), found)
+    asked = work.rest - computed
+    found = find_unchanged(lakehouse, asked, computed)
+    work = replace(work, rest=work.rest - found.since.keys(), unchanged=found)
+    return replace(work, first=_first(graph, work, asked, computed, lakehouse))
+
+
+def _first(
+    graph: Any, work: Work, asked: set[dg.AssetKey], computed: set[dg.AssetKey], lakehouse: Lakehouse
+) -> set[dg.AssetKey]:
+    """Return the loads on which it depends whether models are computed, and what comes before them."""
+    loads = {key for key in work.rest if TABLE_METADATA in graph.get(key).metadata}
+    changed = work.unchanged.changed.keys()
+    if not loads or not changed:
+        return set()
+    waiting = find_unchanged(lakehouse, asked - loads, computed - loads).since.keys() & changed
+    before = {parent for key in waiting for parent in graph.get_ancestor_asset_keys(key)}
+    # A load that reads a model or partitions of this run cannot come before them.
+    return set() if before & (work.loaded | (changed - waiting)) else before & work.rest - waiting
+
+
+def after_first(work: Work, named: Iterable[dg.AssetKey], *, lakehouse: Lakehouse) -> Work:
+    """Find out what is still to be done when the first assets of some work have run.
+
+    Args:
+        work: What `find_work` found.
+        named: As for `find_work`.
+        lakehouse: The branch that they have written.
+    """
+    rest, computed = work.rest - work.first, ({*named} | work.loaded) - work.first
+    found = find_unchanged(lakehouse, rest - computed, computed)
+    since = {**work.unchanged.since, **found.since}
+    return Work(work.groups, work.idle, rest - since.keys(), replace(work.unchanged, since=since))
 
 
 def runs_of(graph: Any, work: Work) -> list[tuple[set[dg.AssetKey], PartitionGroup | None]]:

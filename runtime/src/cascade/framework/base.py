@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
-from cascade.catalog import BranchingCatalog
 from cascade.config import Settings
+from cascade.lakehouse import Lakehouse
 
 if TYPE_CHECKING:
     from dagster._core.storage.base_storage import DagsterStorage
@@ -25,9 +25,9 @@ class Unchanged:
     """What a run can leave out, and what no run may.
 
     Attributes:
-        since: Assets whose table on `main` is what computing it again would give, and when each was made (UTC).
+        since: Assets whose table is what computing it again would give, and when each was made (UTC).
         always: Assets that may depend on more than the tables they read, and why that is thought.
-        changed: Assets that a run makes, and what has changed since their tables on `main` were made.
+        changed: Assets that a run makes, and what has changed since their tables were made.
     """
 
     since: Mapping[dg.AssetKey, dt.datetime] = field(default_factory=dict)
@@ -44,14 +44,11 @@ class AssetSource(Protocol):
         The function raises a CascadeError when the files cannot be used: nothing is promoted then.
         """
 
-    def unchanged(
-        self, settings: Settings, catalog: BranchingCatalog, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]
-    ) -> Unchanged:
+    def unchanged(self, lakehouse: Lakehouse, asked: Set[dg.AssetKey], computed: Set[dg.AssetKey]) -> Unchanged:
         """Say which assets `cascade run` can leave out; in doubt none.
 
         Args:
-            settings: The project's settings.
-            catalog: The catalog; a run begins with what `main` holds.
+            lakehouse: What the run begins with: `main`, or its branch when something is written on it already.
             asked: Assets that the run shall materialize, those of other sources included.
             computed: Assets that it materializes in any case; what reads one of them is not left out.
         """
