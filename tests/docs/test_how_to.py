@@ -21,6 +21,12 @@ from support.projects import make_project
 from support.receiver import receiving
 
 PAGES = (
+    "read-the-lake",
+    "load-nested-data",
+    "load-only-what-is-new",
+    "backfill",
+    "use-the-python-api",
+    "troubleshooting",
     "see-what-a-run-would-do",
     "mend-quarantined-rows",
     "change-a-tables-schema",
@@ -68,7 +74,8 @@ def test_the_addresses_of_the_page_of_alerts_are_complete(monkeypatch: pytest.Mo
 def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
     """Follow a page, and return its text.
 
-    Lines after `$ ` are commands, those up to the next one what they print; `...` stands for what is left out.
+    Lines after `$ ` are commands, those up to the next one what they print, whatever the spaces; `...` stands for what
+    is left out.
     A block of Python, SQL or YAML whose first line says its path is that file.
     """
     text = (REPOSITORY / "docs/how-to" / f"{page}.md").read_text("utf-8")
@@ -84,11 +91,14 @@ def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
             elif words[:3] == ["uv", "run", "pytest"]:
                 pytest_ = [sys.executable, "-m", *words[2:], "-p", "no:cacheprovider"]
                 done = subprocess.run(pytest_, cwd=root, capture_output=True, text=True, check=False)
+            elif words[:3] == ["uv", "run", "python"]:
+                script = [sys.executable, *words[3:]]
+                done = subprocess.run(script, cwd=root, env=environment, capture_output=True, text=True, check=False)
             else:
                 done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=False)
             out = done.stdout + done.stderr
             assert done.returncode == int(exit_code or 0), f"{command}\n{out}"
-            lines = [line.rstrip() for line in printed.splitlines() if line not in ("", "...")]
-            missing = [line for line in lines if line not in [one.rstrip() for one in out.splitlines()]]
+            shown = {" ".join(line.split()) for line in out.splitlines()}
+            missing = {" ".join(line.split()) for line in printed.splitlines() if line != "..."} - shown - {""}
             assert not missing, f"{command}\n{out}"
     return text

@@ -6,8 +6,9 @@ import dagster as dg
 import pytest
 from pyiceberg.exceptions import NoSuchTableError
 
+import cascade
 from cascade.catalog import MAIN
-from cascade.config import Settings
+from cascade.config import Settings, hand_on
 from cascade.errors import BranchNotFoundError, CatalogError
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, is_run_branch
@@ -122,7 +123,7 @@ def test_a_branch_deleted_under_a_run_fails_it_instead_of_coming_back_empty(sett
     put(lakehouse.catalog, lakehouse.ensure_branch(), "raw.a", numbers(1, 1))
     lakehouse.catalog.delete("run-1a2b3c4d")
     for work in (lakehouse.ensure_branch, lakehouse.tables, lambda: lakehouse.query("SELECT 1")):
-        with pytest.raises(BranchNotFoundError, match="was deleted while this run was writing to it"):
+        with pytest.raises(BranchNotFoundError, match="was deleted while it was in use"):
             work()
     assert not lakehouse.catalog.exists("run-1a2b3c4d")
 
@@ -134,6 +135,23 @@ def test_a_branch_that_ended_with_its_promotion_is_read_on_main(settings: Settin
     lakehouse.catalog.delete("run-1a2b3c4d")
     lakehouse.forget_branch()
     assert (lakehouse.ref, lakehouse.tables()) == (MAIN, ["raw.a"])
+
+
+def test_a_notebook_opens_the_lakehouse_of_the_folder_it_lies_in_and_reads(settings: Settings) -> None:
+    root, catalog = settings.project_dir, Lakehouse(settings, MAIN).catalog
+    promoted(catalog, "raw.a", numbers(1, 1))
+    catalog.tag("v1")
+    (root / "pyproject.toml").write_text("[tool.cascade]\n")
+    (root / "cascade.yaml").write_text(hand_on(settings))
+    (root / "notebooks").mkdir()
+    for branch in (MAIN, "v1"):
+        lake = cascade.open(branch, project=root / "notebooks")
+        assert lake.tables() == ["raw.a"]
+        assert lake.query("SELECT id FROM raw.a").to_pylist() == [{"id": 1}]
+        with pytest.raises(CatalogError):
+            lake.table("raw.a").append(lake.table("raw.a").scan().to_arrow())
+    with pytest.raises(BranchNotFoundError, match="no branch or tag `v2`"):
+        cascade.open("v2", project=root)
 
 
 def test_a_users_test_stays_in_its_folder_whatever_the_project_runs_on(

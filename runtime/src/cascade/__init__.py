@@ -11,12 +11,13 @@ if os.environ.get("PYARROW_IGNORE_TIMEZONE") in (None, "1"):
 # Arrow's own allocator keeps the memory of a batch that is done, some 50 MB; it is chosen when Arrow is imported.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-__all__ = ["Lakehouse", "__version__", "cascade_ingestion", "load_settings"]
+__all__ = ["Lakehouse", "__version__", "cascade_ingestion", "load_settings", "open"]
 
 _HOMES = {
     "Lakehouse": "cascade.lakehouse",
     "cascade_ingestion": "cascade.ingestion",
     "load_settings": "cascade.config",
+    "open": "cascade.lakehouse",
 }
 
 

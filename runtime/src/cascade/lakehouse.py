@@ -7,19 +7,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cascade.catalog import MAIN, BranchingCatalog, check_reference_name, open_catalog
-from cascade.config import Settings
+from cascade.config import Settings, load_settings
 from cascade.engine import Engine, engine_of
 from cascade.engine import query as run_query
 from cascade.errors import BranchNotFoundError
 from cascade.names import ASSET_JOB, BACKFILL_TAG, BRANCH_TAG, run_branch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
     from dagster import DagsterRun
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-__all__ = ["Lakehouse", "branch_of_run"]
+__all__ = ["Lakehouse", "branch_of_run", "open"]
 
 
 def branch_of_run(run: DagsterRun, settings: Settings) -> str:
@@ -91,9 +93,9 @@ class Lakehouse:
         """
         if self._made and not self.catalog.exists(self.branch):
             raise BranchNotFoundError(
-                f"Branch `{self.branch}` was deleted while this run was writing to it; what it had written is gone.",
+                f"Branch `{self.branch}` was deleted while it was in use; what was not promoted is gone.",
                 where=f"branch {self.branch}",
-                fix="run again: `main` is unchanged.",
+                fix="run again, or open another branch: `main` is unchanged.",
             )
         return self._made
 
@@ -137,3 +139,19 @@ class Lakehouse:
     ) -> pa.Table:
         """Run one SELECT on the branch and return its rows; see `cascade.engine.query`."""
         return run_query(self.catalog, self.ref, sql, at=at, parameters=parameters)
+
+
+def open(branch: str = MAIN, *, project: Path | None = None) -> Lakehouse:
+    """Open the lakehouse of a project to read it, in a notebook or a script.
+
+    Args:
+        branch: The branch or tag to read.
+        project: The project's folder, or one below it; the working folder by default.
+
+    Raises:
+        ConfigurationError: There is no project, or its settings are wrong.
+        BranchNotFoundError: There is no such branch.
+    """
+    lakehouse = Lakehouse(load_settings(project), branch, made=True)
+    lakehouse.catalog.open(branch)  # a wrong name is told here, not by the first query
+    return lakehouse

@@ -195,8 +195,8 @@ def test_variables_that_are_no_settings_are_left_alone(
 # --- what is wrong ----------------------------------------------------------------------------------------
 
 WRONG = {
-    "misspelt_dotenv": (".env", "CASCADE_BRANHC=x\n", "`branhc` is not a setting; is it `branch`\\?"),
-    "misspelt_plugin": (".env", "CASCADE_TRINNO__URL=x\n", "`trinno` is not a setting.*; is it `trino`\\?"),
+    "misspelt_dotenv": (".env", "CASCADE_BRANHC=x\n", "`branhc` is not a setting \\(is it `branch`\\?"),
+    "misspelt_plugin": (".env", "CASCADE_TRINNO__URL=x\n", "`trinno` is not a setting.* \\(is it `trino`\\?"),
     "former_python": (
         "cascade_config.py",
         "CASCADE_CONFIG = {'dbt_project_dir': 'x', 'workflows_path': 'y'}\n",
@@ -242,7 +242,7 @@ def test_a_wrong_setting_is_a_configuration_error_with_a_way_out(
 
 def test_a_misspelt_variable_is_refused_as_in_dotenv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASCADE_BRANHC", "x")
-    with pytest.raises(ConfigurationError, match=r"`branhc` is not a setting; is it `branch`\?"):
+    with pytest.raises(ConfigurationError, match=r"`branhc` is not a setting \(is it `branch`\?"):
         load_settings(project)
 
 

@@ -227,4 +227,4 @@ def _hint(name: str) -> str:
 
 def _nearest(name: str) -> str:
     known = [*_SETTINGS, *(record.name for record in installed(_GROUP))]
-    return "".join(f"; is it `{one}`?" for one in difflib.get_close_matches(name, known, n=1))
+    return "".join(f" (is it `{one}`?)" for one in difflib.get_close_matches(name, known, n=1))

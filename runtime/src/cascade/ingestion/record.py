@@ -154,7 +154,7 @@ def require_known_rows(plan: LoadPlan, table: Table | None) -> None:
         raise IngestionError(
             f"The options of {plan.table} changed so that rows of earlier runs would be loaded twice: {problem}.",
             where=f"table {plan.table}, {row_count(snapshot)} rows",
-            fix="put the options back, or load into a new table (table_name=…).",
+            fix=f"put the options back, or load all of it again: `cascade run --full-refresh --select {plan.table}`.",
         )
 
 
