@@ -55,9 +55,6 @@ def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterU
         shown = re.compile(rf"^(?={name[:3]}).*{name[-4:]}$")
         expect(page.locator("foreignObject").get_by_text(shown)).to_have_count(same)
     _take_picture(page, tmp_path / "lineage.png")
-    if os.environ.get("UPDATE_DOCS_IMAGES"):
-        (REPOSITORY / "docs/images").mkdir(exist_ok=True)
-        shutil.copy(tmp_path / "lineage.png", REPOSITORY / "docs/images/lineage.png")
 
 
 def test_partitions_show_what_is_loaded(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
@@ -83,5 +80,9 @@ def _asset_page(ui: DagsterUI, view: str) -> str:
 
 
 def _take_picture(page: Page, file: Path) -> None:
+    """Take a picture; those of the pages are taken again with UPDATE_DOCS_IMAGES=1."""
     page.wait_for_load_state("networkidle")
     assert page.screenshot(path=file).startswith(b"\x89PNG")
+    shown = REPOSITORY / "docs/images" / file.name
+    if os.environ.get("UPDATE_DOCS_IMAGES") and shown.exists():
+        shutil.copy(file, shown)
