@@ -1,6 +1,6 @@
 """The promises of `cascade run` to somebody who watches it on a terminal: it moves, and it can be interrupted.
 
-Modules: `cascade_cli.pipeline`.
+Modules: `cascade_cli.pipeline`, `cascade_cli.moving`.
 """
 
 import os
@@ -26,10 +26,23 @@ from cascade.ingestion import cascade_ingestion, none
 def slow():
     """Waits until the test opens the other end."""
     print("said in the step", flush=True)
+    yield [{"id": i} for i in range(1000)]
     with open("gate") as gate:
         gate.read()
-    return [{"id": 1}]
 '''
+
+
+#: A signal arrives while the command's first module is imported.
+_STOPPED_IMPORT = """
+import os, signal, sys
+from cascade_cli import main
+class Stops:
+    def find_spec(self, name, *_):
+        if name == "cascade_cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stops())
+main(["branch", "list"])
+"""
 
 
 class Watched:
@@ -84,7 +97,7 @@ def watched(root: Path) -> Iterator[Watched]:
 
 def test_progress_moves_while_a_step_runs_which_ctrl_c_ends_with_a_sentence(watched: Watched, root: Path) -> None:
     """Dagster points standard error at its own log meanwhile, and would repeat a step that was interrupted."""
-    watched.until("raw/slow.*\r.*raw/slow.*\r.*raw/slow")
+    watched.until("raw/slow, 1,000 rows .* 0 of 3 done.*\r.*1,000 rows.*\r.*1,000 rows")
     os.killpg(watched.process.pid, signal.SIGINT)
     assert watched.end() == 130
     assert "Traceback" not in watched.seen
@@ -93,3 +106,11 @@ def test_progress_moves_while_a_step_runs_which_ctrl_c_ends_with_a_sentence(watc
     with open_instance(Settings(project_dir=root)) as instance:
         (run,) = instance.get_runs()
     assert run.is_finished
+
+
+def test_ctrl_c_before_a_command_has_begun_is_no_traceback(root: Path) -> None:
+    """Importing takes long enough for somebody who sees that the command is the wrong one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_IMPORT], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted before anything was done.\n")

@@ -1,5 +1,21 @@
 """The command line of Cascade: the command `cascade`, and what the commands of packages print with."""
 
-from cascade_cli.app import main
+import sys
+from typing import Any
 
 __all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command `cascade`.
+
+    Args:
+        arguments: Arguments without the program's name; those of the process by default.
+    """
+    try:
+        from cascade_cli.app import main as run  # takes a moment, in which people press Ctrl+C, too
+
+        return run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted before anything was done.\n")
+        sys.exit(130)

@@ -7,7 +7,6 @@ import datetime as dt
 import decimal
 import errno
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from cascade_operations.events import (
     Counted,
     Emptied,
     Event,
+    Fetched,
     Followed,
     LeftOut,
     Listener,
@@ -192,6 +192,7 @@ EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
         + (f"; {', '.join(event.conflicts)} cannot be promoted afterwards" if event.conflicts else "")
     ),
     StepStarted: lambda event: f"started {event.step}",
+    Fetched: lambda event: f"fetched {count(event.rows, 'row')}",
     StepFailed: lambda event: f"failed {event.step}",
     StepRetrying: lambda event: f"retrying {event.step}: {event.reason}",
     AssetMaterialized: lambda event: (
@@ -221,33 +222,22 @@ def progress(command: str) -> Iterator[Listener]:
         return f"{time.monotonic() - begun:6.1f} s  {EVENT_TEXTS[type(event)](event)}"
 
     def is_news(event: Event) -> bool:
-        return not (isinstance(event, CheckEvaluated) and event.passed)
+        return not (isinstance(event, Fetched) or (isinstance(event, CheckEvaluated) and event.passed))
 
     with contextlib.redirect_stdout(sys.stderr):
         if not sys.stderr.isatty():
             yield lambda event: click.echo(line(event), err=True) if is_news(event) else None
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from cascade_cli.moving import MovingLine
 
-        words, done = TextColumn("{task.description}", markup=False), TextColumn("{task.completed} done")
-        columns = (SpinnerColumn(), words, BarColumn(), done, TimeElapsedColumn())
-        # While a step runs, Dagster points standard error at the step's log: this is the terminal itself.
-        with (
-            os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as terminal,
-            Progress(*columns, console=Console(file=terminal), transient=True) as bar,
-        ):
-            task = bar.add_task(command, total=None)
+        with MovingLine(command) as moving:
 
-            def moving(event: Event) -> None:
-                if isinstance(event, Loading | StepStarted | StepRetrying):
-                    bar.update(task, description=f"{command}: {EVENT_TEXTS[type(event)](event)}")
-                else:
-                    bar.update(task, advance=1)
+            def both(event: Event) -> None:
+                moving.see(event, EVENT_TEXTS[type(event)])
                 if is_news(event) and not isinstance(event, StepStarted):
-                    bar.console.print(line(event), highlight=False, markup=False)
+                    moving.print(line(event))
 
-            yield moving
+            yield both
 
 
 def _cell(value: object) -> str:

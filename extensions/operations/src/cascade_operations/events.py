@@ -17,6 +17,7 @@ __all__ = [
     "Counted",
     "Emptied",
     "Event",
+    "Fetched",
     "Followed",
     "LeftOut",
     "Listener",
@@ -89,6 +90,13 @@ class StepStarted:
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """The step that runs has fetched so many rows of its source by now."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
 class StepFailed:
     """A step has failed for good."""
 
@@ -147,6 +155,7 @@ Event = (
     | LeftOut
     | Emptied
     | StepStarted
+    | Fetched
     | StepFailed
     | StepRetrying
     | AssetMaterialized

@@ -479,7 +479,7 @@ class _Launch:
         watcher.run_ids.append(run_id)
         self.instance.add_event_listener(run_id, watcher.see)
         try:
-            with _own_helpers():
+            with _own_helpers(), watcher.listening():
                 result = job.execute_in_process(
                     instance=self.instance,
                     asset_selection=sorted(keys),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from cascade.publish import PROMOTE_KEY
 from cascade_operations.events import (
     AssetMaterialized,
     CheckEvaluated,
+    Fetched,
     Listener,
     StepFailed,
     StepRetrying,
@@ -37,6 +41,8 @@ from cascade_operations.records import AssetResult, CheckResult, LoadedRows, Mov
 __all__ = ["Watcher"]
 
 _OF_LOADS = (EXTRACTED_ROWS, LOADED_ROWS, QUARANTINED_ROWS, DUPLICATE_ROWS, REPLACED_ROWS)
+# Pages may have few rows: who watches needs no more of them.
+_SECONDS_BETWEEN = 0.2
 _INTERRUPTS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
@@ -70,12 +76,38 @@ class Watcher:
     followed: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
+    _fetched: int = 0  # rows, by the step that runs
+    _told: float = 0.0  # when rows were told last
 
     def report(self) -> RunReport:
         """Return what is known now."""
         values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(RunReport)}
         frozen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return RunReport(**frozen)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear of the rows that steps of this process fetch."""
+        from cascade.ingestion.rows import FETCHED
+
+        handler = _Hears(self)
+        before = FETCHED.level, FETCHED.propagate
+        FETCHED.addHandler(handler)
+        FETCHED.setLevel(logging.DEBUG)
+        FETCHED.propagate = False  # nobody reads it in a log
+        try:
+            yield
+        finally:
+            FETCHED.removeHandler(handler)
+            FETCHED.setLevel(before[0])
+            FETCHED.propagate = before[1]
+
+    def fetched(self, rows: int) -> None:
+        """Take rows that the step that runs has fetched."""
+        self._fetched += rows
+        if time.monotonic() - self._told > _SECONDS_BETWEEN:
+            self._told = time.monotonic()
+            self.tell(Fetched(self._fetched))
 
     def see(self, entry: dg.EventLogEntry) -> None:
         """Take one event of the run's log."""
@@ -85,6 +117,7 @@ class Watcher:
         step, kind = (event.step_key or "").replace("__", "/"), event.event_type
         if kind is dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()
+            self._fetched = 0
             self.tell(StepStarted(step))
         elif kind in (dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE):
             seconds = time.monotonic() - self._started.get(step, time.monotonic())
@@ -146,3 +179,15 @@ class Watcher:
         )
         self.checks.append(check)
         self.tell(CheckEvaluated(check.asset, check.check, check.passed, check.blocking))
+
+
+class _Hears(logging.Handler):
+    """Hands on what the log of fetched rows is told."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__()
+        self._watcher = watcher
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and isinstance(record.args[0], int):
+            self._watcher.fetched(record.args[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
@@ -29,8 +30,9 @@ from cascade.ingestion.values import kind_of
 from cascade.names import COLUMN_PREFIX
 from cascade.plugins import installed
 
-__all__ = ["Batch", "Policy", "to_batches"]
+__all__ = ["FETCHED", "Batch", "Policy", "to_batches"]
 
+FETCHED = logging.getLogger(__name__)  # told of the rows of each page, at the level DEBUG
 # Dicts that become Arrow at once: so few that the processor's cache holds them.
 _PAGE_ROWS = 1000
 _BATCH_BYTES = 64 << 20
@@ -87,6 +89,7 @@ def _joined(pages: Iterable[Page], limit: int) -> Iterator[Page]:
         held: list[Page] = []
         height = size = 0
         for page in run:
+            FETCHED.debug("%s rows", page.height)
             if held and height + page.height > limit:
                 yield _one_page(held)
                 held, height, size = [], 0, 0
@@ -137,9 +140,7 @@ def _pages(fetched: Any, context: FetchContext) -> Iterator[Page]:
 
 
 def _row(item: Any) -> dict[Any, Any] | None:
-    if isinstance(item, Mapping):
-        return dict(item)
-    return None if isinstance(item, Page) else record(item)
+    return dict(item) if isinstance(item, Mapping) else None if isinstance(item, Page) else record(item)
 
 
 def _parts(fetched: Any, context: FetchContext) -> Iterable[Any]:
