@@ -23,6 +23,7 @@ CHECKS = {
     "WorkspaceFileTarget": lambda target: hasattr(target(["workspace.yaml"]), "create_origins"),
     "BULK_ACTION_TERMINAL_STATUSES": lambda names: {status.name for status in names} >= {"COMPLETED_SUCCESS", "FAILED"},
     "GRPC_INFO_TAG": lambda tag: tag == ".dagster/grpc_info",
+    "DagsterLibraryRegistry": lambda registry: "is_dagster_package" in inspect.signature(registry.register).parameters,
     "InstanceRef": lambda ref: {"base_dir", "config_dir"} <= inspect.signature(ref.from_dir).parameters.keys(),
     "NOT_FINISHED_STATUSES": lambda statuses: dg.DagsterRunStatus.STARTED in statuses,
     "SerializableErrorInfo": lambda info: {"message", "stack", "cls_name", "cause", "context"} <= set(info._fields),
@@ -33,6 +34,9 @@ CHECKS = {
     "compute_logs": lambda module: module.subprocess is subprocess,
     "disable_dagster_warnings": lambda context: hasattr(context(), "__enter__"),
     "replace_record": lambda replace: replace(dg.define_asset_job("job"), description="x").description == "x",
+    "resource_annotation": lambda module: (
+        [p.name for p in module.get_resource_args(lambda lakehouse, x: None)] == ["lakehouse"]
+    ),
     "serializable_error_info_from_exc_info": lambda make: "exc_info" in inspect.signature(make).parameters,
 }
 

@@ -54,6 +54,9 @@ class Lakehouse:
         made: Whether the branch must exist; otherwise reads fall back to `main`.
     """
 
+    # What `dagster.ResourceParam` adds to a type: a parameter annotated with this class is the resource.
+    __metadata__ = ("resource_param",)
+
     def __init__(self, settings: Settings, branch: str, *, made: bool = False) -> None:
         self.settings = settings
         self.branch = branch

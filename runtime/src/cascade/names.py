@@ -48,6 +48,8 @@ PROMOTE_POOL = "cascade_promote"
 CONTRACT_CHECK = "contract"
 #: Name of the check that says whether the newest partition is recent enough.
 FRESHNESS_CHECK = "freshness"
+#: Name of the check of the promotion that says whether all files and definitions of the project can be used.
+DEFINITIONS_CHECK = "definitions"
 #: How Dagster's name for the job of a bare materialization begins. Read to choose the branch of such a run.
 ASSET_JOB = "__ASSET_JOB"
 

@@ -11,7 +11,9 @@ import dagster as dg
 import pytest
 
 from cascade.config import Settings
-from cascade.framework.definitions import Problems, build_definitions, guards_of, problems_of
+from cascade.framework.definitions import Problems, build_definitions, guards_of, note_problems, problems_of
+from cascade.names import DEFINITIONS_CHECK
+from cascade.publish import PROMOTE_KEY
 from support.packages import install
 
 ASSET = """
@@ -117,6 +119,44 @@ def test_one_object_that_two_files_show_is_one(tmp_path: Path) -> None:
     assert problems_of(definitions) == Problems()
 
 
+PLAIN = """
+import dagster as dg
+from cascade import Lakehouse
+
+@dg.asset
+def bare(lakehouse):
+    return lakehouse.branch
+
+@dg.asset
+def typed(bare, lakehouse: Lakehouse):
+    assert lakehouse.branch == bare
+
+@dg.asset_check(asset=bare)
+def alone(lakehouse):
+    return dg.AssetCheckResult(passed=lakehouse.branch == "dev")
+
+@dg.asset_check(asset=bare)
+def beside(bare, lakehouse):
+    return dg.AssetCheckResult(passed=lakehouse.branch == bare)
+
+@dg.multi_asset(specs=[dg.AssetSpec("first"), dg.AssetSpec("second")])
+def several(lakehouse):
+    return tuple(dg.MaterializeResult(name, metadata={"on": lakehouse.branch}) for name in ("first", "second"))
+"""
+
+
+def test_plain_assets_and_checks_ask_for_the_lakehouse_by_name(tmp_path: Path) -> None:
+    """No annotation is needed, and the class as one is enough: without it Dagster would look for another asset."""
+    definitions = built(tmp_path, plain=PLAIN)
+    assert problems_of(definitions) == Problems()
+    chosen = [dg.AssetKey(name) for name in ("bare", "typed", "first", "second")]
+    job = definitions.resolve_implicit_job_def_def_for_assets(chosen)
+    assert job is not None
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+        result = job.execute_in_process(instance=instance, asset_selection=chosen)
+    assert {done.check_name for done in result.get_asset_check_evaluations() if done.passed} == {"alone", "beside"}
+
+
 # One bad definition
 
 HEAD = "import dagster as dg\n"
@@ -124,10 +164,6 @@ BAD = {
     "unknown_input": (
         "@dg.asset\ndef bad(nowhere): ...",
         'workflows/bad.py: asset bad: Input asset "["nowhere"]" is not produced by any',
-    ),
-    "bare_lakehouse": (
-        "@dg.asset\ndef bad(lakehouse): ...",
-        "Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`.",
     ),
     "missing_resource": (
         "@dg.asset(required_resource_keys={'nope'})\ndef bad(): ...",
@@ -210,12 +246,33 @@ def test_what_waits_for_a_later_file_is_not_lost_with_a_bad_one(tmp_path: Path) 
     assert names(definitions) == {"early", "late"}
 
 
-def test_the_ui_shows_what_is_left_out(tmp_path: Path) -> None:
-    definitions = built(tmp_path, a=ASSET.format(name="one"), broken="1 / 0")
-    graph = definitions.resolve_asset_graph()
-    (sign,) = graph.asset_keys_for_group("not_loaded")
-    assert "broken.py" in sign.to_user_string()
-    assert "ZeroDivisionError" in (graph.get(sign).description or "")
+def test_a_check_of_the_promotion_fails_in_the_ui_as_long_as_something_is_left_out(tmp_path: Path) -> None:
+    """Before anything is run; a project that was whole from the start has no such event."""
+    key = dg.AssetCheckKey(PROMOTE_KEY, DEFINITIONS_CHECK)
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
+
+        def told(**files: str) -> list[tuple[bool, str, str]]:
+            definitions = built(tmp_path, **files)
+            assert key in definitions.resolve_asset_graph().asset_check_keys
+            for _ in range(2):  # each process of Dagster loads them
+                note_problems(instance, definitions)
+            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+            found = [record.evaluation for record in records]
+            return [
+                (e.passed, e.severity.name, e.description or "")
+                for e in found
+                if isinstance(e, dg.AssetCheckEvaluation)
+            ]
+
+        assert told(a=ASSET.format(name="one")) == []
+        ((passed, severity, why),) = told(broken="1 / 0", jobs=HEAD + BAD_JOBS["sensor"][0])
+        assert (passed, severity) == (False, "ERROR")
+        assert why.startswith(
+            "workflows/broken.py:1: ZeroDivisionError: division by zero\n\nworkflows/jobs.py: sensor s: "
+        )
+        assert [one[:2] for one in told(broken="")] == [(False, "WARN"), (False, "ERROR")]
+        (tmp_path / "workflows" / "jobs.py").unlink()
+        assert told()[0] == (True, "WARN", "All files and definitions are loaded.")
 
 
 def test_an_executor_of_the_project_is_used(tmp_path: Path) -> None:

@@ -137,7 +137,9 @@ class Watcher:
         elif kind is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._materialized(event)
         elif kind is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            self._checked(event)
+            # The promotion's own check tells what the command has told at its start.
+            if event.asset_check_evaluation_data.asset_key != PROMOTE_KEY:
+                self._checked(event)
         elif kind is dg.DagsterEventType.ASSET_OBSERVATION and event.asset_key == PROMOTE_KEY:
             told = event.asset_observation_data.asset_observation.metadata
             self.followed.update({name: str(value.value) for name, value in told.items()})

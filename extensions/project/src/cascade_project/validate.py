@@ -10,6 +10,7 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.iceberg.types import duckdb_type
 from cascade.ingestion import load_plan
 from cascade.names import SQL_METADATA, TABLE_METADATA
+from cascade.publish import PROMOTE_KEY
 from cascade_dbt.project import parse_project
 from cascade_operations.events import Listener, Loading, ignore
 from cascade_operations.plugins import inspect_plugins
@@ -70,7 +71,7 @@ def inspect_project(settings: Settings, *, tell: Listener = ignore) -> Inspectio
     graph = definitions.resolve_asset_graph()
     checks: list[DefinedCheck] = []
     statements: dict[str, str] = {}
-    for check in sorted(graph.asset_check_keys):
+    for check in sorted(key for key in graph.asset_check_keys if key.asset_key != PROMOTE_KEY):  # that is ours
         spec, asset = graph.get_check_spec(check), check.asset_key.to_user_string()
         checks.append(DefinedCheck(check.name, asset, spec.blocking))
         if check.asset_key not in graph.get_all_asset_keys():

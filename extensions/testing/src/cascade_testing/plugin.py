@@ -20,6 +20,11 @@ def lakehouse() -> TemporaryLakehouse:
     return fresh_lakehouse()
 
 
+def pytest_collection() -> None:
+    """Let plain assets of Dagster ask for `lakehouse` by name, whatever a test imports first."""
+    import cascade._dagster  # noqa: F401
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> UnitTestFile | None:
     """Collect the unit tests of the project's dbt models, from the YAML files that pytest is pointed at."""
     if file_path.suffix not in (".yml", ".yaml") or b"unit_tests:" not in file_path.read_bytes():

@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import dagster as dg
 
+from cascade._dagster import DagsterLibraryRegistry
 from cascade.config import Settings, load_settings, use_settings
 from cascade.duck.sql import alike
 from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
 from cascade.framework.base import AssetSource, ScheduleFactory, TriggerFactory
 from cascade.framework.discovery import Item, collect, discover, says
+from cascade.framework.instance import open_instance
 from cascade.framework.jobs import describe, downstream, unpromoted_jobs
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
@@ -24,7 +26,7 @@ from cascade.plugins import PluginRecord, load_all
 from cascade.plugins.families import FAMILIES
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
-__all__ = ["Problems", "build_definitions", "defs", "guards_of", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
+__all__ = ["Problems", "build_definitions", "defs", "guards_of", "note_problems", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
 # Plugins that hold no checks.
 _HARMLESS = ("cascade.plugins.services",)
@@ -33,9 +35,18 @@ _HARMLESS = ("cascade.plugins.services",)
 def __getattr__(name: str) -> Any:
     # Built on first use: `from cascade.framework.definitions import defs` is all that a project needs.
     if name == "defs":
-        definitions = build_definitions(load_settings())
-        for problem in problems_of(definitions).all:
-            print(f"cascade: not loaded: {problem}", file=sys.stderr)
+        settings = load_settings()
+        definitions = build_definitions(settings)
+        if problems := problems_of(definitions).all:
+            print(*(f"cascade: not loaded: {problem}" for problem in problems), sep="\n", file=sys.stderr)
+            # All that the page of a code location shows, which else looks healthy.
+            DagsterLibraryRegistry.register("not loaded", "; ".join(problems), is_dagster_package=False)
+        try:
+            with open_instance(settings) as instance:
+                note_problems(instance, definitions)
+        # A machine that only looks at definitions, as CI does, may have no storage; without its check all else works.
+        except Exception as error:  # noqa: BLE001
+            print(f"cascade: Dagster's storage was not told whether all is loaded: {says(error)}", file=sys.stderr)
         return definitions
     raise AttributeError(name)
 
@@ -110,7 +121,18 @@ def problems_of(definitions: dg.Definitions) -> Problems:
 
 def guards_of(definitions: dg.Definitions) -> Guards:
     """Return what guards the promotion of a project, from its definitions."""
-    return Guards(_blocking(definitions), tuple(problems_of(definitions).broken))
+    problems = problems_of(definitions)
+    return Guards(_blocking(definitions), tuple(problems.broken), tuple(problems.jobs))
+
+
+def note_problems(instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
+    """Let the check of the promotion say in the UI what is not loaded: before any run, and after one that failed."""
+    now = guards_of(definitions).told()
+    history = instance.event_log_storage.get_asset_check_execution_history(now.asset_check_key, limit=1)
+    # Dagster calls a check failed that a run has only planned; such a record has no description.
+    before = getattr(history[0].evaluation, "description", None) if history else None
+    if before != now.description and (history or not now.passed):
+        instance.report_runless_asset_event(now)
 
 
 def _blocking(definitions: dg.Definitions) -> dict[dg.AssetKey, list[dg.AssetCheckKey]]:
@@ -175,10 +197,10 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     makers = _load("cascade.triggers", TriggerFactory, impossible)
     started = [one for record in makers for one in record.object(settings, assets, upstream, impossible)]
     problems = Problems(problems.broken, [*problems.jobs, *impossible], problems.warnings)
-    guards = Guards(_blocking(theirs), tuple(problems.broken))
+    guards = Guards(_blocking(theirs), tuple(problems.broken), tuple(problems.jobs))
     ours = dg.Definitions(
         metadata={PROBLEMS_METADATA: dg.MetadataValue.json(asdict(problems))},
-        assets=[*build_publishing(sorted(before), guards), *_signs(problems)],
+        assets=build_publishing(sorted(before), guards),
         schedules=[each for each in started if isinstance(each, dg.ScheduleDefinition)],
         sensors=[each for each in started if isinstance(each, dg.SensorDefinition)],
         resources={"lakehouse": _lakehouse_resource(settings)},
@@ -192,17 +214,6 @@ def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> 
     assert repository.schedule_defs is not None
     assert repository.sensor_defs is not None
     return whole
-
-
-def _signs(problems: Problems) -> list[dg.AssetSpec]:
-    """Return an asset for each file or package that is left out: the UI shows the problem there."""
-    texts: dict[str, list[str]] = defaultdict(list)
-    for problem in problems.all:
-        texts[problem.partition(": ")[0]].append(problem)
-    return [
-        dg.AssetSpec(["not_loaded", *place.split("/")], group_name="not_loaded", description="\n\n".join(lines))
-        for place, lines in texts.items()
-    ]
 
 
 def _load(group: str, shape: type[object], broken: list[str]) -> list[PluginRecord]:
@@ -235,8 +246,6 @@ def _hint(cause: str) -> str:
     cause = re.sub(r"Definitions objects \w+ and \w+", "this and another `Definitions`", cause)
     if cause.startswith("Duplicate asset key"):
         cause += ": a model of the dbt project, or another workflow, makes this table too; rename one of them"
-    if '["lakehouse"]' in cause:
-        cause += " Annotate the parameter: `lakehouse: dagster.ResourceParam[cascade.Lakehouse]`."
     return cause
 
 

@@ -37,8 +37,9 @@ def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[
     for name in titles.keys() & set(repository.job_names):
         keys = set(repository.get_job(name).asset_layer.executable_asset_keys)
         if PROMOTE_KEY not in keys and (written := keys & tables - {PUBLISH_KEY}):
+            names = ", ".join(sorted(key.to_user_string() for key in written))
             notes[name] = (
-                f"{titles[name]}: what it writes ({_list(written)}) stays on the branch of its run and never reaches "
+                f"{titles[name]}: what it writes ({names}) stays on the branch of its run and never reaches "
                 "`main`; add AssetSelection.assets('cascade/promote') to its selection"
             )
     return notes
@@ -82,7 +83,3 @@ def _job_names(item: Item) -> list[str]:
     if item.kind == "schedules":
         return [item.value.job.name if item.value.has_job else item.value.job_name]
     return [item.value.name] if item.kind == "jobs" else []
-
-
-def _list(keys: set[dg.AssetKey]) -> str:
-    return ", ".join(sorted(key.to_user_string() for key in keys))

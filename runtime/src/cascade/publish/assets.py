@@ -25,10 +25,13 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
         upstream: All assets that must be materialized before the branch is promoted.
         guards: The checks that must have passed.
     """
+    told = guards.told()
+    said = "Every file and definition of the project can be used. One that cannot has checks that nobody knows."
 
     @dg.asset(
         key=PROMOTE_KEY,
         deps=list(upstream),
+        check_specs=[dg.AssetCheckSpec(told.check_name, asset=PROMOTE_KEY, description=said)],
         group_name="cascade",
         pool=PROMOTE_POOL,
         required_resource_keys={"lakehouse"},
@@ -37,21 +40,23 @@ def build_publishing(upstream: Sequence[dg.AssetKey], guards: Guards) -> list[dg
     def promote(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         lakehouse: Lakehouse = context.resources.lakehouse
         catalog, branch = lakehouse.catalog, lakehouse.branch
+        verdict = [dg.AssetCheckResult(passed=told.passed, severity=told.severity, description=told.description)]
         try:
             lakehouse.require_branch()
             entry = promote_branch(catalog, branch, context.instance, guards)
         except Exception as error:
+            context.log_event(told)  # what a step yields before it fails is lost
             raise dg.Failure(str(error), allow_retries=False) from error
         lakehouse.forget_branch()  # a run branch ends with its promotion: later steps read `main`
         if entry is None:
             context.log.info(f"Branch {branch} contains nothing new; {MAIN} is unchanged.")
-            yield dg.MaterializeResult(metadata={"branch": branch, "promoted": "nothing"})
+            yield dg.MaterializeResult(metadata={"branch": branch, "promoted": "nothing"}, check_results=verdict)
             return
         tables = [change.table for change in entry.changes]
         context.log.info(f"Promoted branch {branch} to {MAIN} (entry {entry.id}): {', '.join(tables)}.")
         at = dg.MetadataValue.timestamp(entry.at)
         moved: dict[str, Any] = {"branch": branch, PROMOTION: entry.id, PROMOTED_AT: at, PROMOTED_TABLES: tables}
-        yield dg.MaterializeResult(metadata=moved)
+        yield dg.MaterializeResult(metadata=moved, check_results=verdict)
         # Told after the promotion, which stands whatever becomes of the rest.
         for one in after_promotion(catalog, entry):
             (context.log.warning if one.failed else context.log.info)(f"Afterwards, {one.name}: {one.said}")

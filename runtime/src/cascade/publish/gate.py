@@ -17,7 +17,7 @@ from cascade.engine import delete_branch
 from cascade.errors import PromotionRefusedError
 from cascade.evidence import is_about
 from cascade.lakehouse import branch_of_run
-from cascade.names import is_run_branch
+from cascade.names import DEFINITIONS_CHECK, PROMOTE_ASSET, is_run_branch
 
 if TYPE_CHECKING:
     from pyiceberg.table.snapshots import Snapshot
@@ -35,10 +35,22 @@ class Guards:
     Attributes:
         blocking: The blocking checks of each asset; all of them must have passed.
         broken: Files and definitions that could not be loaded, so that their checks are unknown: where and why.
+        jobs: Jobs, schedules and sensors that could not be loaded; they keep nothing from being promoted.
     """
 
     blocking: Mapping[dg.AssetKey, Sequence[dg.AssetCheckKey]]
     broken: Sequence[str] = ()
+    jobs: Sequence[str] = ()
+
+    def told(self) -> dg.AssetCheckEvaluation:
+        """Say whether all of the project can be used, as a check of the promotion, where people look in the UI."""
+        return dg.AssetCheckEvaluation(
+            dg.AssetKey(PROMOTE_ASSET),
+            DEFINITIONS_CHECK,
+            passed=not (self.broken or self.jobs),
+            severity=dg.AssetCheckSeverity.ERROR if self.broken else dg.AssetCheckSeverity.WARN,
+            description="\n\n".join([*self.broken, *self.jobs]) or "All files and definitions are loaded.",
+        )
 
 
 def promote_branch(
