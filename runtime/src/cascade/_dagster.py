@@ -4,7 +4,7 @@ A release of Dagster may move any of them: a test asks for each.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from dagster._core.definitions import resource_annotation
 from dagster._core.definitions.partitions.partitioned_schedule import UnresolvedPartitionedAssetScheduleDefinition
@@ -36,13 +36,14 @@ __all__ = [
     "serializable_error_info_from_exc_info",
 ]
 
-_annotated = resource_annotation.get_type_hints
+_annotated = vars(resource_annotation)["get_type_hints"]
+_RESOURCE = Annotated[Any, resource_annotation.RESOURCE_PARAM_METADATA]
 
 
 def _annotated_or_lakehouse(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Take a parameter `lakehouse` without an annotation for the resource; Dagster would look for such an asset."""
     # Dagster asks when a file is imported, by discovery or by a test, and again when its function runs.
-    return {"lakehouse": resource_annotation.ResourceParam[Any], **_annotated(function)}
+    return {"lakehouse": _RESOURCE, **_annotated(function)}
 
 
 setattr(resource_annotation, "get_type_hints", _annotated_or_lakehouse)  # noqa: B010  # a name that it only imports

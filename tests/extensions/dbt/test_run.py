@@ -162,3 +162,62 @@ def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
 def test_all_computes_all(shop: Shop) -> None:
     report = shop.run(everything=True)
     assert (models(report), report.left_out) == (BOTH, {})
+
+
+# A failing source
+
+_SOURCES = '''\
+"""Three sources, one of which is away for a while."""
+
+from pathlib import Path
+
+from cascade.ingestion import cascade_ingestion, static
+
+AWAY = Path(__file__).with_name("away")
+
+
+@cascade_ingestion(unique_key="id", partitions=static(["a", "b"]), partition_column="part")
+def events(partition_date: str):
+    return [{"id": partition_date, "part": partition_date}]
+
+
+@cascade_ingestion(unique_key="id", partitions="none")
+def prices():
+    return [{"id": 1}]
+
+
+@cascade_ingestion(unique_key="id", partitions="none")
+def orders():
+    row = {"id": 1}
+    return [{"id": row["number" if AWAY.exists() else "id"]}]
+'''
+
+
+def test_a_failing_source_stops_what_depends_on_it_and_a_resumed_run_makes_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbt is one step: models of other sources are computed by one more run on the same branch."""
+    tables = ("events", "prices", "orders")
+    models = {f"transforms/dbt/models/of_{t}.sql": f"select id from {{{{ source('raw', '{t}') }}}}" for t in tables}
+    sources = "sources: [{ name: raw, tables: [{ name: events }, { name: prices }, { name: orders }] }]\n"
+    project = {"transforms/dbt/dbt_project.yml": PROJECT, "transforms/dbt/models/sources.yml": sources, **models}
+    root = make_project(tmp_path, {"workflows/sources.py": _SOURCES, "workflows/away": "", **project})
+    monkeypatch.chdir(root)
+    settings = Settings(project_dir=root)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="AssetExecutionContext")
+        failed = run_pipeline(settings)
+        (root / "workflows" / "away").unlink()
+        mended = run_pipeline(settings, resume=failed.branch)
+    assert failed.failures == ("raw/orders: KeyError: 'number'\n  where: workflows/sources.py:23",)
+    independent = {"raw/events", "raw/prices", "silver/of_events", "silver/of_prices"}
+    assert {done.asset for done in failed.assets} == independent
+    assert (failed.promotion, failed.branch_kept) == (None, True)
+    assert mended.success, mended.failures
+    assert {*mended.up_to_date, *mended.left_out} == independent
+    assert {done.asset for done in mended.assets} == {
+        *("raw/orders", "silver/of_orders"),
+        *("cascade/promote", "cascade/publish"),
+    }
+    assert mended.promotion is not None
+    assert len(mended.promotion.tables) == 6

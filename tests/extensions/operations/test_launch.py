@@ -1,6 +1,7 @@
 """The promises of `cascade_operations.run`: what runs of a project leave behind, and what they say.
 
-Modules: `cascade_operations.selection`, `cascade_operations.watch`.
+Modules: `cascade_operations.launch`, `cascade_operations.resume`, `cascade_operations.selection`,
+`cascade_operations.watch`.
 """
 
 from collections.abc import Callable, Iterator
@@ -404,3 +405,44 @@ def test_a_source_with_nothing_new_promotes_nothing_and_was_looked_at_all_the_sa
         looked = instance.get_latest_materialization_event(dg.AssetKey(["raw", "guests"]))
     assert looked is not None
     assert looked.run_id not in first.run_ids
+
+
+# --- what a failure stops ---------------------------------------------------------------------------------
+
+_STOPPED = '''\
+"""Two assets with partitions of two kinds, and a check that refuses what one of them loads."""
+
+from cascade.ingestion import cascade_ingestion, static
+from cascade.quality import cascade_quality
+
+
+@cascade_ingestion(unique_key="id", partitions=static(["a"]), partition_column="part")
+def away(partition_date: str):
+    return [{"id": 1}["number"]]
+
+
+@cascade_ingestion(unique_key="id", partitions=static(["b"]), partition_column="part")
+def there(partition_date: str):
+    return [{"id": 1, "part": "b"}]
+
+
+@cascade_quality(asset="raw/there")
+def never() -> bool:
+    """Nothing is good enough."""
+    return False
+'''
+
+
+def test_a_failure_stops_neither_partitions_of_another_kind_nor_does_resuming_help_what_a_check_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path, {"workflows/rhythms.py": _STOPPED}))
+    settings = Settings(project_dir=tmp_path)
+    report = run_pipeline(settings)
+    assert [done.asset for done in report.assets] == ["raw/there"]
+    assert report.failures[0].startswith("raw/away: KeyError: 'number'")
+    with pytest.raises(UsageError, match="would not be loaded again: `never` of raw/there"):
+        run_pipeline(settings, resume=report.branch)
+    for name in ("main", "run-00000000"):
+        with pytest.raises(UsageError, match=rf"(?s)`{name}` is not the branch of a run.*name one of {report.branch}"):
+            run_pipeline(settings, resume=name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cascade.config import load_settings
 from cascade.errors import UsageError
+from cascade.names import is_run_branch
 from cascade_cli.consent import consent
 from cascade_cli.output import (
     INTERRUPTED,
@@ -44,11 +45,22 @@ _branch = partial(click.option, "--branch", "-b", metavar="NAME")
 @_branch(help="Work on this branch, which stays, and promote nothing; a new one begins as `main`.")
 @full_refresh_option
 @all_option
+@click.option(
+    "--resume", metavar="BRANCH", help="Go on with the branch of a run that failed: make what is missing, and promote."
+)
 @click.option("--dry-run", is_flag=True, help="Only show what the run would do, as `cascade plan` does.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before a full refresh.")
 @json_option
 def run(
-    *, no_promote: bool, branch: str | None, dry_run: bool, yes: bool, as_json: bool, full_refresh: bool, **asked: Any
+    *,
+    no_promote: bool,
+    branch: str | None,
+    resume: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    full_refresh: bool,
+    **asked: Any,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, check, promote, publish.
 
@@ -65,12 +77,18 @@ def run(
     With --branch all of it happens on a branch of yours, which `cascade branch promote` moves to `main`. Partitions are
     loaded that it does not hold, and no model is left out.
 
+    A failure stops what depends on it, and the promotion; the rest is computed all the same. `--resume` goes on with
+    the branch that such a run has left, once its cause is mended: only what is missing is made.
+
     On a terminal it first shows in short what it will do and why; `cascade plan` shows all of it.
     """
     import cascade_operations as operations
 
     settings = load_settings()
     asked |= {"promote": not no_promote, "full_refresh": full_refresh}
+    if resume and (dry_run or full_refresh or branch):
+        fix = "leave out --dry-run, --full-refresh and --branch."
+        raise UsageError("--resume goes on with what is there.", where="cascade run", fix=fix)
     if dry_run and branch:
         raise UsageError("--dry-run says what a run towards `main` would do.", fix="leave out --branch, or --dry-run.")
     if full_refresh and not yes and not dry_run and not branch:
@@ -82,8 +100,8 @@ def run(
         if dry_run:
             plan = operations.plan_run(settings, **asked, tell=tell)
         else:
-            shown = sys.stderr.isatty()
-            report = operations.run_pipeline(settings, **asked, branch=branch, show_plan=shown, tell=tell)
+            options: dict[str, Any] = {"branch": branch, "resume": resume, "show_plan": sys.stderr.isatty()}
+            report = operations.run_pipeline(settings, **asked, **options, tell=tell)
     if dry_run:
         end_plan(plan, as_json)
     finish(report, as_json, success=_stays(report) if branch else moved(report, promote=not no_promote))
@@ -168,9 +186,12 @@ def _print_failure(report: RunReport) -> None:
         look = f'look at it with `cascade query "…" --branch {branch}` or `cascade branch diff {branch}`, '
     complain("\nInterrupted" if report.interrupted else "\nThe run failed", f": {state}.", report.failures)
     step = "run again." if report.interrupted else f"{look}correct the cause, and run again."
+    if look and is_run_branch(report.branch) and not report.interrupted:
+        step = f"{step[:-1]}; `cascade run --resume {report.branch}` makes only what is missing."
     click.echo(f"Next: {step}", err=True)
     if report.run_ids:
-        click.echo(f"Log: run {report.run_ids[-1]} in the UI (`cascade dev`).", err=True)
+        runs = "run" if len(report.run_ids) == 1 else "runs"
+        click.echo(f"Log: {runs} {', '.join(report.run_ids)} in the UI (`cascade dev`).", err=True)
 
 
 def moved(report: RunReport, *, promote: bool) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 
-from cascade._dagster import compute_logs, serializable_error_info_from_exc_info
+from cascade._dagster import serializable_error_info_from_exc_info
 from cascade.catalog import MAIN, check_reference_name, open_catalog
 from cascade.config import Settings
 from cascade.engine import delete_branch
@@ -23,19 +21,20 @@ from cascade.framework.definitions import build_definitions, problems_of
 from cascade.framework.instance import open_instance
 from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
-from cascade.publish import PUBLISH_KEY
-from cascade.publish.marts import marts_location, publish_marts
+from cascade.publish.marts import marts_location
 from cascade_operations.after import followed
-from cascade_operations.events import AssetUpToDate, LeftOut, Listener, Loading, NotLoaded, Planned, Waiting, ignore
+from cascade_operations.events import Listener, Loading, NotLoaded, ignore
 from cascade_operations.failures import error_text
+from cascade_operations.launch import Launch, is_written
 from cascade_operations.owners import files_stamp, note_owners, orphans, owners_of
 from cascade_operations.plan import describe
 from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
+from cascade_operations.resume import require_run_branch
 from cascade_operations.selection import select_assets
 from cascade_operations.table_changes import empty_tables, loaded_tables
 from cascade_operations.watch import Watcher
-from cascade_operations.work import ENDS, Work, after_first, choose, find_work, runs_of
+from cascade_operations.work import choose, find_work
 
 __all__ = [
     "BrokenProjectError",
@@ -65,6 +64,7 @@ def run_pipeline(
     branch: str | None = None,
     full_refresh: bool = False,
     everything: bool = False,
+    resume: str | None = None,
     show_plan: bool = False,
     tell: Listener = ignore,
 ) -> RunReport:
@@ -82,11 +82,12 @@ def run_pipeline(
         full_refresh: Whether the chosen tables are made from the start: models from all rows; ingestions load all
             partitions again, into emptied tables, without a cursor. Readers of `main` see the old tables until then.
         everything: Whether no model is left out. Those that `select` names and those of a full refresh never are.
+        resume: Branch of a run that failed, to go on with: what it holds and was checked is not made again.
         show_plan: Whether `tell` gets the plan of the run before it begins.
         tell: Told of progress.
 
     Raises:
-        UsageError: An asset or a partition does not exist, or the branch cannot be written.
+        UsageError: An asset or a partition does not exist, the branch cannot be written, or going on would not help.
         BrokenProjectError: Files or definitions cannot be used, so that nothing could be promoted.
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
@@ -94,13 +95,15 @@ def run_pipeline(
         options: dict[str, Any] = {"partition": partition, "full_refresh": full_refresh, "tell": tell}
         return _on_branch(settings, "cascade run", branch, lambda all: choose(all, select, promote=False)[0], **options)
     with followed(settings, tell, "cascade run"):
+        if resume is not None:
+            require_run_branch(open_catalog(settings), resume)
         definitions = load_definitions(settings, tell, promote=promote)
         chosen, named = choose(definitions, select, promote=promote)
         kept = None if everything or full_refresh else named
         tables = _refreshed(MAIN, settings, definitions, chosen, partition) if full_refresh else []
         begin = partial(empty_tables, tables=tables, tell=tell) if tables else None
         options = {"partition": partition, "tags": _refresh(full_refresh), "show_plan": show_plan}
-        return launch(settings, definitions, chosen, kept, **options, begin=begin, tell=tell)
+        return launch(settings, definitions, chosen, kept, **options, resume=resume, begin=begin, tell=tell)
 
 
 def plan_run(
@@ -151,6 +154,7 @@ def launch(
     partition: str | None = None,
     tags: Mapping[str, str],
     show_plan: bool = False,
+    resume: str | None = None,
     begin: Callable[[Lakehouse], None] | None = None,
     tell: Listener = ignore,
 ) -> RunReport:
@@ -164,6 +168,7 @@ def launch(
         partition: As for `run_pipeline`.
         tags: Further tags of the run in Dagster.
         show_plan: As for `run_pipeline`.
+        resume: As for `run_pipeline`.
         begin: What is done on the branch first; when it fails, nothing is run, and the branch is deleted.
         tell: Told of progress.
 
@@ -171,7 +176,7 @@ def launch(
         LeaseHeldError: Another pipeline run is working towards `main`.
     """
     run_id = str(uuid.uuid4())
-    lakehouse = Lakehouse(settings, run_branch(run_id))
+    lakehouse = Lakehouse(settings, resume or run_branch(run_id))
     watcher = Watcher(tell, settings.project_dir, lakehouse.branch)
     tags = {BRANCH_TAG: lakehouse.branch, COMMAND_TAG: "run", **tags}
     with (
@@ -183,7 +188,7 @@ def launch(
         if begin is not None:
             _begin(begin, Lakehouse(settings, lakehouse.branch))
         with _stopped(watcher):
-            one = _Launch(definitions, instance, lakehouse, watcher, named, show_plan=show_plan)
+            one = Launch(definitions, instance, lakehouse, watcher, named, show_plan, resumed=resume is not None)
             one.execute(chosen, partition, run_id, tags)
         watcher.branch_kept = None
         if watcher.promotion:
@@ -250,7 +255,7 @@ def _on_branch(
         if full_refresh and (tables := _refreshed(lakehouse.ref, settings, definitions, chosen, partition)):
             empty_tables(lakehouse, tables, tell=tell)
         with _stopped(watcher), open_instance(settings) as instance:
-            _Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
+            Launch(definitions, instance, lakehouse, watcher).execute(chosen, partition, str(uuid.uuid4()), tags)
         return watcher.report()
 
 
@@ -297,7 +302,7 @@ def rehearsed(settings: Settings, definitions: dg.Definitions, assets: set[dg.As
     tags = {BRANCH_TAG: lakehouse.branch, EMPTY_TAG: "true"}
     try:
         with dg.DagsterInstance.ephemeral() as instance:
-            _Launch(definitions, instance, lakehouse, watcher).execute(assets, None, run_id, tags)
+            Launch(definitions, instance, lakehouse, watcher).execute(assets, None, run_id, tags)
         if watcher.failures:
             what = "These tables cannot be made as their models are now"
             raise TransformError(f"{what}: {'; '.join(watcher.failures)}", fix="correct the models.")
@@ -382,126 +387,9 @@ def _stopped(watcher: Watcher) -> Iterator[None]:
             watcher.failures.append(said)
 
 
-@contextlib.contextmanager
-def _own_helpers() -> Iterator[None]:
-    """Keep Ctrl+C of the terminal from the processes that Dagster copies logs with: they would print tracebacks."""
-    detached = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
-    setattr(compute_logs, "subprocess", detached)  # noqa: B010  # the module's own `import subprocess`
-    try:
-        yield
-    finally:
-        setattr(compute_logs, "subprocess", subprocess)  # noqa: B010
-
-
 def _keep_if_written(lakehouse: Lakehouse) -> bool:
     """Drop the run's branch when nothing was written on it; say whether there is one to look at."""
-    written = _is_written(lakehouse)
+    written = is_written(lakehouse)
     if not written and lakehouse.ref == lakehouse.branch:
         delete_branch(lakehouse.catalog, lakehouse.branch)
     return written
-
-
-def _is_written(lakehouse: Lakehouse) -> bool:
-    return lakehouse.ref == lakehouse.branch and bool(lakehouse.catalog.changes(lakehouse.branch))
-
-
-@dataclass
-class _Launch:
-    """Runs of one command: several when assets have partitions of several kinds.
-
-    Attributes:
-        named: Assets that are computed in any case, while others are left out when nothing has changed; `None` computes
-            all.
-        show_plan: Whether the listener gets the plan first.
-    """
-
-    definitions: dg.Definitions
-    instance: dg.DagsterInstance
-    lakehouse: Lakehouse
-    watcher: Watcher
-    named: set[dg.AssetKey] | None = None
-    show_plan: bool = False
-
-    def execute(self, chosen: set[dg.AssetKey], partition: str | None, run_id: str, tags: Mapping[str, str]) -> None:
-        watcher, graph = self.watcher, self.definitions.resolve_asset_graph()
-        work = find_work(graph, chosen, partition, self.named, instance=self.instance, lakehouse=self.lakehouse)
-        if self.show_plan:
-            places: dict[str, Any] = {"instance": self.instance, "lakehouse": self.lakehouse}
-            refresh = FULL_REFRESH_TAG in tags
-            plan = describe(graph, work, self.named or (), full_refresh=refresh, **places)
-            watcher.tell(Planned(plan))
-        watcher.up_to_date = sorted(key.to_user_string() for key in work.idle)
-        for asset in watcher.up_to_date:
-            watcher.tell(AssetUpToDate(asset))
-        watcher.always = {key.to_user_string(): why for key, why in work.unchanged.always.items()}
-        self._leave_out(work)
-        if work.first:
-            self._await_engine()
-            self._run(work.first, run_id, dict(tags))
-            if not watcher.success:
-                return
-            work = after_first(work, self.named or (), lakehouse=self.lakehouse)
-            run_id = str(uuid.uuid4())
-            self._leave_out(work)
-        self._execute_rest(work, run_id, tags)
-
-    def _leave_out(self, work: Work) -> None:
-        """Tell of the assets that are left out and that nobody has told of."""
-        since = {key.to_user_string(): since for key, since in work.unchanged.since.items()}
-        further = {key: since[key] for key in since.keys() - self.watcher.left_out.keys()}
-        self.watcher.left_out = since
-        if further:
-            self.watcher.tell(LeftOut(further))
-
-    def _await_engine(self) -> None:
-        self.lakehouse.engine.await_ready(self.lakehouse.settings, lambda what: self.watcher.tell(Waiting(what)))
-
-    def _execute_rest(self, work: Work, run_id: str, tags: Mapping[str, str]) -> None:
-        watcher, groups, rest = self.watcher, work.groups, work.rest
-        if not groups and rest <= ENDS and not _is_written(self.lakehouse):
-            # There is nothing to promote: a run would only tell that nothing was done.
-            if PUBLISH_KEY in rest:
-                watcher.published = publish_marts(self.lakehouse.catalog, self.lakehouse.settings)
-            return
-        self._await_engine()
-        for keys, group in runs_of(self.definitions.resolve_asset_graph(), work):
-            if watcher.success:
-                if group is not None:
-                    loaded = keys.intersection(group.assets)
-                    watcher.partitions.update({key.to_user_string(): group.span for key in loaded})
-                self._run(keys, run_id, {**tags, **(group.tags() if group else {})})
-                run_id = str(uuid.uuid4())
-
-    def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> None:
-        job = self.definitions.resolve_implicit_job_def_def_for_assets(keys)
-        assert job is not None  # Dagster keeps one for all assets
-        watcher = self.watcher
-        watcher.run_ids.append(run_id)
-        self.instance.add_event_listener(run_id, watcher.see)
-        try:
-            with _own_helpers(), watcher.listening():
-                result = job.execute_in_process(
-                    instance=self.instance,
-                    asset_selection=sorted(keys),
-                    run_id=run_id,
-                    tags=tags,
-                    raise_on_error=False,
-                    # The events themselves tell what happens; the console logger would say it all again.
-                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                )
-        except BaseException:
-            with contextlib.suppress(Exception):  # the storage may be what has failed
-                run = self.instance.get_run_by_id(run_id)
-                if run is not None and not run.is_finished:
-                    self.instance.report_run_failed(run, "The process that executed this run could not go on.")
-            raise
-        if watcher.interrupted:
-            raise KeyboardInterrupt
-        watcher.success = result.success
-        skipped = sorted({key.to_user_string() for key in keys} - {done.asset for done in watcher.assets})
-        # Dagster calls a run whose steps were skipped a success; a caller who asked for them does not.
-        if result.success and skipped:
-            watcher.success = False
-            watcher.failures.append(f"skipped, because what they depend on gave no result: {', '.join(skipped)}")
-        if not result.success and not watcher.failures:
-            watcher.failures.append("The run failed; its log says why.")

@@ -13,6 +13,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import TABLE_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 from cascade_operations.leave_out import find_unchanged
+from cascade_operations.resume import settled
 from cascade_operations.selection import PartitionGroup, group_by_partitions, select_assets
 
 __all__ = ["ENDS", "Work", "after_first", "choose", "find_work", "runs_of"]
@@ -31,6 +32,7 @@ class Work:
         rest: Assets without partitions that are computed, with those that end a pipeline.
         unchanged: What is left out of them, and why others are not.
         first: Those of `rest` that run first, since others can be left out when they bring nothing new.
+        refused: Assets that a blocking check has refused on the branch: they are not left out.
     """
 
     groups: Sequence[PartitionGroup]
@@ -38,6 +40,7 @@ class Work:
     rest: set[dg.AssetKey]
     unchanged: Unchanged = field(default_factory=Unchanged)
     first: set[dg.AssetKey] = field(default_factory=set)
+    refused: set[dg.AssetKey] = field(default_factory=set)
 
     @property
     def loaded(self) -> set[dg.AssetKey]:
@@ -74,6 +77,7 @@ def find_work(
     instance: dg.DagsterInstance,
     lakehouse: Lakehouse,
     emptied: Collection[str] = (),
+    resumed: bool = False,
 ) -> Work:
     """Find out what has to be done.
 
@@ -85,17 +89,21 @@ def find_work(
         instance: Where Dagster keeps what plain assets have materialized.
         lakehouse: The branch that the run begins with.
         emptied: Tables of it that the run empties first.
+        resumed: Whether the run goes on with a branch that a failed run has left.
 
     Raises:
-        UsageError: There is no such partition.
+        UsageError: There is no such partition, or the branch is not worth going on with.
     """
     groups, idle = group_by_partitions(
         graph, chosen, partition, instance=instance, lakehouse=lakehouse, emptied=emptied
     )
     work = Work(groups, idle, chosen - idle - {key for group in groups for key in group.assets})
+    if resumed:
+        kept, refused = settled(graph, chosen, work.loaded, instance=instance, branch=lakehouse.branch)
+        work = replace(work, idle=idle | kept, rest=work.rest - kept, refused=refused)
     if named is None:
         return work
-    computed = {*named} | work.loaded
+    computed = {*named} | work.loaded | work.refused
     asked = work.rest - computed
     found = find_unchanged(lakehouse, asked, computed)
     work = replace(work, rest=work.rest - found.since.keys(), unchanged=found)
@@ -124,7 +132,7 @@ def after_first(work: Work, named: Iterable[dg.AssetKey], *, lakehouse: Lakehous
         named: As for `find_work`.
         lakehouse: The branch that they have written.
     """
-    rest, computed = work.rest - work.first, ({*named} | work.loaded) - work.first
+    rest, computed = work.rest - work.first, ({*named} | work.loaded | work.refused) - work.first
     found = find_unchanged(lakehouse, rest - computed, computed)
     since = {**work.unchanged.since, **found.since}
     return Work(work.groups, work.idle, rest - since.keys(), replace(work.unchanged, since=since))
