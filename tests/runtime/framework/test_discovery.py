@@ -1,6 +1,6 @@
 """What lies below `workflows/` is found by its type; what cannot be used costs itself, never the rest, and is named.
 
-Modules: `cascade.framework.base`, `cascade.framework.discovery`.
+Modules: `cascade.framework.base`, `cascade.framework.discovery`, `cascade_operations.unpromoted`.
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """The promise of `cron=`: the schedule asks for the partition that has ended by then.
 
-Modules: `cascade.framework.jobs`, `cascade_operations.triggers`.
+Modules: `cascade_operations.triggers`.
 """
 
 import datetime as dt

@@ -14,8 +14,7 @@ from typing import Any
 import dagster as dg
 
 from cascade._dagster import compute_logs
-from cascade.framework.definitions import note_problems
-from cascade.framework.jobs import downstream
+from cascade.framework.definitions import downstream, note_problems
 from cascade.lakehouse import Lakehouse
 from cascade.names import FULL_REFRESH_TAG
 from cascade.publish import PUBLISH_KEY

@@ -27,6 +27,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "cascade.groups": ("a group of the package's own", "builtins.type"),
     "cascade.marts": ("the kind of database", "cascade.publish.marts.PublishMarts"),
     "cascade.probes": ("any name", "cascade.plugins.ImportProbe"),
+    "cascade.reviews": ("any name", "cascade.framework.base.Reviewer"),
     "cascade.schedules": ("any name", "cascade.framework.base.ScheduleFactory"),
     "cascade.settings": ("the plugin", "cascade.config.SettingsModel"),
     "cascade.storages": ("the scheme of a URL", "cascade.framework.base.StorageProvider"),

@@ -8,7 +8,7 @@ import dagster as dg
 
 from cascade.catalog import BranchingCatalog
 from cascade.errors import UsageError
-from cascade.framework.jobs import downstream
+from cascade.framework.definitions import downstream
 from cascade.names import BRANCH_TAG, EMPTY_TAG, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 

@@ -9,7 +9,7 @@ from cascade._dagster import UnresolvedAssetJobDefinition
 from cascade.catalog import open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError
-from cascade.framework.jobs import downstream
+from cascade.framework.definitions import downstream
 from cascade.ingestion import automation_of
 from cascade.names import CRON_METADATA, MAIN, TABLE_METADATA
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dagster._core.storage.base_storage import DagsterStorage
     from pydantic import SecretStr
 
-__all__ = ["AssetSource", "ScheduleFactory", "StorageProvider", "TriggerFactory", "Unchanged"]
+    from cascade.framework.discovery import Item
+
+__all__ = ["AssetSource", "Reviewer", "ScheduleFactory", "StorageProvider", "TriggerFactory", "Unchanged"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ class TriggerFactory(Protocol):
         impossible: list[str],
     ) -> Sequence[dg.ScheduleDefinition | dg.SensorDefinition]:
         """Make them; `upstream` says what each asset depends on, `impossible` gets a message for each left out."""
+
+
+class Reviewer(Protocol):
+    """Group `cascade.reviews`, by any name: warns of definitions that may not do what their author expects."""
+
+    def __call__(self, definitions: dg.Definitions, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+        """Return the objects of users and packages, with warnings in their descriptions, and the warnings."""
 
 
 class StorageProvider(Protocol):

@@ -4,7 +4,7 @@ import contextlib
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,17 +16,16 @@ from cascade.config import Settings, load_settings, use_settings
 from cascade.duck.sql import alike
 from cascade.engine import engine_of
 from cascade.errors import CascadeError, DefinitionError
-from cascade.framework.base import AssetSource, ScheduleFactory, TriggerFactory
+from cascade.framework.base import AssetSource, Reviewer, ScheduleFactory, TriggerFactory
 from cascade.framework.discovery import Item, collect, discover, says
 from cascade.framework.instance import open_instance
-from cascade.framework.jobs import describe, downstream, unpromoted_jobs
 from cascade.lakehouse import Lakehouse, branch_of_run
 from cascade.names import BRANCH_TAG, PROBLEMS_METADATA, is_run_branch
 from cascade.plugins import PluginRecord, load_all
 from cascade.plugins.families import FAMILIES
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY, Guards, build_publishing
 
-__all__ = ["Problems", "build_definitions", "defs", "guards_of", "note_problems", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
+__all__ = ["Problems", "build_definitions", "defs", "downstream", "guards_of", "note_problems", "problems_of"]  # noqa: F822  # `defs`: `__getattr__`
 
 # Plugins that hold no checks.
 _HARMLESS = ("cascade.plugins.services",)
@@ -101,13 +100,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             if made is not None:
                 kind = "schedules" if isinstance(made, dg.ScheduleDefinition) else "sensors"
                 found.items.append(Item(_origin(record), kind, record.name, made))
+    told = asdict(problems)
     items, definitions, failed = _usable(found.items, lambda items: _assemble(settings, items, problems))
     for item, cause in failed:
         (problems.broken if item.guards else problems.jobs).append(f"{item.title}: {_hint(says(cause))}")
-    notes = unpromoted_jobs(definitions, items)
-    problems.warnings.extend(notes.values())
-    if failed or notes:
-        definitions = _assemble(settings, describe(items, notes), problems)
+    for record in _load("cascade.reviews", Reviewer, problems.jobs):
+        with _contained(record, settings, problems.jobs):
+            items, warnings = record.object(definitions, items)
+            problems.warnings.extend(warnings)
+    if asdict(problems) != told:
+        definitions = _assemble(settings, items, problems)
     return definitions
 
 
@@ -140,6 +142,13 @@ def _blocking(definitions: dg.Definitions) -> dict[dg.AssetKey, list[dg.AssetChe
             if spec.blocking:
                 blocking[spec.asset_key].append(spec.key)
     return dict(blocking)
+
+
+def downstream(keys: set[dg.AssetKey], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]) -> set[dg.AssetKey]:
+    """Return assets with all that depends on them; `upstream` says what each asset depends on."""
+    while more := {key for key, deps in upstream.items() if not deps.isdisjoint(keys)} - keys:
+        keys = keys | more
+    return keys
 
 
 def _usable(

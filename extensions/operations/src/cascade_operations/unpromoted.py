@@ -1,4 +1,4 @@
-"""Warnings for jobs that do not promote, and what depends on assets."""
+"""Warnings for jobs that write tables and do not promote them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,23 +10,22 @@ from cascade._dagster import UnresolvedAssetJobDefinition, disable_dagster_warni
 from cascade.framework.discovery import Item
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["describe", "downstream", "unpromoted_jobs"]
+__all__ = ["review"]
 
 
-def downstream(keys: set[dg.AssetKey], upstream: Mapping[dg.AssetKey, set[dg.AssetKey]]) -> set[dg.AssetKey]:
-    """Return assets with all that depends on them; `upstream` says what each asset depends on."""
-    while more := {key for key, deps in upstream.items() if not deps.isdisjoint(keys)} - keys:
-        keys = keys | more
-    return keys
-
-
-def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:
-    """Return a warning for each job that materializes tables and does not promote them, by the job's name.
+def review(definitions: dg.Definitions, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
+    """Warn of each job that materializes tables and does not promote them; a `cascade.framework.base.Reviewer`.
 
     Args:
         definitions: The definitions of the project.
         items: The objects of users and packages.
     """
+    notes = _unpromoted_jobs(definitions, items)
+    return _describe(items, notes) if notes else list(items), list(notes.values())
+
+
+def _unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:
+    """Return the warnings, by the job's name."""
     titles: dict[str, str] = {}
     for item in items:  # jobs come before schedules and sensors
         for name in _job_names(item):
@@ -45,13 +44,8 @@ def unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[
     return notes
 
 
-def describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
-    """Add warnings to the descriptions of jobs, where the UI shows them.
-
-    Args:
-        items: The objects of users and packages.
-        notes: The warnings, by the job's name.
-    """
+def _describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
+    """Add warnings to the descriptions of jobs, where the UI shows them."""
     noted: dict[str, Any] = {}
 
     def note(job: Any) -> Any:
