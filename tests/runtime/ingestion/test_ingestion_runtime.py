@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 
 from cascade.deadline import deadline
 from cascade.errors import IngestionError, SchemaMismatchError
@@ -144,6 +145,7 @@ def test_a_failure_of_the_world_is_worth_repeating(error: BaseException) -> None
         SchemaMismatchError("x"),
         ImportError("x"),
         ZeroDivisionError(),
+        sa.exc.ProgrammingError("SELECT", None, Exception("there is no table")),
         _refused(401),
         _caused(RuntimeError("pipe"), _refused(404)),
         _caused(RuntimeError("pipe"), KeyError("x")),

@@ -11,6 +11,9 @@ _SET_UP = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionE
 _PROGRAM = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError)
 _PERMANENT = (CascadeError, *_SET_UP, *_PROGRAM)
 
+# What a driver of a database says of a wrong statement (PEP 249), of whatever library.
+_STATEMENT = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"}
+
 # Answers of a server that refuses today and not tomorrow: timeout, too early, too many requests.
 _TRANSIENT_STATUS = (408, 425, 429)
 
@@ -31,7 +34,7 @@ def is_transient(error: BaseException) -> bool:
         repeatable = isinstance(seen, TimeLimitError | OvertakenError)
         if repeatable or type(seen).__module__.startswith(("requests", "urllib3", "httpx")):
             return True
-        if isinstance(seen, _PERMANENT):
+        if isinstance(seen, _PERMANENT) or _STATEMENT & {kind.__name__ for kind in type(seen).__mro__}:
             return False
         seen = seen.__cause__ or seen.__context__
     return True
