@@ -78,7 +78,9 @@ COMMANDS = {
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",
     "plugins search": "cascade_operations.offering.search_plugins",
-    "services env": "cascade_servers.services.complete_env",
+    "services env": "cascade_services.env.complete_env",
+    "services start": "cascade_services.servers.start_native",
+    "services status": "cascade_services.servers.list_native",
     "validate": "cascade_project.validate.inspect_project",
 }
 
@@ -103,7 +105,8 @@ def records() -> list[type]:
     from cascade_operations.planned import ColumnChange, Plan, PlannedAsset, PlannedCheck
     from cascade_project import validate
     from cascade_project.portability import Finding
-    from cascade_servers.services import EnvFile
+    from cascade_services.env import EnvFile
+    from cascade_services.servers import NativeServer
 
     theirs = [maintenance.Upkeep, branches.Cleaning, compact.Compaction, compact.Compacted]
     theirs += [expire.Expiry, expire.Expired]
@@ -129,6 +132,7 @@ def records() -> list[type]:
         PluginRecord,
         Offer,
         EnvFile,
+        NativeServer,
         Created,
     ]
 

@@ -23,13 +23,13 @@ from cascade_operations.records import RunReport
 from cascade_operations.run import run_pipeline
 from cascade_servers.nessie import client as nessie_client
 from cascade_servers.trino import server as trino_server
+from cascade_services.native.downloads import programs
+from cascade_services.native.processes import free_ports
+from cascade_services.native.s3 import make_bucket, s3
 from support.generated import Project, generate, stranger
 from support.lakes import as_settings, counter, event, finish, ids, numbers, open_with, promoted, put, read, start
 from support.projects import make_project
-from support.servers.downloads import programs
 from support.servers.lakes import fresh_lake
-from support.servers.processes import free_ports
-from support.servers.s3 import make_bucket, s3
 from support.servers.stack import Stack
 
 Settings = dict[str, str]

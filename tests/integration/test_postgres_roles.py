@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from cascade.errors import ServiceError
 from support.postgres import HOMES, Postgres
 
 DATABASES = ["cascade", "dagster", "nessie", "marts", "postgres", "template1"]
@@ -165,7 +166,7 @@ def test_passwords_are_those_of_the_last_time_and_no_log_has_them(postgres_serve
 def test_a_missing_password_is_named_and_nothing_is_changed(postgres_server: Postgres, variable: str) -> None:
     kept = postgres_server.passwords.pop(variable)
     try:
-        with pytest.raises(RuntimeError, match=f"Not set: {variable}"):
+        with pytest.raises(ServiceError, match=f"Not set: {variable}"):
             postgres_server.make_roles()
     finally:
         postgres_server.passwords[variable] = kept

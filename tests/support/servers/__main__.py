@@ -5,8 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from .downloads import MissingPrerequisitesError
-from .processes import ServerError
+from cascade.errors import ServiceError
+
 from .stack import Stack
 
 
@@ -23,7 +23,7 @@ def main() -> None:
                 signal.pause()
     except KeyboardInterrupt:
         print("\nAll servers have ended.")
-    except (MissingPrerequisitesError, ServerError) as error:
+    except ServiceError as error:
         sys.exit(str(error))
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from .processes import direct
+from cascade_services.native.processes import direct
+
 from .stack import Stack
 
 __all__ = ["KINDS", "empty_nessie", "fresh_lake"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import trustme
 
-from .processes import direct
+from cascade_services.native.processes import direct
 
 __all__ = ["CLIENT", "Proxy", "proxy"]
 

@@ -8,17 +8,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from .downloads import Programs, programs
-from .nessie import nessie
-from .postgres import PASSWORDS, SUPERUSER, make_roles, postgres, url
-from .processes import Server, free_ports
-from .s3 import REGION, make_bucket, s3
-from .trino import trino
+from cascade_services.native.downloads import Programs, programs
+from cascade_services.native.postgres import PASSWORDS, url
+from cascade_services.native.processes import Server, free_ports
+from cascade_services.native.stack import (
+    NAMES,
+    PORTS,
+    define_servers,
+    lake_settings,
+    start_servers,
+    superuser_url,
+)
 
 __all__ = ["Stack"]
 
 _TEMPLATE = Path(__file__).resolve().parents[3] / "template" / "services"
-_BUCKET = "warehouse"
 _PREFIX = "cascade-stack-"
 
 
@@ -42,35 +46,26 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.folder.chmod(0o711)  # PostgreSQL's user passes through
         self._owner = _own(self.folder)
-        ports = dict(zip(("postgres", "s3", "nessie", "health", "trino"), free_ports(5), strict=True))
-        passwords = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
-        access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
-        self.superuser_url = url(ports["postgres"], SUPERUSER, passwords["POSTGRES_PASSWORD"])
+        values = {PORTS[name]: str(port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
+        values |= {name: secrets.token_urlsafe(24) for name in PASSWORDS}
+        values |= {"CASCADE_S3_ACCESS_KEY": secrets.token_hex(10), "CASCADE_S3_SECRET_KEY": secrets.token_urlsafe(30)}
+        self.superuser_url = superuser_url(values)
 
         def role(name: str, database: str) -> str:
-            key = f"POSTGRES_{name.upper()}_PASSWORD"
-            return url(ports["postgres"], f"cascade_{name}", passwords[key], database)
+            password = values[f"POSTGRES_{name.upper()}_PASSWORD"]
+            return url(int(values["POSTGRES_PORT"]), f"cascade_{name}", password, database)
 
         self.reader_url = role("reader", "marts")
-        lake = {
-            "CASCADE_WAREHOUSE": f"s3://{_BUCKET}",
-            "CASCADE_S3_ENDPOINT": f"http://127.0.0.1:{ports['s3']}",
-            "CASCADE_S3_REGION": REGION,
-            "CASCADE_S3_PATH_STYLE": "true",
-            "CASCADE_S3_ACCESS_KEY": access_key,
-            "CASCADE_S3_SECRET_KEY": secret_key,
-            "CASCADE_NESSIE__URL": f"http://127.0.0.1:{ports['nessie']}/api/v2",
-        }
         self.environment = {
             "CASCADE_ENGINE": "trino",
-            **lake,
-            "CASCADE_TRINO__URL": f"http://127.0.0.1:{ports['trino']}",
+            **lake_settings(values),
+            "CASCADE_TRINO__URL": f"http://127.0.0.1:{values['TRINO_PORT']}",
             "CASCADE_CATALOG_URL": role("catalog", "cascade"),
             "CASCADE_DAGSTER_URL": role("dagster", "dagster"),
             "CASCADE_MARTS_URL": role("publisher", "marts"),
         }
         self.servers: dict[str, Server] = {}
-        self._found, self._ports, self._passwords, self._lake = found, ports, passwords, lake
+        self._found, self._values = found, values
 
     def __enter__(self) -> Self:
         try:
@@ -87,17 +82,8 @@ class Stack:
 
     def start(self) -> None:
         """Start all servers and wait until they answer."""
-        self._define()
-        self.servers["trino"].launch()  # the slowest; it needs the others only when it is asked something
-        self.servers["s3"].launch()
-        self.servers["postgres"].start()
-        make_roles(self._found.postgres, port=self._ports["postgres"], passwords=self._passwords)
-        self.servers["nessie"].launch()
-        self.servers["s3"].wait()
-        keys = {name: self.environment[f"CASCADE_S3_{name.upper()}"] for name in ("access_key", "secret_key")}
-        make_bucket(_BUCKET, endpoint=self.environment["CASCADE_S3_ENDPOINT"], **keys)
-        self.servers["nessie"].wait()
-        self.servers["trino"].wait()
+        self.servers = define_servers(self.folder, self._values, templates=_TEMPLATE, found=self._found)
+        start_servers(self.servers, self._values, templates=_TEMPLATE, found=self._found)
 
     def restart(self, name: str) -> None:
         """Kill a server and start it again, on the same port and with the same data."""
@@ -116,40 +102,6 @@ class Stack:
             self.servers["postgres"].stop()  # killed, it would leave a segment of shared memory
         shutil.rmtree(self.folder, ignore_errors=True)
         self._owner.close()
-
-    def _define(self) -> None:
-        found, ports, passwords, lake = self._found, self._ports, self._passwords, self._lake
-        folders = {name: self.folder / name for name in ("postgres", "s3", "nessie", "trino")}
-        for folder in folders.values():
-            folder.mkdir()
-        self.servers["s3"] = s3(
-            folders["s3"],
-            program=found.versitygw,
-            port=ports["s3"],
-            access_key=lake["CASCADE_S3_ACCESS_KEY"],
-            secret_key=lake["CASCADE_S3_SECRET_KEY"],
-        )
-        self.servers["postgres"] = postgres(
-            folders["postgres"], programs=found.postgres, port=ports["postgres"], passwords=passwords
-        )
-        self.servers["nessie"] = nessie(
-            folders["nessie"],
-            jar=found.nessie,
-            java=found.java,
-            template=_TEMPLATE / "nessie",
-            port=ports["nessie"],
-            management_port=ports["health"],
-            database=f"jdbc:postgresql://127.0.0.1:{ports['postgres']}/nessie",
-            password=passwords["POSTGRES_NESSIE_PASSWORD"],
-        )
-        self.servers["trino"] = trino(
-            folders["trino"],
-            program=found.trino,
-            java=found.java,
-            template=_TEMPLATE / "trino",
-            port=ports["trino"],
-            environment=lake,
-        )
 
 
 def _own(folder: Path) -> IO[str]:

@@ -164,7 +164,7 @@ def _servers(settings: Settings) -> Iterator[CascadeError]:
             yield ServiceError(
                 f"The server does not answer: {error.strerror or error}.",
                 where=f"{url.hostname}:{port}, setting {name} from {settings.sources[name]}",
-                fix="start it (`docker compose up --detach --wait` for those of compose.yaml), or correct the setting.",
+                fix="start it (`cascade services start` for those of this project), or correct the setting.",
             )
 
 

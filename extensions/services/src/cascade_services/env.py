@@ -1,4 +1,4 @@
-"""Complete `.env` with what the servers of `compose.yaml` need: ports, generated passwords, addresses."""
+"""`.env`, completed with what the servers of `compose.yaml` need: ports, generated passwords, addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from cascade.errors import ConfigurationError
 
-__all__ = ["EnvFile", "complete_env"]
+__all__ = ["EnvFile", "complete_env", "read_env"]
 
 # Where the template keeps the keys, and what is there in place of a random value.
 _EXAMPLE = Path("services") / "env.example"
@@ -81,6 +81,16 @@ def complete_env(project_dir: Path) -> EnvFile:
         gap = "\n" if before and not before.endswith("\n") else ""
         _write_privately(path, before + gap + "\n".join(lines) + "\n")
     return EnvFile(project_dir / ".env", tuple(written), tuple(kept))
+
+
+def read_env(project_dir: Path) -> dict[str, str]:
+    """Return the variables of `.env`, those of the environment first, as compose reads them.
+
+    Args:
+        project_dir: The project's root folder.
+    """
+    written = {name: value for name, value in dotenv_values(project_dir / ".env").items() if value is not None}
+    return written | {name: os.environ[name] for name in written if name in os.environ}
 
 
 def _write_privately(path: Path, text: str) -> None:

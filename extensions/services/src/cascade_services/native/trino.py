@@ -5,13 +5,20 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .processes import Server, answers
+from cascade_services.native.processes import Server, answers
 
 __all__ = ["trino"]
 
 
 def trino(
-    folder: Path, *, program: Path, java: Path, template: Path, port: int, environment: Mapping[str, str]
+    folder: Path,
+    *,
+    program: Path,
+    java: Path,
+    template: Path,
+    port: int,
+    environment: Mapping[str, str],
+    stays: bool = False,
 ) -> Server:
     """Return the server, not started.
 
@@ -19,16 +26,23 @@ def trino(
         folder: Its configuration, data and log go here.
         program: The unpacked server.
         java: Java's home.
-        template: `services/trino` of the template.
+        template: `services/trino` of a project.
         port: On loopback.
         environment: What the catalogs of branches name: `CASCADE_S3_SECRET_KEY` and so on.
+        stays: As for `Server`.
     """
-    etc = Path(shutil.copytree(template, folder / "etc"))
-    data = folder / "data"
-    data.mkdir()
+    etc, data = folder / "etc", folder / "data"
+
+    def prepare() -> None:
+        # The catalogs of branches are made again; those of a state that was taken back must not come back.
+        shutil.rmtree(etc, ignore_errors=True)
+        shutil.copytree(template, etc)
+        data.mkdir(exist_ok=True)
+
     return Server(
         "Trino",
         [program / "bin" / "launcher", "run", "--etc-dir", etc, "--data-dir", data],
+        prepare=prepare,
         ready=answers(f"http://127.0.0.1:{port}/v1/info", containing='"starting":false'),
         log=folder / "trino.log",
         environment={
@@ -41,4 +55,5 @@ def trino(
             **environment,
         },
         folder=folder,
+        stays=stays,
     )

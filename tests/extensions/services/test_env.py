@@ -1,6 +1,6 @@
 """`.env` is completed: nothing that is there changes, secrets are random and private.
 
-Modules: `cascade_servers.commands`.
+Modules: `cascade_services.env`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 
 from cascade.config import load_settings
 from cascade.errors import ConfigurationError
-from cascade_servers.services import complete_env
+from cascade_services.env import complete_env
 
 EXAMPLE = """\
 # What this file is for.

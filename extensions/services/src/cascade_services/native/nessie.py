@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .processes import Server, answers
+from cascade_services.native.processes import Server, answers
 
 __all__ = ["nessie"]
 
@@ -19,6 +19,7 @@ def nessie(
     management_port: int,
     database: str,
     password: str,
+    stays: bool = False,
 ) -> Server:
     """Return the server, not started.
 
@@ -26,17 +27,20 @@ def nessie(
         folder: Its configuration and log go here.
         jar: The server.
         java: Java's home.
-        template: `services/nessie` of the template.
+        template: `services/nessie` of a project.
         port: On loopback.
         management_port: Of its health, on loopback.
         database: JDBC address of its database.
         password: Of the role `cascade_nessie`.
+        stays: As for `Server`.
     """
-    shutil.copytree(template, folder / "config")  # where the image has its configuration, too
     return Server(
         "Nessie",
         [java / "bin" / "java", "-Xmx512m", "-jar", jar],
-        ready=answers(f"http://127.0.0.1:{management_port}/q/health/ready"),
+        # In its working folder, where the image has its configuration, too.
+        prepare=lambda: shutil.copytree(template, folder / "config", dirs_exist_ok=True),
+        # Asks its database, as `/q/health/ready` does, whose port another process does not know.
+        ready=answers(f"http://127.0.0.1:{port}/api/v2/config"),
         log=folder / "nessie.log",
         environment={
             "PATH": os.environ.get("PATH", ""),
@@ -47,4 +51,5 @@ def nessie(
             "POSTGRES_NESSIE_PASSWORD": password,
         },
         folder=folder,
+        stays=stays,
     )

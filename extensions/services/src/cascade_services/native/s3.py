@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyarrow.fs import S3FileSystem
 
-from .processes import Server, answers
+from cascade_services.native.processes import Server, answers
 
 __all__ = ["make_bucket", "s3"]
 
@@ -13,7 +13,14 @@ REGION = "us-east-1"
 
 
 def s3(
-    folder: Path, *, program: Path, port: int, access_key: str, secret_key: str, megabytes: int | None = None
+    folder: Path,
+    *,
+    program: Path,
+    port: int,
+    access_key: str,
+    secret_key: str,
+    megabytes: int | None = None,
+    stays: bool = False,
 ) -> Server:
     """Return the server, not started.
 
@@ -24,9 +31,9 @@ def s3(
         access_key: Of its only user.
         secret_key: Of its only user.
         megabytes: The size of its disk, which then is in memory and is gone with the server; by default the folder's.
+        stays: As for `Server`.
     """
     data = folder / "data"
-    data.mkdir(exist_ok=True)
     command: list[str | Path] = [program, "posix", data]
     if megabytes is not None:
         # Mounted in a name space of its own: no right is needed for it, and nobody has to unmount it.
@@ -35,6 +42,7 @@ def s3(
     return Server(
         "versitygw (S3)",
         command,
+        prepare=lambda: data.mkdir(exist_ok=True),
         ready=answers(f"http://127.0.0.1:{port}/health"),
         log=folder / "versitygw.log",
         environment={
@@ -48,6 +56,7 @@ def s3(
         },
         folder=folder,
         seconds=30,
+        stays=stays,
     )
 
 
