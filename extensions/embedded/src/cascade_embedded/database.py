@@ -194,10 +194,10 @@ class SqliteDatabase(Database):
 def _refusal(folder: Path, file: Path) -> OSError | None:
     """Try to write into a folder and a file, and return what the operating system says against it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "locks").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        if file.exists():
+        if file.is_file():
             os.close(os.open(file, os.O_RDWR))
     except OSError as error:
         if error.errno not in _REFUSALS or not file.exists():

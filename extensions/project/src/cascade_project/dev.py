@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from cascade.config import load_settings
@@ -17,6 +21,10 @@ from cascade_cli.output import say
 from cascade_cli.style import click
 
 __all__ = ["dev"]
+
+_SECONDS_TO_END = 20
+# Each process says the first when it is ended; the daemon says the second of a new project.
+_NOISE = re.compile(r"^Aborted!$|No cursor for event type .*, ignoring older events")
 
 
 @click.command()
@@ -40,7 +48,14 @@ def dev(host: str, port: int) -> None:
     environment = {"PYTHONWARNINGS": "ignore:Function `dev_command`", **os.environ}
     environment[PROJECT_DIR_VARIABLE] = str(settings.project_dir)
     say("Dagster starts …")
-    process = subprocess.Popen(command, cwd=settings.project_dir, env=environment)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    # A session of its own: Ctrl+C would stop its processes in the middle of an import, and each prints a traceback.
+    process = subprocess.Popen(
+        command, cwd=settings.project_dir, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    threading.Thread(target=_hand_on, args=(process.stderr,), daemon=True).start()
     try:
         while process.poll() is None and not _answers(host, port):
             time.sleep(0.2)
@@ -48,9 +63,30 @@ def dev(host: str, port: int) -> None:
             say(f"The UI is at http://{host}:{port} (Ctrl+C ends it).")
         sys.exit(process.wait())
     except KeyboardInterrupt:
-        # It has heard it too, and ends its own processes before itself.
-        process.wait()
+        say("Dagster ends …")
+        _end(process)
         sys.exit(0)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _hand_on(lines: Iterable[str]) -> None:
+    """Print what Dagster says, without what it says of every start and end."""
+    for line in lines:
+        if line.strip() and not _NOISE.search(line):
+            click.echo(line, nl=False, err=True)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let Dagster end its processes, and end those that it leaves behind."""
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):  # somebody is impatient
+        process.wait(_SECONDS_TO_END)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _require_free(host: str, port: int) -> None:

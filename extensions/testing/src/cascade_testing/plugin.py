@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from cascade_testing.unit_tests import UnitTestFile
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give tests the variables of the project's `.env` before a workflow is imported, as every command does."""
+    if (config.rootpath / ".env").is_file():
+        from cascade.config import export_dotenv
+
+        export_dotenv(config.rootpath)
+
+
 @pytest.fixture
 def lakehouse() -> TemporaryLakehouse:
     """A lakehouse of its own for each test, empty at the start; see `cascade.testing.TemporaryLakehouse`."""
