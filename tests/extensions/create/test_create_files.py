@@ -306,3 +306,22 @@ def test_files_that_cannot_be_looked_at_are_told(case: str, root: Path) -> None:
         drafted(root, **given)
     assert what in refused.value.what
     assert fix in refused.value.fix
+
+
+@pytest.mark.parametrize("missing", ["fastexcel", "xlsxwriter"])
+def test_what_reads_excel_is_named_when_a_project_does_not_have_it(
+    missing: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "in").mkdir()
+    (root / "in/a.xlsx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UsageError, match=f"{missing}, is not installed") as refused:
+        drafted(root, "in/*.xlsx")
+    assert refused.value.fix.endswith("uv add fastexcel xlsxwriter")
+
+
+def test_pandas_is_named_when_it_has_to_read_csv_and_a_project_does_not_have_it(root: Path) -> None:
+    (root / "in").mkdir()
+    (root / "in/a.csv").write_bytes("id;größe\n1;2\n".encode("cp1252"))
+    said = drafted(root, "in/*.csv").source.explain(ModuleNotFoundError("No module named 'pandas'"))
+    assert said.fix.endswith("uv add pandas")

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,6 +33,8 @@ _FORMATS = {
     "excel": ("xlsx", "xlsm", "xlsb", "xls", "ods"),
 }
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
+# What reads a format, as the error of a missing module names it, and what is installed for it.
+_READERS = {"fastexcel": "fastexcel xlsxwriter", "xlsxwriter": "fastexcel xlsxwriter", "pandas": "pandas"}
 _RESOURCE = ["import dlt", "from dlt.sources.filesystem import filesystem"]
 _READER = ["from collections.abc import Iterable, Iterator", "from dlt.sources.filesystem import FileItemDict"]
 # Options that are written in another way than Python prints their values.
@@ -300,6 +303,9 @@ def _looked_at(source: _Files) -> _Files:
             where=without_password(place) if "://" in place else place,
             fix="correct --path, or run the command when there are files; or without --infer.",
         )
+    for module in ("fastexcel", "xlsxwriter") if source.format == "excel" else ():
+        if find_spec(module) is None:
+            raise _failed(place, ModuleNotFoundError(module))
     if source.format not in ("csv", "json"):
         return source
     items = [item for item in items if item["size_in_bytes"]]
@@ -412,12 +418,15 @@ def _failed(place: str, error: Exception) -> UsageError:
     """Say what an error of fsspec or of a reader means."""
     scheme = place.partition("://")[0] if "://" in place else ""
     text = f"{type(error).__name__}: {error}"
-    if scheme in _PACKAGES and re.search(r"(?i)install|MissingDependency|No module named", text):
-        return UsageError(
-            f"What reads {scheme}:// is not installed. Nothing was written.",
-            where="--path",
-            fix=f"add it to the project: uv add {_PACKAGES[scheme]}",
-        )
+    if re.search(r"(?i)install|MissingDependency|No module named|ModuleNotFound", text):
+        reader = next((module for module in _READERS if module in text), "")
+        if package := _READERS.get(reader) or _PACKAGES.get(scheme):
+            return UsageError(
+                f"What reads {f'these files, {reader},' if reader else f'{scheme}://'} is not installed. "
+                "Nothing was written.",
+                where="--path",
+                fix=f"add it to the project: uv add {package}",
+            )
     first = next(iter(str(error).splitlines()), "")
     return UsageError(
         f"The files cannot be read: {type(error).__name__}: {first[:200].rstrip('.')}. Nothing was written.",
