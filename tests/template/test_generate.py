@@ -272,3 +272,31 @@ def test_enter_is_answer_enough(environment: dict[str, str], tmp_path: Path) -> 
     assert process.wait(timeout=30) == 0, seen.decode("utf-8", "replace")[-2000:]
     os.close(ours)
     assert set(tree(tmp_path / "my-project")) >= EXPECTED
+
+
+SCRIPT = """\
+type: dagster.PythonScriptComponent
+attributes:
+  execution:
+    path: script.py
+  assets:
+    - key: sync/done
+"""
+
+
+def test_what_dg_scaffolds_is_found_and_a_script_is_executed_by_a_run_alone(
+    generate: Callable[..., Path], run: Run
+) -> None:
+    project = generate(example="none")
+    path = os.pathsep.join((str(BIN), os.environ["PATH"]))
+    run(BIN / "dg", "scaffold", "defs", "dagster.asset", "assets/stock.py", cwd=project, PATH=path)
+    run(BIN / "dg", "scaffold", "defs", "dagster.PythonScriptComponent", "sync", cwd=project, PATH=path)
+    component = project / "workflows" / "sync"
+    assert [file.name for file in component.iterdir()] == ["defs.yaml"]
+    (component / "defs.yaml").write_text(SCRIPT)
+    (component / "script.py").write_text("open('executed', 'x').close()\n")
+    said = run(BIN / "cascade", "validate", cwd=project).stdout
+    assert "assets: cascade/promote, cascade/publish, stock, sync/done\n" in said
+    assert not list(project.rglob("executed"))
+    run(BIN / "cascade", "run", cwd=project)
+    assert len(list(project.rglob("executed"))) == 1

@@ -15,6 +15,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._utils.error import serializable_error_info_from_exc_info
+from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster_shared.error import SerializableErrorInfo
 from dagster_shared.libraries import DagsterLibraryRegistry
 from dagster_shared.record import replace as replace_record
@@ -24,6 +25,8 @@ __all__ = [
     "BULK_ACTION_TERMINAL_STATUSES",
     "GRPC_INFO_TAG",
     "NOT_FINISHED_STATUSES",
+    "ComponentTree",
+    "ComponentTreeException",
     "DagsterLibraryRegistry",
     "InstanceRef",
     "SerializableErrorInfo",

@@ -32,9 +32,7 @@ __all__ = [
     "Scope",
     "Value",
     "check_name",
-    "percent",
     "require",
-    "require_tolerance",
     "table_name",
 ]
 
@@ -143,18 +141,6 @@ def check_name(kind: str, name: str | None, *parts: str) -> str:
     valid = isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z0-9_]+", name))
     require(valid, f"{name!r} is not a name for a check.", kind, "use letters, digits and underscores.")
     return name
-
-
-def require_tolerance(kind: str, tolerance: float) -> None:
-    """Refuse what is not a fraction from 0 to 1."""
-    fraction = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance <= 1
-    fix = "give a number from 0 to 1; 0.01 allows one in a hundred."
-    require(fraction, f"tolerance={tolerance!r} is not a fraction.", kind, fix)
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage."""
-    return f"{fraction * 100:.3g} %"
 
 
 def __getattr__(name: str) -> Any:

@@ -379,15 +379,52 @@ def test_a_job_that_promotes_or_writes_nothing_is_not_told(tmp_path: Path, selec
     assert problems_of(definitions) == Problems()
 
 
-def test_a_component_is_named_as_ignored_and_nothing_beside_it_runs(tmp_path: Path) -> None:
-    folder = tmp_path / "workflows" / "sync"
-    folder.mkdir(parents=True)
-    (folder / "defs.yaml").write_text("type: dagster.PythonScriptComponent\n")
-    (folder / "script.py").write_text("raise SystemExit('ran')")
-    problems = problems_of(built(tmp_path, a=ASSET.format(name="one")))
-    assert problems.all == []
-    (warning,) = problems.warnings
-    assert warning.startswith("workflows/sync/defs.yaml: components of Dagster are not loaded")
+PYTHON_COMPONENT = """\
+import dagster as dg
+
+
+class Made(dg.Component):
+    def build_defs(self, context):
+        return dg.Definitions(assets=[dg.AssetSpec(["python", "c"])])
+
+
+@dg.component_instance
+def load(context):
+    return Made()
+"""
+COMPONENT = """\
+type: dagster.PythonScriptComponent
+attributes:
+  execution:
+    path: script_{name}.py
+  assets:
+    - key: sync/{name}
+"""
+
+
+def test_components_are_loaded_as_dagster_loads_them_and_their_scripts_are_not_run(tmp_path: Path) -> None:
+    """Several of them, also below other folders; a file that is broken costs itself, and so does a component."""
+    sources = {
+        "sync": COMPONENT.format(name="a"),
+        "crm/sync": COMPONENT.format(name="b"),
+        "bad": "type: nothing.There\n",
+    }
+    for name, text in sources.items():
+        folder = tmp_path / "workflows" / name
+        (folder / "below").mkdir(parents=True)
+        (folder / "defs.yaml").write_text(text)
+        for script in ("script_a.py", "script_b.py", "below/more.py"):
+            (folder / script).write_text("raise SystemExit('ran')")
+    python = tmp_path / "workflows" / "python"
+    python.mkdir()
+    (python / "component.py").write_text(PYTHON_COMPONENT)
+    definitions = built(tmp_path, a=ASSET.format(name="one"), broken="1 / 0")
+    keys = {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
+    assert keys >= {"one", "sync/a", "sync/b", "python/c"}
+    broken, component = sorted(problems_of(definitions).all, reverse=True)
+    assert "workflows/broken.py:1: ZeroDivisionError" in broken
+    assert component.startswith("workflows/bad/defs.yaml")
+    assert "Module `nothing` not found" in component
 
 
 # Settings

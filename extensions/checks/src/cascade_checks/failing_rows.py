@@ -10,7 +10,8 @@ from cascade.duck.sql import qualified
 from cascade.errors import QueryError
 from cascade.names import CHECKED_ROWS, FAILING_ROWS
 from cascade.options import known_options
-from cascade.quality import SAMPLE_ROWS, Check, Outcome, Scope, check_name, percent, require, require_tolerance
+from cascade.quality import SAMPLE_ROWS, Check, Outcome, Scope, check_name, require
+from cascade_checks.refusals import percent, require_tolerance
 
 __all__ = ["Statements", "count_failing", "custom_sql"]
 

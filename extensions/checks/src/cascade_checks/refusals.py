@@ -1,4 +1,4 @@
-"""How wrong options of the built-in checks are refused, and how bounds are said in words."""
+"""How wrong options of the built-in checks are refused, and how bounds and fractions are said in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cascade.errors import DefinitionError
 from cascade.quality import require
 
-__all__ = ["Bound", "bounds_text", "require_columns", "require_order"]
+__all__ = ["Bound", "bounds_text", "percent", "require_columns", "require_order", "require_tolerance"]
 
 Bound = int | float | Decimal | dt.date | dt.datetime
 
@@ -49,3 +49,15 @@ def bounds_text(low: object, high: object) -> str:
     if high is None:
         return f"at least {low}"
     return f"at most {high}" if low is None else f"between {low} and {high}"
+
+
+def require_tolerance(kind: str, tolerance: float) -> None:
+    """Refuse what is not a fraction from 0 to 1."""
+    fraction = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance <= 1
+    fix = "give a number from 0 to 1; 0.01 allows one in a hundred."
+    require(fraction, f"tolerance={tolerance!r} is not a fraction.", kind, fix)
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage."""
+    return f"{fraction * 100:.3g} %"

@@ -18,13 +18,11 @@ from cascade.quality import (
     Outcome,
     Scope,
     check_name,
-    percent,
     require,
-    require_tolerance,
     table_name,
 )
 from cascade_checks.partitions import partition_counts
-from cascade_checks.refusals import bounds_text, require_columns, require_order
+from cascade_checks.refusals import bounds_text, percent, require_columns, require_order, require_tolerance
 
 __all__ = ["freshness", "reconciles", "row_count"]
 

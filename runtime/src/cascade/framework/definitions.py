@@ -87,7 +87,6 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                 waiting.append((record, started.enter_context(record.object.start(settings))))
         found = discover(settings.workflows_path)
         problems.broken.extend(found.broken)
-        problems.warnings.extend(found.ignored)
         for record, assets in waiting:
             with _contained(record, settings, problems.broken):
                 # They come first: a workflow that contradicts one of them is left out, and not all models.

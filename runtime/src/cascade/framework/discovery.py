@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,14 @@ from typing import Any
 
 import dagster as dg
 
-from cascade._dagster import UnresolvedAssetJobDefinition, UnresolvedPartitionedAssetScheduleDefinition
+from cascade._dagster import (
+    ComponentTree,
+    ComponentTreeException,
+    UnresolvedAssetJobDefinition,
+    UnresolvedPartitionedAssetScheduleDefinition,
+    disable_dagster_warnings,
+    replace_record,
+)
 from cascade.errors import CascadeError, DefinitionError
 from cascade.ingestion.partitions import refusal
 from cascade.plugins import refused
@@ -31,6 +38,8 @@ _KINDS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("schedules", (dg.ScheduleDefinition, UnresolvedPartitionedAssetScheduleDefinition)),
     ("sensors", (dg.SensorDefinition,)),
 )
+# Files that make a folder a component of Dagster; of two in one folder the last one counts.
+_COMPONENTS = ("component.py", "component.yaml", "defs.yml", "defs.yaml")
 # Folders of projects that were made importable.
 _opened: list[str] = []
 
@@ -75,16 +84,14 @@ class Found:
     Attributes:
         items: The objects, each once.
         broken: Files and assets that cannot be loaded: where and why.
-        ignored: Files that are not imported, and why.
     """
 
     items: list[Item] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
 
 
 def discover(path: Path) -> Found:
-    """Import every file below a folder and find what it defines for Dagster.
+    """Import every file below a folder and find what it defines for Dagster; load its components as Dagster does.
 
     Assets, asset checks, jobs, schedules, sensors and `Definitions` are found by type, resources too: their
     key is the name of the variable.
@@ -98,27 +105,24 @@ def discover(path: Path) -> Found:
         _opened.append(str(root))
     _forget_other_projects(path)
     found = Found()
-    components = {file.parent for file in path.rglob("defs.yaml")}
-    found.ignored += [
-        f"{folder.relative_to(root)}/defs.yaml: components of Dagster are not loaded, and Python files beside one "
-        "are not run; write a workflow file instead"
-        for folder in sorted(components)
-    ]
+    folders = {file.parent: file for kind in _COMPONENTS for file in path.rglob(kind)}
+    components = {_module(at, root): file for at, file in folders.items() if not folders.keys() & at.parents}
     files: dict[str, Path] = {}
     for file in sorted(path.rglob("*.py")):
-        relative = file.relative_to(root)
         hidden = file.name.startswith("_") and file.name != "__init__.py"
-        if not hidden and "__pycache__" not in relative.parts and file.parent not in components:
-            files[".".join(relative.with_suffix("").parts).removesuffix(".__init__")] = file
+        if not hidden and "__pycache__" not in file.parts and not folders.keys() & file.parents:
+            files[_module(file, root)] = file
     left_out = refused(files, root)
     found.broken += [f"{where}: {cause}" for where, cause in left_out.values()]
     owners: dict[str, str] = {}
     seen: set[int] = set()
-    for name, file in files.items():
+    for name, file in (files | components).items():
         if name in left_out:
             continue
         try:
-            _take(importlib.import_module(name), str(file.relative_to(root)), found, owners, seen)
+            module = importlib.import_module(name)
+            defined = {name: _component(module, root)} if name in components else vars(module)
+            _take(defined, str(file.relative_to(root)), found, owners, seen)
         except KeyboardInterrupt:
             raise
         # A workflow may raise anything, SystemExit included; the other files still load.
@@ -149,10 +153,24 @@ def says(error: BaseException) -> str:
     return text
 
 
-def _take(module: ModuleType, origin: str, found: Found, owners: dict[str, str], seen: set[int]) -> None:
-    """Add the objects that a module defines and no earlier one defined."""
+def _module(place: Path, root: Path) -> str:
+    return ".".join(place.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _component(folder: ModuleType, root: Path) -> dg.Definitions:
+    """Load a component as Dagster does: its Python files are its own, and may be scripts that only a run executes."""
+    try:
+        with disable_dagster_warnings():
+            loaded = ComponentTree.from_module(folder, root).build_defs()
+    except ComponentTreeException as error:  # it says where in the tree, and not what
+        raise error.__cause__ or error from None
+    return replace_record(loaded, component_tree=None)  # Dagster merges no two that have one
+
+
+def _take(defined: Mapping[str, Any], origin: str, found: Found, owners: dict[str, str], seen: set[int]) -> None:
+    """Add the objects that a file defines and no earlier one defined."""
     new: dict[int, Item] = {}
-    for name, value in vars(module).items():
+    for name, value in defined.items():
         # Some definitions of Dagster are named tuples: one object, not a list.
         listed = isinstance(value, list | tuple) and not hasattr(value, "_fields")
         for each in value if listed else [value]:

@@ -86,8 +86,8 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             beside `options`, such as `{"since": partition_date}`.
         options: What the plugin is asked for, by the names of its options.
         deps: Tables `namespace.table` that the function reads, through the resource `lakehouse`: it runs after them.
-        validation_schema: Pandera model, of the polars API, or of pandas where the project has it: the contract that every row
-            must fulfil. The table's columns derive from it.
+        validation_schema: Pandera model, of the polars API, or of pandas where that is installed: the contract that
+            every row must fulfil. The table's columns derive from it.
         iceberg_schema: The table's columns, a PyIceberg `Schema`, when they are not to derive from the model.
             With neither, the first load infers them.
         partition_spec: PyIceberg `PartitionSpec` of the table's files, for large tables.

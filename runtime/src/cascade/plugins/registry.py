@@ -19,6 +19,7 @@ from cascade.plugins.source import failing_line, folders, place, top
 __all__ = ["ImportProbe", "PluginRecord", "find", "groups", "installed", "load", "load_all", "refused"]
 
 T = TypeVar("T")
+_release = functools.cache(lambda: metadata.version("cascade-runtime"))
 # What was refused in this process, and why.
 _blocked: dict[str, tuple[str, str]] = {}
 
@@ -193,11 +194,6 @@ def _fix(record: PluginRecord, error: BaseException | None = None) -> str:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != top(record.value):
         return f"install `{error.name}`, which {package} needs, or uninstall {package}."
     return f"install {package} again or in another version, or uninstall it."
-
-
-@functools.cache
-def _release() -> str:
-    return metadata.version("cascade-runtime")
 
 
 @functools.cache
