@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from cascade_dbt.dagster_dbt import (
     dbt_assets,
     without_dbt,
 )
+from cascade_dbt.failures import said_by_dbt
 from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
 from cascade_dbt.targets import TABLES, namespaces_of, target_of
@@ -142,7 +142,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
                 _record(context, lambda: record(recipes, lakehouse.catalog, branch, made, before))
             if (error := invocation.get_error()) is not None:
                 raise TransformError(
-                    _said_by_dbt(str(error)),
+                    said_by_dbt(str(error), settings.dbt_path, settings.project_dir),
                     where=f"dbt's log is {target / 'dbt.log'}",
                     fix="correct the model or the test that dbt names.",
                 )
@@ -196,15 +196,6 @@ def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None
         work()
     except CommitFailedException as error:
         context.log.warning(f"The next run computes these models again, since another process wrote them: {error}")
-
-
-def _said_by_dbt(text: str) -> str:
-    """Return what dbt said of its models, without Dagster's words on the command and the trail of macros."""
-    said = re.sub(r"\x1b\[\d+m", "", text.partition("Errors parsed from dbt logs:")[2] or text)  # colours
-    # dbt tells each failure as it comes, and all again at its end with the model's name and file.
-    _, summary, failures = said.partition("Failure in ")
-    lines = (summary + failures if summary else said).splitlines()
-    return "\n".join(line for line in lines if line.strip() and not line.startswith("  > "))
 
 
 @contextlib.contextmanager
