@@ -65,12 +65,18 @@ def drop_tables(
         tell: Told of progress.
 
     Raises:
-        UsageError: `main` does not have one of them, or a run that has not ended writes one.
+        UsageError: `main` does not have one of them, or a run that has not ended writes one; or orphans are unknown,
+            since a file of the project cannot be used.
         LeaseHeldError: Another process is working towards `main`.
         PromotionRefusedError: The checks of the project are unknown, since a file of it cannot be used.
     """
     catalog = open_catalog(settings)
     pointers, owners = catalog.pointers(MAIN), find_owners(settings, tell=tell)
+    if unowned and "" in owners:
+        raise UsageError(
+            "Which tables are orphans is unknown: files of the project cannot be used, and may make some.",
+            fix="correct the files; `cascade validate` names them.",
+        )
     names = dict.fromkeys(known_table(pointers, table, MAIN) for table in tables)
     names.update(dict.fromkeys(orphans(owners, pointers) if unowned else ()))
     plan = plan_action(catalog, "drop", dict.fromkeys(names), owners)
