@@ -217,6 +217,19 @@ def test_a_failure_says_what_went_wrong_and_where(asset: str, failed: tuple[RunR
     assert sum(why in failure for failure in failed[0].failures) == 1
 
 
+def test_the_failure_in_dagster_names_the_line_too(project: Path, failed: tuple[RunReport, list[Event]]) -> None:
+    with open_instance(Settings(project_dir=project)) as instance:
+        entries = instance.all_logs(failed[0].run_ids[0], of_type=dg.DagsterEventType.STEP_FAILURE)
+    events = {entry.step_key: entry.dagster_event for entry in entries}
+    event = events["raw__wrong_key"]
+    assert event is not None
+    told = event.step_failure_data.user_failure_data
+    assert told is not None
+    assert told.description == "KeyError: 'idd'"
+    line = _at('return [{"id": 1}["idd"]]').rpartition(":")[2]
+    assert told.metadata["where"].value == f"{project}/workflows/ingestion/bad.py:{line}"
+
+
 def test_only_what_a_repetition_may_mend_is_retried_and_the_reason_is_told(
     failed: tuple[RunReport, list[Event]],
 ) -> None:

@@ -20,7 +20,7 @@ from cascade.ingestion.partitions import definition_of
 from cascade.lakehouse import Lakehouse
 from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
 from cascade.options import known_options
-from cascade.plugins.source import place
+from cascade.plugins.source import failing_line, place
 
 if TYPE_CHECKING:
     from cascade.ingestion.plan import LoadPlan
@@ -267,6 +267,8 @@ def _run(
             )
         if is_transient(error):
             raise
-        raise dg.Failure(failure_reason(error), allow_retries=False) from error
+        found = failing_line(error, [lakehouse.settings.project_dir])
+        where = {"where": f"{found[0]}:{found[1]}"} if found else {}
+        raise dg.Failure(failure_reason(error), metadata=where, allow_retries=False) from error
     say(context.log, result, plan.table)
     return materialization(context, plan, result, lakehouse)
