@@ -2,7 +2,8 @@
 
 The first makes the tables without rows, by dbt; the second must say the same without it.
 
-Modules: `cascade_operations.schema`, `cascade_operations.run`, `cascade_operations.columns`, `cascade_project.columns`.
+Modules: `cascade_operations.schema`, `cascade_operations.run`, `cascade_operations.columns`, `cascade_project.asking`,
+`cascade_project.columns`.
 """
 
 import warnings
@@ -50,12 +51,26 @@ MODELS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "follows": ("select * from {{ ref('renames') }}", "", [("drop", "name"), ("add", "title")]),
     "retypes": (f"select id, v {EVENTS}", f"select id, cast(v as varchar) as v {EVENTS}", [("retype", "v")]),
     "in_step": (SYNC + f"select id, name {EVENTS}", SYNC + f"select id, v {EVENTS}", [("drop", "name"), ("add", "v")]),
+    # The default would give the column another type.
+    "varies": (
+        f"select {{{{ var('shown', 'id') }}}} as shown {EVENTS}",
+        f"select id, {{{{ var('shown', 'id') }}}} as shown {EVENTS}",
+        [("add", "id")],
+    ),
     "forbids": (FAIL + f"select id, name {EVENTS}", FAIL + f"select id, name {EVENTS}", []),
 }
 ROOT = "transforms/dbt/models"
 FILES = {
     "workflows/shop.py": WORKFLOW,
-    "transforms/dbt/dbt_project.yml": dbt_project("models: { shop: { +materialized: table, +schema: silver } }\n"),
+    "transforms/dbt/dbt_project.yml": dbt_project(
+        "models: { shop: { +materialized: table, +schema: silver } }\n"
+        "seeds: { shop: { +schema: files } }\nsnapshots: { shop: { +schema: files } }\n"
+        "vars: { shop: { shown: name } }\n"
+    ),
+    "transforms/dbt/seeds/shops.csv": "id,name\n1,north\n",
+    "transforms/dbt/snapshots/past_shops.sql": "{% snapshot past_shops %}\n"
+    "{{ config(unique_key='id', strategy='check', check_cols='all') }}\nselect * from {{ ref('shops') }}\n"
+    "{% endsnapshot %}\n",
     f"{ROOT}/sources.yml": "sources: [{ name: raw, tables: [{ name: events }] }]\n"
     # A test of the data says nothing of a table without rows, and must not stop what is below it.
     "models: [{ name: renames, data_tests: [{ dbt_utils_at_least_one: {} }] }]\n",
@@ -95,7 +110,8 @@ def test_a_plan_of_models_says_what_goes_what_comes_and_what_has_another_type(se
     plans = {plan.table: plan for plan in plan_schema(settings)}
     assert {step.action for step in plans.pop("raw.events").steps} == {"keep"}
     found = {name: [(step.action, step.column) for step in plan.steps] for name, plan in plans.items()}
-    assert found == {f"silver.{name}": steps for name, (_, _, steps) in MODELS.items()}
+    models = {f"silver.{name}": steps for name, (_, _, steps) in MODELS.items()}
+    assert found == {**models, "files.shops": [], "files.past_shops": []}
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
 
 
@@ -105,13 +121,14 @@ def test_the_first_run_of_a_project_breaks_nothing(tmp_path: Path, monkeypatch: 
     root = make_project(tmp_path / "project", FILES | loaded)
     monkeypatch.chdir(root)
     plan = plan_run(settings_in(root))
-    assert {asset.asset for asset in plan.assets} == {"raw/events", "silver/loaded", *(f"silver/{m}" for m in MODELS)}
+    others = {"raw/events", "silver/loaded", "files/shops", "files/past_shops"}
+    assert {asset.asset for asset in plan.assets} == {*others, *(f"silver/{m}" for m in MODELS)}
     assert (plan.breaking, {asset.problem for asset in plan.assets}) == (0, {""})
 
 
-def planned(settings: Settings) -> dict[str, PlannedAsset]:
-    """Return what a run would do with models."""
-    return {asset.asset: asset for asset in plan_run(settings).assets if asset.asset.startswith("silver/")}
+def planned(settings: Settings, namespace: str = "silver") -> dict[str, PlannedAsset]:
+    """Return what a run would do with tables of a namespace."""
+    return {asset.asset: asset for asset in plan_run(settings).assets if asset.asset.startswith(f"{namespace}/")}
 
 
 def test_a_plan_of_a_run_says_the_same_without_dbt_and_why_and_for_whom_it_breaks(settings: Settings) -> None:
@@ -155,6 +172,29 @@ def test_a_run_that_would_fail_at_a_model_says_so_before(
         file.write_text(before)
     assert problem in asset.problem
     assert (asset.columns_known, asset.breaking) == (True, True)
+
+
+def test_the_file_of_a_seed_is_read_and_a_snapshot_of_it_keeps_what_vanishes(settings: Settings) -> None:
+    file = Path(settings.dbt_path) / "seeds/shops.csv"
+    before = file.read_text()
+    try:
+        file.write_text("id,city\n007,Lelystad\n")
+        plan = planned(settings, "files")
+        file.write_text("id,name\n1\n")
+        torn = planned(settings, "files")["files/shops"]
+    finally:
+        file.write_text(before)
+    found = {name: [(c.action, c.column, c.consumers) for c in asset.columns] for name, asset in plan.items()}
+    assert found == {
+        "files/shops": [
+            ("retype", "id", ("files/past_shops",)),
+            ("drop", "name", ("files/past_shops",)),
+            ("add", "city", ()),
+        ],
+        "files/past_shops": [("add", "city", ())],
+    }
+    assert "its file changed" in plan["files/shops"].why
+    assert (torn.breaking, torn.problem) == (True, "line 2 has 1 columns, and the header 2")
 
 
 def test_models_that_cannot_be_made_are_refused_in_dbt_s_words(settings: Settings) -> None:

@@ -144,12 +144,16 @@ def test_a_short_plan_is_one_screen_and_leaves_out_nothing_that_breaks() -> None
     added = [ColumnChange("add", f"c{number}", None, "string") for number in range(9)]
     assets = [PlannedAsset(f"silver/t{number}", ("its SQL changed",)) for number in range(50)]
     assets.append(PlannedAsset("silver/last", ("its SQL changed",), columns=(*added, change)))
+    assets.append(
+        PlannedAsset("gold/last", ("new",), checks=(PlannedCheck("a", blocking=True), PlannedCheck("b", False)))
+    )
     plan = Plan(tuple(assets), 1, (), {f"gold/t{n}": dt.datetime(2026, 1, 1) for n in range(9)}, True, 2.0)
     lines = list(plan_lines(plan, short=True))
     assert len(lines) < 40
     assert "      - name string  BREAKING for gold/sums" in lines
     assert "      and 7 more columns" in lines
-    assert "  … and 39 more; `cascade plan` shows them" in lines
+    assert "  … and 40 more; `cascade plan` shows them" in lines
+    assert "Checks: 2, 1 of them blocking" in lines
     assert len(list(plan_lines(plan))) > 100
 
 

@@ -35,6 +35,9 @@ def plan_lines(plan: Plan, *, short: bool = False) -> Iterator[str]:
         yield from _asset_lines(plan.assets[position], short=short)
     if len(plan.assets) > limit:
         yield f"  … and {len(plan.assets) - limit} more; `cascade plan` shows them"
+    checks = [check.blocking for asset in plan.assets for check in asset.checks]
+    if checks:
+        yield f"Checks: {len(checks)}, {sum(checks)} of them blocking"
     if plan.up_to_date:
         yield f"Left alone: {_some(plan.up_to_date)}: every partition is loaded"
     if plan.left_out:

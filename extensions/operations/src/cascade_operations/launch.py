@@ -79,7 +79,7 @@ class Launch:
         work = find_work(graph, chosen, partition, self.named, **places, resumed=self.resumed)
         if self.show_plan:
             refresh = FULL_REFRESH_TAG in tags
-            plan = describe(graph, work, self.named or (), full_refresh=refresh, **places)
+            plan = describe(self.definitions, work, self.named or (), full_refresh=refresh, **places)
             watcher.tell(Planned(plan))
         watcher.up_to_date = sorted(key.to_user_string() for key in work.idle)
         for asset in watcher.up_to_date:

@@ -12,12 +12,14 @@ from pyiceberg.types import TimestamptzType
 
 from cascade.errors import CascadeError
 from cascade.framework.base import Unchanged
+from cascade.framework.definitions import problems_of
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MARTS, SQL_METADATA, TABLE_METADATA
+from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MAIN, MARTS, SQL_METADATA, TABLE_METADATA
 from cascade_operations.columns import Foreseen, foresee
 from cascade_operations.evolution import Decisions, steps_of
 from cascade_operations.leave_out import find_unchanged
+from cascade_operations.owners import orphans, owners_of
 from cascade_operations.planned import ColumnChange, Plan, PlannedAsset, PlannedCheck
 from cascade_operations.records import SchemaStep
 from cascade_operations.work import ENDS, Work
@@ -31,7 +33,7 @@ _MODEL_SECONDS = "Execution Duration"
 
 
 def describe(
-    graph: Any,
+    definitions: dg.Definitions,
     work: Work,
     named: Iterable[dg.AssetKey],
     *,
@@ -42,13 +44,14 @@ def describe(
     """Return what a run would do, in words.
 
     Args:
-        graph: Dagster's asset graph.
+        definitions: The project's definitions.
         work: What it would do.
         named: Assets that are computed because they are named.
         full_refresh: Whether the tables of incremental models are created again.
         instance: Where Dagster keeps how long each took.
         lakehouse: What the run begins with.
     """
+    graph = definitions.resolve_asset_graph()
     keys = [key for key in graph.toposorted_asset_keys if key in (work.loaded | work.rest) - ENDS]
     seconds = _durations(instance, keys)
     again: tuple[str, ...] = ("a full refresh makes it from the start",)
@@ -75,6 +78,7 @@ def describe(
                 seconds=seconds.get(key),
             )
         )
+    known = not problems_of(definitions).broken
     return Plan(
         assets=tuple(assets),
         breaking=sum(asset.breaking for asset in assets),
@@ -82,6 +86,7 @@ def describe(
         left_out={key.to_user_string(): since for key, since in sorted(work.unchanged.since.items())},
         promote=bool(work.rest & ENDS),
         seconds=round(sum(asset.seconds or 0 for asset in assets), 2),
+        orphans=orphans(owners_of(definitions), lakehouse.catalog.pointers(MAIN)) if known else (),
     )
 
 

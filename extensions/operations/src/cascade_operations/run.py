@@ -6,7 +6,6 @@ import contextlib
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from cascade_operations.after import followed
 from cascade_operations.events import Listener, Loading, NotLoaded, ignore
 from cascade_operations.failures import error_text
 from cascade_operations.launch import Launch, is_written
-from cascade_operations.owners import files_stamp, note_owners, orphans, owners_of
+from cascade_operations.owners import files_stamp, note_owners
 from cascade_operations.plan import describe
 from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
@@ -139,10 +138,7 @@ def plan_run(
         kept = None if everything or full_refresh else named
         options: dict[str, Any] = {"instance": instance, "lakehouse": lakehouse}
         work = find_work(graph, chosen, partition, kept, emptied=emptied, **options)
-        plan = describe(graph, work, named, full_refresh=full_refresh, **options)
-    known = not problems_of(definitions).broken
-    gone = orphans(owners_of(definitions), lakehouse.catalog.pointers(MAIN)) if known else ()
-    return replace(plan, orphans=gone)
+        return describe(definitions, work, named, full_refresh=full_refresh, **options)
 
 
 def launch(

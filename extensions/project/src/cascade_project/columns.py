@@ -10,25 +10,27 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
-from cascade.engine import query
 from cascade.errors import CascadeError, QueryError
 from cascade_dbt.project import parse_project
 from cascade_dbt.unchanged import judge, read_recipes
 from cascade_operations.columns import Columns, Foreseen, changes_between, is_wider
 from cascade_operations.planned import ColumnChange
+from cascade_project.asking import Ask, asking
 
 __all__ = ["foresee"]
 
 # What engines say of SQL that does not fit the tables that it reads; all else may be due to what only dbt knows.
 _MISFIT = re.compile(r"Binder Error|\bcolumn\b|cannot be applied|Unexpected parameters", re.IGNORECASE)
-# How often the engine is asked for what models become, and in all: it takes some 25 ms of CPU time each.
-_MOST_MODELS, _MOST = 60, 90
+# How often an engine is asked for what models become, and in all: a question takes DuckDB a millisecond, and 10 with
+# what is done to ask it; a server 25.
+_MOST = {"embedded": (200, 300), "trino": (60, 90)}
 _DIALECTS = {"embedded": "duckdb", "trino": "trino"}
 
 
@@ -56,7 +58,9 @@ def foresee(
     rewritten = judge(read_recipes(settings, parsed), catalog, asked, ()).rewritten
     if not rewritten and not any(one.changes for one in loads.values()):
         return {}
-    return _Models(settings, catalog, parsed, full_refresh=full_refresh).foresee(loads, rewritten)
+    models = _Models(settings, catalog, parsed, full_refresh=full_refresh)
+    with asking(settings, catalog, models.before) as ask:
+        return models.foresee(loads, rewritten, ask)
 
 
 class _Models:
@@ -69,7 +73,7 @@ class _Models:
         from cascade_project.portability.render import Project
 
         self._catalog, self._refresh = catalog, full_refresh
-        self._dialect = _DIALECTS[settings.engine]
+        self._dialect, self._most = _DIALECTS[settings.engine], _MOST[settings.engine]
         self._pointers = catalog.pointers(MAIN)
         # Cascade's own macros are rendered too: no folder is named as theirs.
         self._project = Project(manifest, settings.dbt_path, settings.dbt_path / "\0")
@@ -99,7 +103,9 @@ class _Models:
         # Tables that are not there yet, and whose columns are therefore not all known.
         self._open: set[str] = set()
 
-    def foresee(self, loads: Mapping[str, Foreseen], asked: Set[str]) -> dict[str, Foreseen]:
+    def foresee(self, loads: Mapping[str, Foreseen], asked: Set[str], ask: Ask) -> dict[str, Foreseen]:
+        """Say what becomes of tables; arguments as for the function, and what answers."""
+        self._ask = ask
         found = dict(loads)
         self._later.update({table: one.columns for table, one in loads.items()})
         # A first load may bring more columns than are declared.
@@ -118,11 +124,11 @@ class _Models:
     def _one(self, table: str) -> Foreseen:
         """Say what becomes of the table of one model."""
         node = self._by_table[table]
-        if node["resource_type"] == "seed":
-            return Foreseen(known=False, problem="the columns of a seed are known when dbt has read its file")
-        before = self._before(table)
+        before = self.before(table)
         try:
-            after = self._columns(table, self._later, most=_MOST_MODELS)
+            after = self._columns(table, self._later, most=self._most[0])
+        except ValueError as error:  # of the file of a seed
+            return Foreseen(problem=str(error))
         except CascadeError as error:
             misfit = isinstance(error, QueryError) and bool(_MISFIT.search(error.what))
             misfit = misfit and self._upstream(table).isdisjoint(self._open)
@@ -142,7 +148,7 @@ class _Models:
         said = "on_schema_change" in (node.get("unrendered_config") or {})
         return str(config.get("on_schema_change")) if said else "append_new_columns"
 
-    def _columns(self, table: str, others: Mapping[str, Columns], *, most: int = _MOST) -> Columns:
+    def _columns(self, table: str, others: Mapping[str, Columns], *, most: int | None = None) -> Columns:
         """Ask the engine for the columns of a model's SQL, given what other tables will be.
 
         Raises:
@@ -156,10 +162,10 @@ class _Models:
         inside = {one: self._sql(one) for one in self._order_of_ephemerals(table)}
         statement = with_stand_ins(sql, inside, others, self._dialect)
         if statement not in self._asked:
-            if len(self._asked) >= most:
+            if len(self._asked) >= (most or self._most[1]):
                 raise CascadeError(f"many models have changed; `cascade schema plan {table}` tells")
             self._asked[statement] = None
-            self._asked[statement] = query(self._catalog, MAIN, statement).schema
+            self._asked[statement] = self._ask(statement)
         if (schema := self._asked[statement]) is None:
             raise CascadeError("its SQL is refused")
         try:
@@ -171,6 +177,8 @@ class _Models:
         from cascade_project.portability.render import PLACEHOLDER, RenderError
 
         node = self._by_table.get(table) or self._checks[table]
+        if node["resource_type"] == "seed":
+            return _sql_of_seed(node, self._dialect)
         try:
             texts = list(self._project.texts(node, self._dialect))
         except RenderError as error:
@@ -191,7 +199,8 @@ class _Models:
         reads = set(self._reads.get(table, ()))
         return reads.union(*(self._upstream(one) for one in reads & self._ephemeral))
 
-    def _before(self, table: str) -> Columns:
+    def before(self, table: str) -> Columns:
+        """Return the columns of a table on `main`; none without it."""
         if table not in self._pointers:
             return {}
         fields = self._catalog.load(table, self._pointers[table]).schema().fields
@@ -200,25 +209,54 @@ class _Models:
     def _with_consumers(self, table: str, one: Foreseen) -> Iterator[ColumnChange]:
         """Add to breaking changes the models and tests that read the column."""
         readers = [other for other in (*self._by_table, *self._checks) if table in self._upstream(other) - {other}]
+        before = self.before(table)
         for change in one.changes:
             if not change.breaking:
                 yield change
                 continue
-            reading = [other for other in readers if self._is_read(table, change.column, other)]
+            reading = [
+                other for other in readers if self._is_read(table, {**one.columns, **before}, change.column, other)
+            ]
             yield replace(change, consumers=tuple(reader.replace(".", "/") for reader in sorted(reading)))
 
-    def _is_read(self, table: str, column: str, reader: str) -> bool:
+    def _is_read(self, table: str, columns: Columns, column: str, reader: str) -> bool:
         """Say whether a model reads a column: without it the SQL is refused, or gives other columns."""
         if reader in self._ephemeral:
             return False  # it is part of those that read it
         if told := self._checks.get(reader, {}).get("test_metadata"):
             return bool(re.search(rf"\b{re.escape(column)}\b", json.dumps(told["kwargs"])))
-        before = self._before(table)
-        without = {name: kind for name, kind in before.items() if name != column}
+        without = {name: kind for name, kind in columns.items() if name != column}
         try:
-            return self._columns(reader, {table: before}) != self._columns(reader, {table: without})
+            given = self._columns(reader, {table: columns})
+        except CascadeError:
+            return self._may_name(column, reader)
+        try:
+            return given != self._columns(reader, {table: without})
         except CascadeError:
             return True
+
+    def _may_name(self, column: str, reader: str) -> bool:
+        """Say whether the word is in SQL that an engine refuses; true where nobody knows the SQL."""
+        try:
+            return bool(re.search(rf"\b{re.escape(column)}\b|\*", self._sql(reader), re.IGNORECASE))
+        except CascadeError:
+            return True
+
+
+def _sql_of_seed(node: Mapping[str, Any], dialect: str) -> str:
+    """Return a SELECT with the columns of a seed's file.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    from cascade_dbt.seeds import read
+
+    config, path = node["config"], Path(node["root_path"], node["original_file_path"])
+    table = read(path, config.get("column_types") or {}, config.get("delimiter") or ",")
+    names = [name.lower() if dialect == "trino" else name for name in table.column_names]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    kinds = [kind.sql for kind in table.column_types]
+    return "select " + ", ".join(f"cast(null as {kind}) as {name}" for kind, name in zip(kinds, quoted, strict=True))
 
 
 def _by_policy(changes: tuple[ColumnChange, ...], before: Columns, after: Columns, policy: str) -> Foreseen:

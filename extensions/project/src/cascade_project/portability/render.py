@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
@@ -152,6 +153,10 @@ class Project:
     def __init__(self, manifest: Mapping[str, Any], root: Path, own_macros: Path) -> None:
         self._manifest, self._root = manifest, root
         self._name = manifest["metadata"]["project_name"]
+        file = root / "dbt_project.yml"
+        self._variables: Mapping[str, Any] = (
+            file.is_file() and yaml.safe_load(file.read_text("utf-8")).get("vars")
+        ) or {}
         self._files: list[tuple[str, int]] = []
         self._tables: dict[str, str] = {}
         for node in manifest["nodes"].values():
@@ -187,12 +192,16 @@ class Project:
     def _render(self, node: Mapping[str, Any]) -> Rendered:
         generic = node["resource_type"] == "test" and node.get("test_metadata")
         path = self._root / node["original_file_path"]
-        source = node["raw_code"] if generic or not path.is_file() else path.read_text("utf-8")
+        whole = path.read_text("utf-8") if path.is_file() else ""
+        # dbt gives what is inside of the block of a snapshot, or makes it of a YAML file.
+        part = generic or node["resource_type"] == "snapshot" or not whole
+        source = node["raw_code"] if part else whole
+        line = whole[: max(whole.find(source), 0)].count("\n") + 1
         options = {"_dbt_generic_test_kwargs": self._test_arguments(node)} if generic else {}
         _now.dynamic = False
         try:
             # What a test hands to its macro is in a YAML file, whose lines dbt does not keep.
-            template = self._compile(source, "" if generic else node["original_file_path"], 1)
+            template = self._compile(source, "" if generic else node["original_file_path"], line)
             text = template.render(options)
         except (
             jinja2.TemplateError,
@@ -290,7 +299,7 @@ class Project:
             "this": _This(),
             "config": _Config(),
             "model": _Unknown(name="model"),
-            "var": lambda name, default=None: _Unknown(name=name) if default is None else default,
+            "var": self._variable,
             "env_var": lambda name, default=None: os.environ.get(name, default) or _Unknown(name=name),
             "is_incremental": is_incremental,
             "should_full_refresh": lambda: False,
@@ -306,6 +315,13 @@ class Project:
 
     def _environment_of(self) -> Mapping[str, Any]:
         return self._environment.globals
+
+    def _variable(self, name: str, default: Any = None) -> Any:
+        """Return what `dbt_project.yml` says of a variable: for the package of the node, else for all."""
+        for said in (self._variables.get(_now.node.get("package_name", self._name)), self._variables):
+            if isinstance(said, Mapping) and name in said:
+                return said[name]
+        return _Unknown(name=name) if default is None else default
 
     def _ref(self, *names: str, **_options: Any) -> str:
         return self._tables.get(names[-1], f"{PLACEHOLDER}{names[-1]}") if names else PLACEHOLDER
