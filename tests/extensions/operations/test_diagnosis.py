@@ -83,7 +83,12 @@ def _history_damaged(root: Path) -> None:
 @pytest.mark.parametrize(
     ("breaks", "about", "what", "fix"),
     [
-        (_moved, "environment", "was moved or copied: cascade", "rm -rf .venv && uv sync"),
+        (
+            _moved,
+            "environment",
+            "was moved or copied; commands of its environment lead to another folder: cascade",
+            "rm -rf .venv && uv sync",
+        ),
         (_copied, "environment", "not the one that is installed in the project", "uv run cascade"),
         (_wrong_setting, "settings", "engin", "engine"),
         (_server_gone, "servers", "does not answer", "start it"),

@@ -27,7 +27,7 @@ def inspect_installation(project_dir: Path) -> Iterator[ConfigurationError]:
     environment = project_dir / ".venv"
     if moved := [name for name in _SCRIPTS if _leads_elsewhere(environment, environment / "bin" / name)]:
         yield ConfigurationError(
-            f"The project was moved or copied: {', '.join(moved)} of its environment lead to another folder.",
+            f"The project was moved or copied; commands of its environment lead to another folder: {', '.join(moved)}.",
             where=str(environment / "bin"),
             fix="rm -rf .venv && uv sync",
         )
