@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from pyiceberg.expressions import (
     AlwaysFalse,
+    AlwaysTrue,
     And,
     BooleanExpression,
     GreaterThanOrEqual,
@@ -20,7 +25,13 @@ from pyiceberg.types import NestedField
 from cascade.duck.sql import identifier, literal, literals
 from cascade.iceberg.types import duckdb_type
 
-__all__ = ["NO_ROWS", "Where", "all_of", "any_of", "between", "one_of", "within"]
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["NO_ROWS", "Where", "all_of", "any_of", "between", "of_keys", "one_of", "within"]
+
+# Each gap costs a comparison for each file of the table, and to find them the keys are sorted.
+_GAPS, _SORTED_KEYS = 3, 100_000
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,28 @@ def any_of(parts: Sequence[Where]) -> Where:
 def all_of(one: Where, other: Where) -> Where:
     """Rows that both parts mean."""
     return Where(And(one.files, other.files), f"({one.rows}) AND ({other.rows})")
+
+
+def of_keys(connection: duckdb.DuckDBPyConnection, rows: str, key: Sequence[str]) -> BooleanExpression:
+    """Files that may hold the key of one of some rows, which are SQL: by their least and greatest values."""
+    files: BooleanExpression = AlwaysTrue()
+    for name, k in zip(key, map(identifier, key), strict=True):
+        ((low, high, number),) = connection.sql(f"SELECT min({k}), max({k}), count(*) FROM {rows}").fetchall()
+        ends = [low, high]
+        if low is None or isinstance(low, float | bytes | bool | uuid.UUID):
+            continue  # nulls, what may be NaN, or what no literal of PyIceberg compares with bounds of files
+        if type(low) is type(high) is not str and number <= _SORTED_KEYS:
+            # Keys that change may lie far from those that are new: the files between them are passed over.
+            place = "epoch({})" if hasattr(low, "isoformat") else "{}::DOUBLE"
+            gaps = connection.sql(
+                f"SELECT before, k FROM (SELECT {k} AS k, lag({k}) OVER (ORDER BY {k}) AS before FROM {rows}) "
+                f"WHERE k > before ORDER BY {place.format('k')} - {place.format('before')} DESC LIMIT {_GAPS}"
+            )
+            ends = sorted([*ends, *chain.from_iterable(gaps.fetchall())])
+        found = [v.isoformat() if hasattr(v, "isoformat") else v for v in ends]
+        parts = [between(name, *part) for part in zip(found[::2], found[1::2], strict=True)]
+        files = And(files, reduce(Or, parts))
+    return files
 
 
 def between(column: str, low: object, high: object) -> BooleanExpression:

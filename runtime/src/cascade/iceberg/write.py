@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import math
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
@@ -37,7 +35,7 @@ from cascade.iceberg.head import Head
 from cascade.iceberg.properties import long_values, pack
 from cascade.iceberg.read import FILE, ROW, files_sql, row_count, unmarked
 from cascade.iceberg.removal import Marks, copy
-from cascade.iceberg.rows import Where, between
+from cascade.iceberg.rows import Where, of_keys
 from cascade.iceberg.schema import arrow_schema, grows, schema_from_arrow
 from cascade.iceberg.staging import Staged, discard, writing
 from cascade.names import ROW_BYTES_PROPERTY
@@ -303,7 +301,7 @@ class _Incoming:
         if not {*self.key, self.order_by} <= {f.name for f in head.table.schema().fields}:
             return self
         schema, new = self.staged.schema, files_sql(self.staged.schema, self.staged.files)
-        candidates = head.files(self._key_range(new))
+        candidates = head.files(of_keys(self.connection, new, self.key))
         deletes = head.deletes({(file.spec_id, file.partition) for file in candidates})
         require_whole(self.staged.io, [*candidates, *deletes])
         old = files_sql(schema, candidates, columns=[*self.key, self.order_by], position=bool(deletes))
@@ -364,20 +362,7 @@ class _Incoming:
             return [], ""
         new = files_sql(self.staged.schema, self.staged.files, columns=self.key)
         same = " AND ".join(f"new.{identifier(k)} = old.{identifier(k)}" for k in self.key)
-        return head.files(self._key_range(new)), f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
-
-    def _key_range(self, new: str) -> BooleanExpression:
-        """Return a filter that skips files whose statistics exclude every incoming key."""
-        bounds = ", ".join(f"[min({identifier(k)}), max({identifier(k)})]" for k in self.key)
-        (ranges,) = self.connection.sql(f"SELECT {bounds} FROM {new}").fetchall()
-        expression: BooleanExpression = AlwaysTrue()
-        for name, (low, high) in zip(self.key, ranges, strict=True):
-            nan = isinstance(high, float) and math.isnan(high)
-            if low is None or nan or isinstance(low, bytes | bool | uuid.UUID):
-                continue  # only nulls, NaN, or what no literal of PyIceberg compares with a file's bounds
-            ends = (v.isoformat() if hasattr(v, "isoformat") else v for v in (low, high))
-            expression = And(expression, between(name, *ends))
-        return expression
+        return head.files(of_keys(self.connection, new, self.key)), f"EXISTS (SELECT 1 FROM {new} AS new WHERE {same})"
 
 
 def _stage(begin: _Begin, table: str, batches: Iterable[pa.Table], schema: Schema, *, in_order: bool) -> Staged:
