@@ -373,6 +373,26 @@ def test_a_job_that_writes_and_does_not_promote_is_told(tmp_path: Path, text: st
         assert warning in (definitions.resolve_job_def("j").description or "")
 
 
+STARTED = {
+    "sensor": (
+        "@dg.sensor(asset_selection=['days'])\ndef s(): ...",
+        "workflows/jobs.py: sensor s: what it starts (days)",
+    ),
+    "condition": (
+        "@dg.asset(automation_condition=dg.AutomationCondition.eager(), required_resource_keys={'lakehouse'})\n"
+        "def own(): ...\ns = dg.AutomationConditionSensorDefinition('s', target=dg.AssetSelection.all())",
+        "automation_condition: what it starts (own)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), STARTED.values(), ids=STARTED.keys())
+def test_what_starts_single_assets_is_said_to_promote_nothing(tmp_path: Path, text: str, said: str) -> None:
+    problems = problems_of(built(tmp_path, a=TWO_RHYTHMS, jobs=HEAD + text))
+    assert (len(problems.warnings), problems.all) == (1, [])
+    assert problems.warnings[0].startswith(f"{said} is written to the branch of the setting `branch`")
+
+
 @pytest.mark.parametrize("selection", ["['days', 'cascade/promote']", "dg.AssetSelection.groups('cascade')"])
 def test_a_job_that_promotes_or_writes_nothing_is_not_told(tmp_path: Path, selection: str) -> None:
     definitions = built(tmp_path, a=TWO_RHYTHMS, jobs=f"{HEAD}j = dg.define_asset_job('j', {selection})")

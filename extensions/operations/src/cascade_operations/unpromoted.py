@@ -1,4 +1,4 @@
-"""Warnings for jobs that write tables and do not promote them."""
+"""Warnings for jobs, sensors and conditions that write tables and do not promote them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,14 +14,15 @@ __all__ = ["review"]
 
 
 def review(definitions: dg.Definitions, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
-    """Warn of each job that materializes tables and does not promote them; a `cascade.framework.base.Reviewer`.
+    """Warn of what materializes tables and does not promote them; a `cascade.framework.base.Reviewer`.
 
     Args:
         definitions: The definitions of the project.
         items: The objects of users and packages.
     """
     notes = _unpromoted_jobs(definitions, items)
-    return _describe(items, notes) if notes else list(items), list(notes.values())
+    warnings = [*notes.values(), *_unpromoted_assets(definitions, items)]
+    return _describe(items, notes) if notes else list(items), warnings
 
 
 def _unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict[str, str]:
@@ -42,6 +43,28 @@ def _unpromoted_jobs(definitions: dg.Definitions, items: Sequence[Item]) -> dict
                 "`main`; add AssetSelection.assets('cascade/promote') to its selection"
             )
     return notes
+
+
+def _unpromoted_assets(definitions: dg.Definitions, items: Sequence[Item]) -> list[str]:
+    """Return a warning for each sensor of assets, and for conditions of Dagster: no job promotes what they start."""
+    assets = [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    tables = {key for asset in assets if "lakehouse" in asset.required_resource_keys for key in asset.keys}
+    started = {
+        item.title: item.value.asset_selection.resolve(assets) & tables
+        for item in items
+        if isinstance(item.value, dg.SensorDefinition)
+        and item.value.asset_selection is not None
+        # Those start what has a condition, which is told below.
+        and not isinstance(item.value, dg.AutomationConditionSensorDefinition)
+    }
+    started["automation_condition"] = {key for asset in assets for key in asset.automation_conditions_by_key} & tables
+    return [
+        f"{title}: what it starts ({', '.join(sorted(key.to_user_string() for key in keys))}) is written to the branch "
+        "of the setting `branch` and never reaches `main` by itself; give the asset `automation=`, or the sensor a job "
+        "that selects 'cascade/promote'"
+        for title, keys in started.items()
+        if keys - {PROMOTE_KEY, PUBLISH_KEY} and PROMOTE_KEY not in keys
+    ]
 
 
 def _describe(items: Sequence[Item], notes: Mapping[str, str]) -> list[Item]:
