@@ -5,6 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+import cascade.framework.storage  # noqa: F401  # it changes what every storage of Dagster is told of
+
 __all__ = ["RUNS", "told"]
 
 RUNS = [f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2)]

@@ -30,3 +30,6 @@ def test_events_that_are_stored_at_once_say_what_single_ones_say(
         assert told(instance) == expected
     assert expected["one"]["partitions"] == {"2024-01-02", "2024-01-03", "2024-01-04"}
     assert set(expected["two"]["not yet"].values()) == {RUNS[1]}
+    # A check without partitions is planned once, not once for each partition of the run: it gets one result.
+    checks = [(run, status.value, partition) for run, status, partition in expected["one"]["checks"]]
+    assert checks == [(RUNS[1], "SUCCEEDED", None), (RUNS[0], "SUCCEEDED", None)]

@@ -14,7 +14,7 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage, sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from pydantic import SecretStr
 
 __all__ = ["SqliteEvents", "SqliteStorage"]
@@ -43,8 +43,10 @@ class SqliteStorage(DagsterSqliteStorage):
         Args:
             url: The folder, as the database of a SQLite URL.
         """
-        storage = cls.from_local(sa.make_url(url.get_secret_value()).database or ".")
-        storage._event_log_storage = SqliteEvents(storage._event_log_storage._base_dir)
+        folder = sa.make_url(url.get_secret_value()).database or "."
+        events = SqliteEvents(_event_logs_directory(folder))  # before Dagster's own creates the file of all runs
+        storage = cls.from_local(folder)
+        storage._event_log_storage = events
         return storage
 
 
@@ -57,6 +59,10 @@ class SqliteEvents(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         self._engines: OrderedDict[str, sa.Engine] = OrderedDict()
         super().__init__(base_dir)
+
+    def _initdb(self, engine: sa.Engine, for_index_shard: bool = False) -> None:
+        sa.event.listen(engine, "connect", _size_pages)
+        super()._initdb(engine, for_index_shard)
 
     @contextlib.contextmanager
     def _connect(self, shard: str) -> Iterator[sa.Connection]:
@@ -112,3 +118,8 @@ def _asset(event: EventLogEntry) -> dg.AssetKey | None:
 def _sync_at_checkpoints(connection: Any, _record: object) -> None:
     # The log is in WAL mode: a power cut may lose the last events, never their order. Data is synced elsewhere.
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _size_pages(connection: Any, _record: object) -> None:
+    # Of a new file. Of events, which take 2 kB each, a page of SQLite's own size, 4 kB, would hold one.
+    connection.execute("PRAGMA page_size=8192")
