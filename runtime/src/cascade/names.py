@@ -77,10 +77,16 @@ PROMOTED_TABLES = "tables"
 ROW_COUNT = "dagster/row_count"
 #: On materializations of one partition: rows that the run loaded into it.
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
-#: On materializations: `namespace.table`.
+#: On assets and materializations: `namespace.table`; and where its files are. Dagster shows both as its storage.
 TABLE_NAME = "dagster/table_name"
+TABLE_URI = "dagster/uri"
 #: On materializations: the table's columns, their types and what they mean. Dagster shows them.
 COLUMN_SCHEMA = "dagster/column_schema"
+#: On models: the columns of other tables that each column is computed from; or why that is not known.
+COLUMN_LINEAGE = "dagster/column_lineage"
+NO_LINEAGE = "no_column_lineage"
+#: On loads, models and dbt's tests: how long they took.
+TOTAL_SECONDS = "total_seconds"
 #: On loads: rows that the source returned. It is the sum of the next three.
 EXTRACTED_ROWS = "extracted_rows"
 #: On loads: rows that were written.
@@ -94,8 +100,9 @@ REPLACED_ROWS = "replaced_rows"
 #: On loads: how many partitions were loaded, and how many were skipped because the branch already holds them.
 PARTITIONS_LOADED = "partitions_loaded"
 PARTITIONS_SKIPPED = "partitions_skipped"
-#: On loads that set rows aside: the table that holds these rows.
+#: On loads and contract checks that set rows aside: the table that holds these rows, and what its columns mean.
 QUARANTINE_TABLE = "quarantine_table"
+QUARANTINE_COLUMNS = "quarantine_columns"
 #: On loads: columns of the source that the contract does not have.
 DROPPED_COLUMNS = "dropped_columns"
 #: On quality checks: rows that were checked, and rows that failed.

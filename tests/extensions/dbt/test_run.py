@@ -136,8 +136,8 @@ def test_an_exposure_is_an_asset_behind_what_lets_it_read_and_no_run_computes_it
     ("asset", "owner", "file", "says"),
     [
         ("raw/events", "team:data", "workflows/shop.py", None),
-        ("silver/first", "team:data", "transforms/dbt/models/first.sql", None),
-        ("marts/second", "team:Reports", "transforms/dbt/models/second.sql", "The event."),
+        ("silver/first", "team:data", "transforms/dbt/models/first.sql", "From `raw.events.id`."),
+        ("marts/second", "team:Reports", "transforms/dbt/models/second.sql", "The event.\nFrom `silver.first.id`."),
     ],
 )
 def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
@@ -149,6 +149,8 @@ def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
     kinds = {"python", "iceberg"} if asset.startswith("raw") else {"dbt", "duckdb", "iceberg"}
     assert (node.kinds, node.owners) == (kinds, [owner])
     assert code.file_path == str(shop.settings.project_dir / file)
+    assert node.metadata["dagster/table_name"] == asset.replace("/", ".")
+    assert "select" not in (node.description or "")  # lists show its first line
     with open_instance(shop.settings) as instance:
         event = instance.get_latest_materialization_event(key)
     assert event is not None

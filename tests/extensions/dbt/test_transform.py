@@ -188,6 +188,40 @@ def test_each_materialization_says_which_snapshot_of_which_branch_it_made(shop: 
     assert first["as_table"]["dagster/row_count"].value == 2
 
 
+def test_each_materialization_says_what_each_column_is_computed_from(shop: Shop) -> None:
+    """Through views, batches of time, and reads of the model's own table; a seed is computed from nothing."""
+    expected = {
+        "as_table": {"id": ["raw.events.id"], "name": ["raw.events.name"], "seen": ["raw.events.seen"]},
+        "as_view": {"id": ["silver.as_table.id"]},
+        "yearly": {"id": ["silver.as_table.id"], "seen": ["silver.as_table.seen"]},
+        "appended": {"id": ["silver.as_table.id"]},
+        "labelled": {"id": ["silver.as_table.id"], "label": ["raw.labels.label"]},
+    }
+    for result in shop.results[:2]:
+        told = {m.asset_key.path[-1]: m.metadata for m in result.asset_materializations_for_node("dbt")}
+        for model, columns in expected.items():
+            lineage = told[model]["dagster/column_lineage"].value.deps_by_column
+            found = {
+                column: [".".join([*dep.asset_key.path, dep.column_name]) for dep in deps]
+                for column, deps in lineage.items()
+            }
+            assert found.items() >= columns.items()
+        assert told["labels"].keys().isdisjoint({"dagster/column_lineage", "no_column_lineage"})
+
+
+def test_events_carry_names_that_are_those_of_all_tables(shop: Shop) -> None:
+    """Numbers that Dagster draws over time have one name for all; ids of dbt's own say nothing on a page."""
+    said = [m.metadata for m in shop.results[0].asset_materializations_for_node("dbt")]
+    assert all(isinstance(m["total_seconds"].value, float) for m in said)
+    assert {m["dagster/table_name"].value for m in said} >= {"silver.as_table", "raw.labels"}
+    uri = next(m["dagster/uri"].value for m in said if m["dagster/table_name"].value == "silver.as_table")
+    assert uri == shop.lakehouse.table("silver.as_table").location()
+    checks = [e.metadata for e in shop.results[0].get_asset_check_evaluations()]
+    assert all("failing_rows" in m for m in checks if "unit" not in str(m))
+    noise = {"unique_id", "invocation_id", "status", "Execution Duration", "dagster_dbt/failed_row_count"}
+    assert all(noise.isdisjoint(m) for m in [*said, *checks])
+
+
 def test_each_check_says_which_snapshot_it_looked_at(shop: Shop) -> None:
     assert all(SNAPSHOT_METADATA in e.metadata for e in shop.results[0].get_asset_check_evaluations())
 

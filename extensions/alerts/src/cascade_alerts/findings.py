@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "promotion_problem", "run_findings", "stale_tables"]
 
-# What says how many rows failed: checks of Cascade, and tests of dbt.
-_COUNTED = (FAILING_ROWS, "dagster_dbt/failed_row_count")
 _READ = {
     dg.DagsterEventType.ASSET_CHECK_EVALUATION,
     dg.DagsterEventType.STEP_FAILURE,
@@ -150,7 +148,7 @@ class _Run:
         if not bad or not (check.blocking or stale):
             return cause, None
         why = check.description or ""
-        rows = next((check.metadata[name].value for name in _COUNTED if name in check.metadata), _first_number(why))
+        rows = check.metadata[FAILING_ROWS].value if FAILING_ROWS in check.metadata else _first_number(why)
         event = "table_stale" if stale else "check_failed"
         what = f"{table} is stale" if stale else f"check `{check.check_name}` of {table} failed"
         if limit := re.search(r"more than (quarantine_\w+=\S+)", why):

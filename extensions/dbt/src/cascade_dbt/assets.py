@@ -13,11 +13,9 @@ from pyiceberg.exceptions import CommitFailedException
 
 from cascade._dagster import disable_dagster_warnings
 from cascade.config import Settings
-from cascade.duck.sql import identifier
 from cascade.errors import TransformError
-from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
 from cascade.lakehouse import Lakehouse
-from cascade.names import COLUMN_SCHEMA, EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, ROW_COUNT
+from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, TABLE_NAME
 from cascade_dbt.dagster_dbt import (
     DBT_VERSION,
     DagsterDbtTranslator,
@@ -26,6 +24,7 @@ from cascade_dbt.dagster_dbt import (
     dbt_assets,
     without_dbt,
 )
+from cascade_dbt.events import Events
 from cascade_dbt.failures import said_by_dbt
 from cascade_dbt.limits import require_buildable
 from cascade_dbt.project import DBT, dbt_environment, fingerprint, render_profile
@@ -33,8 +32,6 @@ from cascade_dbt.targets import TABLES, namespaces_of, target_of
 from cascade_dbt.unchanged import read_recipes, record
 
 __all__ = ["build_dbt_assets", "build_exposures"]
-
-_SHOWN_ROWS = 5
 
 
 class _Translator(DagsterDbtTranslator):
@@ -49,17 +46,27 @@ class _Translator(DagsterDbtTranslator):
         spec = super().get_asset_spec(manifest, unique_id, project)
         return spec.replace_attributes(kinds={*spec.kinds, "iceberg"})
 
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        # dagster-dbt adds the SQL, of which lists show the first line: it is in the metadata.
+        props = dbt_resource_props
+        return props.get("description") or f"{props['resource_type'].capitalize()} {props['name']} of dbt."
+
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
         if not (said := dbt_resource_props.get("meta", {}).get("owner")):
             return list(super().get_owners(dbt_resource_props) or self._project.owners)
         return [said if "@" in said or said.startswith("team:") else f"team:{said}"]
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = {**super().get_metadata(dbt_resource_props)}
+        if dbt_resource_props["resource_type"] in (*TABLES, "source"):  # dbt's database is not part of the name here
+            found[TABLE_NAME] = ".".join(self.get_asset_key(dbt_resource_props).path)
+        if dbt_resource_props.get("language") == "sql":
+            found["sql"] = dg.MetadataValue.md(f"```sql\n{dbt_resource_props['raw_code']}\n```")
         file = self._project.dbt_path / dbt_resource_props["original_file_path"]
-        if not file.is_file():  # of a package
-            return super().get_metadata(dbt_resource_props)
-        code = dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file))])
-        return {**super().get_metadata(dbt_resource_props), "dagster/code_references": code}
+        if file.is_file():  # else it is of a package
+            code = dg.CodeReferencesMetadataValue(code_references=[dg.LocalFileCodeReference(file_path=str(file))])
+            found["dagster/code_references"] = code
+        return found
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         props = dbt_resource_props
@@ -130,6 +137,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
             dbt_environment(settings, branch, target_of(settings).prepare(lakehouse.catalog, branch, namespaces)),
             _log(context, settings),
         ):
+            events = Events(context, lakehouse, parsed, recipes, target)
             invocation = dbt.cli(
                 ["--no-write-json", *command], context=context, target_path=target, raise_on_error=False
             )
@@ -137,7 +145,7 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
                 if isinstance(event, dg.Output):
                     table = ".".join(context.asset_key_for_output(event.output_name).path)
                     made[table] = lakehouse.head(table)
-                yield _with_evidence(context, event, lakehouse)
+                yield events.described(event)
             if fingerprint(settings) == described:  # else dbt may have read other files than the recipes tell of
                 _record(context, lambda: record(recipes, lakehouse.catalog, branch, made, before))
             if (error := invocation.get_error()) is not None:
@@ -201,7 +209,7 @@ def _record(context: dg.AssetExecutionContext, work: Callable[[], None]) -> None
 @contextlib.contextmanager
 def _log(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None]:
     """Keep dbt's log out of a command's output; the UI shows it, where a run has a page of its own."""
-    if context.run.remote_job_origin is not None:
+    if context.run.job_code_origin is not None:  # Dagster's own processes execute it
         yield
         return
     with (
@@ -209,32 +217,3 @@ def _log(context: dg.AssetExecutionContext, settings: Settings) -> Iterator[None
         contextlib.redirect_stdout(file),
     ):
         yield
-
-
-def _with_evidence(context: dg.AssetExecutionContext, event: Any, lakehouse: Lakehouse) -> Any:
-    """Add to an event which snapshot of its table it speaks of: the gate asks for it. And what Dagster's page shows."""
-    if isinstance(event, dg.Output):
-        key = context.asset_key_for_output(event.output_name)
-        said = context.assets_def.metadata_by_key[key].get(COLUMN_SCHEMA)
-        shown = _shown(lakehouse, key, said.schema if isinstance(said, dg.TableSchemaMetadataValue) else said)
-        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, key), **shown})
-    if isinstance(event, dg.AssetCheckResult) and event.asset_key is not None:
-        return event.with_metadata({**event.metadata, **_snapshot(lakehouse, event.asset_key)})
-    return event
-
-
-def _snapshot(lakehouse: Lakehouse, key: dg.AssetKey) -> dict[str, Any]:
-    table = ".".join(key.path)
-    found: dict[str, Any] = snapshot_evidence(lakehouse.head(table), lakehouse.branch)
-    rows = lakehouse.row_count(table)
-    return found if rows is None else {**found, ROW_COUNT: rows}
-
-
-def _shown(lakehouse: Lakehouse, key: dg.AssetKey, described: dg.TableSchema | None) -> dict[str, Any]:
-    """Return a model's columns, with what its yml says of them, and some of its rows."""
-    said = {
-        column.name: column.description for column in (described.columns if described else ()) if column.description
-    }
-    # By the engine: PyIceberg reads half a second ahead of five rows of a large file.
-    rows = lakehouse.query(f"SELECT * FROM {'.'.join(map(identifier, key.path))} LIMIT {_SHOWN_ROWS}")
-    return {**shown_columns(lakehouse.table(".".join(key.path)).schema(), said), **shown_rows(rows)}

@@ -15,7 +15,7 @@ from cascade.framework.base import Unchanged
 from cascade.framework.definitions import problems_of
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MAIN, MARTS, SQL_METADATA, TABLE_METADATA
+from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MAIN, MARTS, SQL_METADATA, TABLE_METADATA, TOTAL_SECONDS
 from cascade_operations.columns import Foreseen, foresee
 from cascade_operations.evolution import Decisions, steps_of
 from cascade_operations.leave_out import find_unchanged
@@ -28,8 +28,6 @@ __all__ = ["describe"]
 
 # What a load does to columns, of what `cascade schema plan` tells.
 _OF_LOADS: dict[str, Literal["add", "retype", "refuse"]] = {"add": "add", "widen": "retype", "decide": "refuse"}
-# dagster-dbt's name for the seconds of one model: all of them are one step.
-_MODEL_SECONDS = "Execution Duration"
 
 
 def describe(
@@ -170,7 +168,8 @@ def _durations(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> dic
         entry = record.asset_entry.last_materialization
         if entry is None or entry.dagster_event is None:
             continue
-        told = entry.asset_materialization.metadata.get(_MODEL_SECONDS) if entry.asset_materialization else None
+        # All models are one step.
+        told = entry.asset_materialization.metadata.get(TOTAL_SECONDS) if entry.asset_materialization else None
         if told is not None:
             found[record.asset_entry.asset_key] = round(float(str(told.value)), 2)
             continue

@@ -18,7 +18,7 @@ from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transien
 from cascade.ingestion.options import PER_RUN, Options
 from cascade.ingestion.partitions import definition_of
 from cascade.lakehouse import Lakehouse
-from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA
+from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA, TABLE_NAME
 from cascade.options import known_options
 from cascade.plugins.source import failing_line, place
 
@@ -162,7 +162,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             freshness_policy=_freshness(options),
             kinds={"python", "iceberg"},
             metadata={
-                TABLE_METADATA: options.table,
+                **dict.fromkeys((TABLE_METADATA, TABLE_NAME), options.table),
                 **({CRON_METADATA: options.cron} if options.cron else {}),
                 "dagster/code_references": _code(fetch),
             },

@@ -11,6 +11,7 @@ import dagster as dg
 from cascade import names
 from cascade.errors import count
 from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
+from cascade.ingestion.quarantine import SCHEMA
 from cascade.ingestion.record import loaded_partitions
 from cascade.ingestion.text import listed
 
@@ -48,7 +49,8 @@ def materialization(
     evidence = snapshot_evidence(result.snapshot_id, lakehouse.branch)
     metadata = _metadata(result, plan.table)
     if result.snapshot_id is not None:
-        metadata |= shown_columns(lakehouse.table(plan.table).schema())
+        table = lakehouse.table(plan.table)
+        metadata |= {names.TABLE_URI: table.location(), **shown_columns(table.schema())}
     if plan.definition and result.partitions:
         # What is true of the run is said once, with its last partition, and not once for each of a year.
         for partition in result.partitions:
@@ -76,6 +78,7 @@ def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     }
     if result.quarantine:
         found[names.QUARANTINE_TABLE] = result.quarantine
+        found[names.QUARANTINE_COLUMNS] = shown_columns(SCHEMA)[names.COLUMN_SCHEMA]
     if result.dropped:
         found[names.DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:
