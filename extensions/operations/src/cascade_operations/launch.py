@@ -22,6 +22,7 @@ from cascade.publish.marts import publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Planned, Waiting
 from cascade_operations.plan import describe
 from cascade_operations.selection import PartitionGroup
+from cascade_operations.timeline import on_timeline
 from cascade_operations.watch import Watcher
 from cascade_operations.work import ENDS, Work, after_first, find_work, runs_of
 
@@ -150,7 +151,9 @@ class Launch:
         watcher.run_ids.append(run_id)
         self.instance.add_event_listener(run_id, watcher.see)
         try:
-            with _own_helpers(), watcher.listening():
+            workspace = self.lakehouse.settings.project_dir / "workspace.yaml"
+            place = on_timeline(self.instance, workspace, self.definitions.get_repository_def().name, job.name)
+            with _own_helpers(), place, watcher.listening():
                 result = job.execute_in_process(
                     instance=self.instance,
                     asset_selection=sorted(keys),
