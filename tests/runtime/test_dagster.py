@@ -15,6 +15,7 @@ _ROOMS = [Path(__file__).parents[2] / folder for folder in ("runtime/src", "exte
 
 CHECKS = {
     "AssetDaemonCursor": lambda cursor: isinstance(dg.deserialize_value(dg.serialize_value(cursor.empty())), cursor),
+    "RemoteRepositoryOrigin": lambda kind: hasattr(kind, "get_job_origin"),
     "RemoteSchedule": lambda kind: hasattr(kind, "get_current_instigator_state"),
     "RemoteSensor": lambda kind: hasattr(kind, "get_current_instigator_state"),
     "RepositoryHandle": lambda handle: {"repository_name", "code_location_origin"} <= set(handle.__annotations__),

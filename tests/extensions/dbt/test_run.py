@@ -151,6 +151,7 @@ def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
     assert code.file_path == str(shop.settings.project_dir / file)
     assert node.metadata["dagster/table_name"] == asset.replace("/", ".")
     assert "select" not in (node.description or "")  # lists show its first line
+    assert "dagster/column_schema" not in node.metadata  # the UI would show its descriptions in place of the events'
     with open_instance(shop.settings) as instance:
         event = instance.get_latest_materialization_event(key)
     assert event is not None

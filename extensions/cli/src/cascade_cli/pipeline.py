@@ -215,4 +215,5 @@ def _load(result: AssetResult) -> str:
     if not load.extracted and not load.replaced:
         return "  (nothing new)"
     loaded = f"{load.loaded:,} loaded + {load.quarantined:,} quarantined + {load.duplicates:,} duplicates"
-    return f"  ({load.extracted:,} extracted = {loaded})"
+    aside = f"; see {load.quarantine}" if load.quarantine else ""
+    return f"  ({load.extracted:,} extracted = {loaded}{aside})"

@@ -15,7 +15,7 @@ from cascade._dagster import disable_dagster_warnings
 from cascade.config import Settings
 from cascade.errors import TransformError
 from cascade.lakehouse import Lakehouse
-from cascade.names import EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, TABLE_NAME
+from cascade.names import COLUMN_SCHEMA, EMPTY_TAG, FULL_REFRESH_TAG, MARTS, PROMOTE_ASSET, PUBLISH_ASSET, TABLE_NAME
 from cascade_dbt.dagster_dbt import (
     DBT_VERSION,
     DagsterDbtTranslator,
@@ -58,6 +58,7 @@ class _Translator(DagsterDbtTranslator):
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         found = {**super().get_metadata(dbt_resource_props)}
+        found.pop(COLUMN_SCHEMA, None)  # its descriptions would hide those of the events, which say more
         if dbt_resource_props["resource_type"] in (*TABLES, "source"):  # dbt's database is not part of the name here
             found[TABLE_NAME] = ".".join(self.get_asset_key(dbt_resource_props).path)
         if dbt_resource_props.get("language") == "sql":

@@ -41,6 +41,7 @@ class LoadedRows:
         quarantined: Rows that were set aside.
         duplicates: Rows left out because a later one has the same key.
         replaced: Rows of the table that the load replaced.
+        quarantine: The table with the rows that were set aside; empty when there were none.
     """
 
     extracted: int
@@ -48,6 +49,7 @@ class LoadedRows:
     quarantined: int
     duplicates: int
     replaced: int
+    quarantine: str = ""
 
 
 @dataclass(frozen=True)

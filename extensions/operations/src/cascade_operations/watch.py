@@ -20,6 +20,7 @@ from cascade.names import (
     PROMOTED_AT,
     PROMOTED_TABLES,
     PROMOTION,
+    QUARANTINE_TABLE,
     QUARANTINED_ROWS,
     REPLACED_ROWS,
     ROW_COUNT,
@@ -166,7 +167,9 @@ class Watcher:
             self.promotion = Move(metadata[PROMOTION], at, "promote", self.branch, tables)
         rows = metadata.get(ROW_COUNT)
         counts = [metadata.get(name) for name in _OF_LOADS]
-        load = LoadedRows(*(int(str(count)) for count in counts)) if None not in counts else None
+        aside = str(metadata.get(QUARANTINE_TABLE, ""))
+        figures: list[Any] = [*(int(str(count)) for count in counts if count is not None), aside]
+        load = LoadedRows(*figures) if None not in counts else None
         self.assets.append(AssetResult(asset, rows if isinstance(rows, int) else None, load))
         self.tell(AssetMaterialized(asset, self.assets[-1].rows))
 
