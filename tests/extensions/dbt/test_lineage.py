@@ -1,4 +1,7 @@
-"""Which columns a column is computed from is read from the SQL of both engines, and nothing is guessed."""
+"""Which columns a column is computed from is read from the SQL of both engines, and nothing is guessed.
+
+Modules: `cascade_dbt.events`, in test_transform.py.
+"""
 
 import pytest
 
