@@ -1,6 +1,7 @@
 """The promises of `cascade table …` and of a full refresh: on a branch, promoted as a whole, nothing half-done.
 
-With `--on-servers` the catalog is Nessie. Modules: `cascade_operations.tables`, `cascade_operations.table_records`.
+With `--on-servers` the catalog is Nessie. Modules: `cascade_operations.tables`, `cascade_operations.table_records`,
+`cascade_operations.check_states`.
 """
 
 import shutil
@@ -19,7 +20,7 @@ from cascade.engine import query
 from cascade.errors import CascadeError, LeaseHeldError, UsageError
 from cascade.framework.definitions import build_definitions
 from cascade.framework.instance import open_instance
-from cascade_operations.events import Emptied, Event, Loading
+from cascade_operations.events import Emptied, Event, Loading, NewBranch
 from cascade_operations.owners import find_owners, orphans, owners_of
 from cascade_operations.table_changes import loaded_tables
 from support.lakes import numbers, promoted, put, read, settings_in
@@ -196,9 +197,31 @@ def test_a_table_is_shown_with_its_columns_and_what_is_loaded(settings: Settings
         ("n", "long", None),
     ]
     assert (found.key, found.partitions, found.quarantined) == (("id",), ("2024-01-01..2024-01-02",), 2)
-    assert (found.blocking, found.warning, found.readers) == (("contract", "not_null_id"), (), ("marts/totals",))
+    assert found.readers == ("marts/totals",)
     assert found.cursor is None
     assert '"id"' in str(operations.show_table(settings, "raw.events").cursor)
+
+
+def test_a_table_is_shown_with_the_last_results_of_its_checks(settings: Settings, lake: BranchingCatalog) -> None:
+    def states() -> list[tuple[str, str, bool]]:
+        found = operations.show_table(settings, "raw.orders", tell=told.append)
+        return [(one.check, one.state, one.current) for one in found.checks]
+
+    told: list[Event] = []
+    # The contract has set rows aside.
+    assert states() == [("contract", "warned", True), ("not_null_id", "passed", True)]
+    promoted(lake, "raw.orders", [{"id": "x", "n": 1}])  # by no run
+    assert states() == [("contract", "warned", False), ("not_null_id", "passed", False)]
+    (run,) = {one.run for one in operations.table_history(settings, "raw.orders") if one.run}
+    found = operations.show_table(settings, "raw.orders").checks
+    assert all(one.blocking for one in found)
+    assert {(one.branch, one.at is None) for one in found} == {(f"run-{run[:8]}", False)}
+    assert told == []
+    shutil.rmtree(settings.project_dir / ".dagster")
+    assert states() == [("contract", "never ran", False), ("not_null_id", "never ran", False)]
+    (settings.project_dir / ".dagster").write_text("no folder")
+    assert states() == [("contract", "unknown", False), ("not_null_id", "unknown", False)]
+    assert "results of checks, from Dagster's records" in str(told)
 
 
 def test_a_history_names_runs_and_what_they_did(settings: Settings) -> None:
@@ -391,7 +414,10 @@ def test_a_full_refresh_says_which_branches_cannot_be_promoted_afterwards(
 def test_a_materialization_refreshes_its_branch(settings: Settings, lake: BranchingCatalog) -> None:
     (settings.project_dir / "n").write_text("1")
     before = lake.pointers(MAIN)
-    assert operations.materialize(settings, ["raw/events"], full_refresh=True).success
+    told: list[Event] = []
+    for _ in range(2):  # a mistyped name would be a new branch, too
+        assert operations.materialize(settings, ["raw/events"], full_refresh=True, tell=told.append).success
+    assert [event for event in told if isinstance(event, NewBranch)] == [NewBranch("dev")]
     assert ([row["id"] for row in _rows(lake, "raw.events", "dev")], lake.pointers(MAIN)) == ([1], before)
 
 
@@ -403,7 +429,11 @@ _REFUSED: dict[str, tuple[Callable[[Settings], object], str]] = {
     "a short name": (lambda s: operations.show_table(s, "orders"), r"did you mean raw\.orders\?"),
     "nearly a name": (lambda s: operations.drop_tables(s, ["raw.oders"]), r"did you mean raw\.orders"),
     "an unknown name": (lambda s: operations.table_history(s, "x.y"), "name one of its tables: marts.totals, "),
-    "a path": (lambda s: operations.rename_table(s, "raw.events", "raw.../../x"), "is not the name of a table"),
+    "a path": (lambda s: operations.drop_tables(s, ["../x"]), "'../x' is not the name of a table"),
+    "a new name that is a path": (
+        lambda s: operations.rename_table(s, "raw.events", "raw.../../x"),
+        "is not the name of a table",
+    ),
     "a taken name": (lambda s: operations.rename_table(s, "raw.events", "raw.Orders"), "main has a table raw.orders"),
     "the same name": (lambda s: operations.rename_table(s, "raw.events", "raw.events"), "called so already"),
     "a name still in use": (lambda s: operations.rename_table(s, "raw.events", "raw.e"), "still makes raw.events"),
@@ -465,6 +495,8 @@ def test_while_a_run_of_the_ui_writes_a_table_it_is_left_alone(
         assert (lake.pointers(MAIN), _branches(lake)) == (before, [MAIN])
         instance.delete_run(events.run_id)
         instance.add_run(orders)
+        # A materialization on a branch that stays does not reach main, and nobody ends one that was killed.
+        instance.add_run(dg.DagsterRun("__ASSET_JOB", status=events.status, asset_selection=events.asset_selection))
     _ACTIONS[action](settings)
     assert lake.pointers(MAIN) != before
 

@@ -26,6 +26,7 @@ from cascade_operations.events import (
     LeftOut,
     Listener,
     Loading,
+    NewBranch,
     NotLoaded,
     Planned,
     StepFailed,
@@ -182,6 +183,7 @@ def _verdict(event: CheckEvaluated) -> str:
 #: What people read of each event.
 EVENT_TEXTS: dict[type[Event], Callable[[Any], str]] = {
     Loading: lambda event: f"loading {event.what}",
+    NewBranch: lambda event: f"new branch {event.branch}, which begins as main",
     NotLoaded: lambda event: f"not loaded: {event.problem}",
     Planned: _plan_text,
     Waiting: lambda event: f"waiting for {event.what}",

@@ -16,7 +16,7 @@ from cascade_cli.query import BRANCH_HELP, branch_option
 from cascade_cli.style import click
 
 if TYPE_CHECKING:
-    from cascade_operations.table_records import TableAction, TableDetail
+    from cascade_operations.table_records import CheckState, TableAction, TableDetail
 
 __all__ = ["table"]
 
@@ -67,7 +67,10 @@ def list_tables(branch: str, as_json: bool) -> None:
 @branch_option(help=BRANCH_HELP)
 @json_option
 def show(name: str, branch: str, as_json: bool) -> None:
-    """Show the columns of TABLE, what is loaded, its key, its cursor, its files, its checks and who reads it."""
+    """Show the columns of TABLE, what is loaded, its key, its cursor, its files, its checks and who reads it.
+
+    Each check is shown with its last result, from Dagster's records.
+    """
     import cascade_operations as operations
 
     with progress("cascade table show") as tell:
@@ -98,10 +101,18 @@ def _facts(found: TableDetail) -> list[tuple[str, str]]:
         ("quarantine", count(found.quarantined, "row") if found.quarantined else ""),
         ("files", files),
         ("folder", found.location),
-        ("checks", ", ".join([*found.blocking, *(f"{name} (warns)" for name in found.warning)])),
+        *(("" if i else "checks", _check_text(one)) for i, one in enumerate(found.checks)),
         ("read by", ", ".join(found.readers)),
     ]
     return [(label, text) for label, text in facts if text]
+
+
+def _check_text(one: CheckState) -> str:
+    """Return the last result of a check, in words."""
+    when = f" {one.at:%Y-%m-%d %H:%M:%S} UTC" if one.at else ""
+    where = f" on branch {one.branch}" if one.branch else ""
+    other = f", on other rows{where}" if one.at and not one.current else ""
+    return f"{one.check}{'' if one.blocking else ' (warns)'}: {one.state}{when}{other}"
 
 
 @table.command()

@@ -22,6 +22,7 @@ __all__ = [
     "LeftOut",
     "Listener",
     "Loading",
+    "NewBranch",
     "NotLoaded",
     "Planned",
     "StepFailed",
@@ -37,6 +38,13 @@ class Loading:
     """Something is read before the work begins, such as `workflows and models`."""
 
     what: str
+
+
+@dataclass(frozen=True)
+class NewBranch:
+    """The branch that is named does not exist, and is created: it begins as `main`."""
+
+    branch: str
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,7 @@ class Followed:
 
 Event = (
     Loading
+    | NewBranch
     | NotLoaded
     | Planned
     | Waiting

@@ -18,7 +18,7 @@ from cascade_operations.records import (
     QuarantineReplay,
     QuarantineTable,
 )
-from cascade_operations.tables import rows_in
+from cascade_operations.tables import dotted, rows_in
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -137,7 +137,7 @@ def replay_quarantine(
     known = _known(settings, table, MAIN)
     catalog = open_catalog(settings)
     definitions = load_definitions(settings, tell, promote=promote and not dry_run)
-    name = known.table or table.replace("/", ".")
+    name = known.table or dotted(table)
     gone = f"bring the asset back, or drop the rows from quarantine: cascade quarantine drop {name}"
     asset, plan = ingestion_of(definitions, name, gone)
     target = _require_table(catalog, plan)
@@ -239,7 +239,7 @@ def _known(settings: Settings, table: str, branch: str) -> QuarantineTable:
         UsageError: It has none on the branch.
     """
     known = list_quarantine(settings, branch=branch)
-    wanted = table.replace("/", ".")
+    wanted = dotted(table)
     if found := next((q for q in known if wanted in (q.table, q.quarantine)), None):
         return found
     names = ", ".join(q.table or q.quarantine for q in known) or "none"

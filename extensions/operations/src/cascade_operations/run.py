@@ -22,7 +22,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.publish.marts import marts_location
 from cascade_operations.after import followed
-from cascade_operations.events import Listener, Loading, NotLoaded, ignore
+from cascade_operations.events import Listener, Loading, NewBranch, NotLoaded, ignore
 from cascade_operations.failures import error_text
 from cascade_operations.launch import Launch, is_written
 from cascade_operations.owners import files_stamp, note_owners
@@ -243,6 +243,8 @@ def _on_branch(
     """Run assets on a branch that stays, and promote nothing."""
     lakehouse = Lakehouse(settings, branch)
     _require_writable(lakehouse)
+    if not lakehouse.catalog.exists(branch):
+        tell(NewBranch(branch))
     with followed(settings, tell, command, branch=branch):
         definitions = load_definitions(settings, tell, promote=False)
         chosen = chosen_of(definitions)

@@ -12,6 +12,7 @@ from cascade.errors import UsageError
 from cascade.lakehouse import Lakehouse
 from cascade_operations.events import Listener, ignore
 from cascade_operations.records import SchemaPlan
+from cascade_operations.tables import dotted
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -62,7 +63,7 @@ def plan_schema(
         raise UsageError("What is decided is decided for one table.", fix="name one table.")
     pointers = catalog.pointers(branch)
     definitions = load_definitions(settings, tell, promote=False)
-    names = [table.replace("/", ".") for table in tables]
+    names = [dotted(table) for table in tables]
     models = {".".join(key.path): key for key in emptied(definitions)}
     fix = "name a table that an asset of @cascade_ingestion loads, or a model makes."
     plans = {name: ingestion_of(definitions, name, fix)[1] for name in names if name not in models}
@@ -136,7 +137,7 @@ def apply_schema(
 
     decisions, catalog = Decisions(rename or {}, tuple(drop), tuple(narrow)), open_catalog(settings)
     definitions = load_definitions(settings, tell, promote=promote)
-    name = table.replace("/", ".")
+    name = dotted(table)
     asset, plan = ingestion_of(definitions, name, "name a table that an asset of @cascade_ingestion loads.")
     planned = _compare(catalog, MAIN, plan, decisions)
     if planned.undecided:

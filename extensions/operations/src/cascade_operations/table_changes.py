@@ -23,7 +23,7 @@ from cascade_operations.events import Emptied, Listener, ignore
 from cascade_operations.owners import Owner, find_owners, orphans, owner_of, owners_of
 from cascade_operations.promotion import change_main
 from cascade_operations.table_records import AffectedTable, TableAction
-from cascade_operations.tables import known_table, rows_in
+from cascade_operations.tables import dotted, known_table, rows_in
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -115,7 +115,7 @@ def rename_table(
     """
     catalog = open_catalog(settings)
     pointers, owners = catalog.pointers(MAIN), find_owners(settings, tell=tell)
-    name, new = known_table(pointers, table, MAIN), check_table_name(to.replace("/", "."))
+    name, new = known_table(pointers, table, MAIN), check_table_name(dotted(to))
     _require_free(pointers, owners, name, new)
     plan = plan_action(catalog, "rename", {name: new}, owners)
     if dry_run:
@@ -306,7 +306,8 @@ def _checked(
 def _require_no_run(settings: Settings, plan: TableAction) -> None:
     """Refuse to change tables that a run of Dagster's UI or daemon is writing.
 
-    Commands hold the lease of `main`; what Dagster says of those that were killed does not count.
+    Commands hold the lease of `main`; what Dagster says of those that were killed does not count. Neither do runs on
+    branches that stay: `main` does not get what they write before the branch is promoted.
 
     Raises:
         UsageError: There is such a run.
@@ -314,13 +315,17 @@ def _require_no_run(settings: Settings, plan: TableAction) -> None:
     import dagster as dg
 
     from cascade.framework.instance import open_instance
+    from cascade.lakehouse import branch_of_run
+    from cascade_operations.work import ENDS
 
     names = {*(one.table for one in plan.tables), *(one.becomes for one in plan.tables)}
     alive = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     with open_instance(settings) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=alive)):
-            writes = {".".join(key.path) for key in run.asset_selection or ()}
-            if COMMAND_TAG not in run.tags and (not writes or writes & names):
+            selected = run.asset_selection or frozenset()
+            writes = {".".join(key.path) for key in selected}
+            stays = selected and selected.isdisjoint(ENDS) and not is_run_branch(branch_of_run(run, settings))
+            if COMMAND_TAG not in run.tags and not stays and (not writes or writes & names):
                 raise UsageError(
                     f"Nothing was done: run {run.run_id[:8]} has not ended, and writes "
                     f"{', '.join(sorted(writes & names)) or 'tables that its record does not name'}.",

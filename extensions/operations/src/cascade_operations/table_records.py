@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from cascade_operations.records import Move, RunReport
 
-__all__ = ["AffectedTable", "TableAction", "TableColumn", "TableDetail", "TableSnapshot", "TableState"]
+__all__ = ["AffectedTable", "CheckState", "TableAction", "TableColumn", "TableDetail", "TableSnapshot", "TableState"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,28 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
+class CheckState:
+    """The last result of a check on a table: the one on its current rows, if there is one.
+
+    Attributes:
+        check: Its name.
+        blocking: Whether it keeps a branch from being promoted; else it only warns.
+        state: `passed`, `failed`, `warned`, `never ran`, or `unknown`: Dagster's records cannot be read. A blocking
+            check may warn, too, as a contract does that sets rows aside.
+        at: When it ran, in UTC; `None` without a result.
+        branch: The branch that it ran on; `None` where that is not recorded.
+        current: Whether it ran on the rows that the table has now.
+    """
+
+    check: str
+    blocking: bool
+    state: Literal["passed", "failed", "warned", "never ran", "unknown"] = "never ran"
+    at: dt.datetime | None = None
+    branch: str | None = None
+    current: bool = False
+
+
+@dataclass(frozen=True)
 class TableDetail:
     """All that is known of one table of a reference.
 
@@ -69,8 +91,7 @@ class TableDetail:
         quarantined: Rows of its loads that were set aside.
         files: How many data files it has; `None` where the snapshot does not say it.
         location: Its folder.
-        blocking: Names of the checks that keep a branch from being promoted.
-        warning: Names of the checks that only warn.
+        checks: Its checks and their last results; those that block a promotion first.
         readers: Assets that read it, `namespace/table`.
     """
 
@@ -82,8 +103,7 @@ class TableDetail:
     quarantined: int
     files: int | None
     location: str
-    blocking: tuple[str, ...]
-    warning: tuple[str, ...]
+    checks: tuple[CheckState, ...]
     readers: tuple[str, ...]
 
 

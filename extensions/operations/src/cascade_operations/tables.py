@@ -19,6 +19,7 @@ from cascade.names import (
     RUN_PROPERTY,
     SOURCE_STATE_PROPERTY,
 )
+from cascade_operations.check_states import check_states
 from cascade_operations.events import Listener, ignore
 from cascade_operations.owners import Owner, find_owners, owner_of
 from cascade_operations.table_records import TableColumn, TableDetail, TableSnapshot, TableState
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
 
-__all__ = ["known_table", "list_tables", "parse_at", "query", "rows_in", "show_table", "table_history"]
+__all__ = ["dotted", "known_table", "list_tables", "parse_at", "query", "rows_in", "show_table", "table_history"]
 
 
 def list_tables(settings: Settings, *, branch: str = MAIN, tell: Listener = ignore) -> tuple[TableState, ...]:
@@ -80,8 +81,7 @@ def show_table(settings: Settings, table: str, *, branch: str = MAIN, tell: List
         quarantined=(rows_in(catalog.load(aside, pointers[aside])) or 0) if aside in pointers else 0,
         files=_number(found.current_snapshot(), "total-data-files"),
         location=found.location(),
-        blocking=owner.checks,
-        warning=owner.warnings,
+        checks=check_states(settings, found, name, owner, tell=tell),
         readers=owner.readers,
     )
 
@@ -152,13 +152,18 @@ def parse_at(value: str) -> int | dt.datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
+def dotted(table: str) -> str:
+    """Return `namespace.table`, given that or `namespace/table`; a path is returned as it is, for messages."""
+    return table.replace("/", ".") if table.count("/") == 1 and "." not in table else table
+
+
 def known_table(pointers: dict[str, str], table: str, branch: str) -> str:
     """Return the name of a table of a branch, `namespace.table`, given that or `namespace/table`.
 
     Raises:
         UsageError: There is none; the message says which may be meant.
     """
-    name = table.replace("/", ".")
+    name = dotted(table)
     if name in pointers:
         return name
     same = [one for one in sorted(pointers) if name in one.split(".")]
@@ -169,6 +174,8 @@ def known_table(pointers: dict[str, str], table: str, branch: str) -> str:
         what = f"`{name}` is a branch, not a table."
     elif "." not in name:
         what = f"{name!r} is not the name of a table: it has no namespace."
+    elif not all(part.isidentifier() for part in name.split(".")):
+        what = f"{name!r} is not the name of a table: that is namespace.table, of letters, digits and underscores."
     fix = f"did you mean {' or '.join(near)}?" if near else f"name one of its tables: {known}."
     raise UsageError(what, where=f"branch {branch}, {len(pointers)} tables", fix=fix)
 
