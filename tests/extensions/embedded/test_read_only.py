@@ -6,6 +6,8 @@ Modules: `cascade_embedded.database`, `cascade_embedded.locks`.
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,13 @@ def test_what_another_user_writes_meanwhile_is_read_again(folder: Path) -> None:
         return errno.EROFS
 
     assert watched(_read_slowly, folder, under=folder, answer=answer).code == 0
+
+
+def test_opening_the_catalog_once_more_leaves_the_locks_of_the_process_alone(folder: Path) -> None:
+    """Else another process takes itself for the last one, and removes the file that this one still writes to."""
+    first = open_embedded(folder)
+    first.create("more")
+    open_embedded(folder)
+    other = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('CREATE TABLE other (x)'); c.close()"
+    subprocess.run([sys.executable, "-c", other, folder / "catalog.db"], check=True)
+    assert (folder / "catalog.db-wal").exists()

@@ -197,8 +197,10 @@ def _refusal(folder: Path, file: Path) -> OSError | None:
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        if file.is_file():
-            os.close(os.open(file, os.O_RDWR))
+        # Not by opening it: closing a file drops every lock that this process has on it, also those of SQLite
+        # (https://www.sqlite.org/howtocorrupt.html, 2.2), and other processes then write over what it reads.
+        if file.is_file() and not os.access(file, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
     except OSError as error:
         if error.errno not in _REFUSALS or not file.exists():
             raise
