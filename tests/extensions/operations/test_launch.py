@@ -245,7 +245,10 @@ def test_the_summary_of_a_failure_says_it_once_and_names_the_run(
     assert (said.out + said.err).count("less_than_or_equal_to(150)") == 1, said
     assert "FAILED: raw/grim contract\n" in said.out
     with open_instance(Settings(project_dir=project)) as instance:
-        assert f"Log: run {instance.get_runs(limit=1)[0].run_id} in the UI (`cascade dev`)." in said.err
+        assert (
+            f"Log: http://127.0.0.1:3000/runs/{instance.get_runs(limit=1)[0].run_id} (the UI: `cascade dev`)"
+            in said.err
+        )
 
 
 _DESTROYS = '''\

@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ __all__ = [
     "print_table",
     "progress",
     "say",
+    "ui_port",
     "unchanged_text",
     "unusable_place",
 ]
@@ -61,6 +63,11 @@ _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
 _REFUSALS_OF_SQLITE = ("unable to open", "readonly database", "disk I/O error", "disk is full")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+def ui_port() -> int:
+    """Return where the UI of this project listens: `DAGSTER_PORT`, which its container has too, else 3000."""
+    return int(os.environ.get("DAGSTER_PORT") or 3000)
 
 
 def say(text: str = "") -> None:

@@ -18,6 +18,7 @@ from cascade_cli.output import (
     print_json,
     progress,
     say,
+    ui_port,
     unchanged_text,
 )
 from cascade_cli.plan import all_option, end_plan, full_refresh_option, partition_option
@@ -189,9 +190,8 @@ def _print_failure(report: RunReport) -> None:
     if look and is_run_branch(report.branch) and not report.interrupted:
         step = f"{step[:-1]}; `cascade run --resume {report.branch}` makes only what is missing."
     click.echo(f"Next: {step}", err=True)
-    if report.run_ids:
-        runs = "run" if len(report.run_ids) == 1 else "runs"
-        click.echo(f"Log: {runs} {', '.join(report.run_ids)} in the UI (`cascade dev`).", err=True)
+    for run in report.run_ids:
+        click.echo(f"Log: http://127.0.0.1:{ui_port()}/runs/{run} (the UI: `cascade dev`)", err=True)
 
 
 def moved(report: RunReport, *, promote: bool) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from cascade.config import load_settings
 from cascade.errors import UsageError
 from cascade.names import PROJECT_DIR_VARIABLE
-from cascade_cli.output import say
+from cascade_cli.output import say, ui_port
 from cascade_cli.style import click
 
 __all__ = ["dev"]
@@ -29,13 +29,14 @@ _NOISE = re.compile(r"^Aborted!$|No cursor for event type .*, ignoring older eve
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", "-p", default=3000, show_default=True, help="Port to listen on.")
-def dev(host: str, port: int) -> None:
+@click.option("--port", "-p", type=int, help="Port to listen on. Default: DAGSTER_PORT of .env, else 3000.")
+def dev(host: str, port: int | None) -> None:
     """Open the Dagster UI of the project, with its daemon for schedules and backfills.
 
     It is `dagster dev`, whose warnings and errors are shown; `dagster dev` itself says more.
     """
     settings = load_settings()
+    port = port or ui_port()
     _require_free(host, port)
     from cascade.framework.instance import open_instance
 
