@@ -11,11 +11,14 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from cascade.catalog import open_catalog
 from cascade.config import Settings
 from cascade.errors import SchemaMismatchError, ServiceError
+from cascade.publish.marts import publish_marts
 from cascade_operations.run import run_pipeline
+from cascade_operations.table_changes import drop_tables, rename_table
 from cascade_servers.postgres import marts as postgres
-from support.lakes import numbers
+from support.lakes import numbers, promoted
 from support.marts import Marts, in_background, more
 from support.postgres import Postgres
 from support.projects import make_project
@@ -202,6 +205,22 @@ def test_a_table_that_somebody_dropped_comes_back(published: Marts) -> None:
     published.owner("DROP TABLE marts.m")
     assert published.publish() == {"marts.m": 2}
     assert published.rows("SELECT count(*) FROM m") == [(2,)]
+
+
+def test_a_dropped_and_a_renamed_mart_leave_the_database(
+    marts: Marts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(project_dir=make_project(tmp_path / "project"), marts_url=marts.settings.marts_url)
+    monkeypatch.chdir(settings.project_dir)
+    for name in ("m", "other"):
+        promoted(open_catalog(settings), f"marts.{name}", numbers(1, 2))
+    publish_marts(open_catalog(settings), settings)
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'marts' ORDER BY 1"
+    assert marts.rows(tables) == [("m",), ("other",)]
+    rename_table(settings, "marts.m", "marts.new")
+    assert marts.rows(tables) == [("new",), ("other",)]
+    drop_tables(settings, ["marts.other"])
+    assert (marts.rows(tables), marts.rows("SELECT count(*) FROM new")) == ([("new",)], [(2,)])
 
 
 def test_nothing_of_a_publication_stays_beside_it(published: Marts) -> None:

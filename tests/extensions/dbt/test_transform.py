@@ -38,7 +38,6 @@ pytestmark = pytest.mark.on_servers("nessie", shared=True)
 
 PROJECT = dbt_project("""\
 models: { shop: { +schema: silver } }
-seeds: { shop: { +schema: raw } }
 """)
 SOURCES = """\
 sources:

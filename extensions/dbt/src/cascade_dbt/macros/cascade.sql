@@ -1,8 +1,10 @@
 {# Every model is an Iceberg table on the run's branch. On DuckDB the SQL runs in the plugin (duckdb_plugin.py), which
    streams its rows into one commit; DuckDB itself only ever holds views. An engine of an extension brings its own side of it. #}
 
+{# A seed comes from outside, as what is loaded does. Here, not in `dbt_project.yml` of new projects: dbt warns of a
+   configuration of seeds where there are none. #}
 {% macro generate_schema_name(custom_schema_name, node) -%}
-  {{ (custom_schema_name or target.schema) | trim }}
+  {{ (custom_schema_name or ('raw' if node.resource_type == 'seed' else target.schema)) | trim }}
 {%- endmacro %}
 
 {# dbt asks whether a model's table exists: views over Iceberg tables are tables to it. #}
