@@ -518,6 +518,7 @@ def test_a_refresh_is_about_tables_that_are_loaded(settings: Settings) -> None:
 
 def test_a_plan_says_what_a_full_refresh_loads_and_what_nothing_makes(settings: Settings) -> None:
     _write(settings, "totals", None)
+    put(open_catalog(settings), "fix", "raw.orders", [{"id": "x", "n": 1}])
     plan = operations.plan_run(settings, select=["raw/orders"], full_refresh=True)
     (orders,) = plan.assets
     assert (orders.asset, orders.missing, orders.why) == (
@@ -525,5 +526,5 @@ def test_a_plan_says_what_a_full_refresh_loads_and_what_nothing_makes(settings: 
         2,
         ("a full refresh makes it from the start",),
     )
-    assert plan.orphans == ("marts.totals",)
+    assert (plan.orphans, plan.conflicts) == (("marts.totals",), ("fix",))
     assert operations.plan_run(settings).up_to_date == ("raw/orders",)

@@ -45,6 +45,8 @@ def plan_lines(plan: Plan, *, short: bool = False) -> Iterator[str]:
         yield f"Left alone: {_some(tuple(plan.left_out))}: nothing has changed since {since}"
     if plan.orphans:
         yield f"Orphans: nothing of the project makes {_some(plan.orphans)}; `cascade table drop --orphans` drops them"
+    for name in plan.conflicts:
+        yield f"Branch {name} has changed tables that are loaded from the start: it cannot be promoted any more."
     if plan.breaking:
         yield f"BREAKING: {count(plan.breaking, 'asset')}; see the lines with BREAKING."
 

@@ -93,6 +93,8 @@ class Plan:
         promote: Whether the run would promote its branch.
         seconds: How long all of it took when it was last materialized, as far as that is known.
         orphans: Tables of `main` that nothing of the project makes any more; no run drops them.
+        conflicts: Open branches that have changed a table which a full refresh loads from the start: they cannot be
+            promoted afterwards.
     """
 
     assets: tuple[PlannedAsset, ...]
@@ -102,3 +104,4 @@ class Plan:
     promote: bool
     seconds: float
     orphans: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from cascade_operations.planned import Plan
 from cascade_operations.records import RunReport
 from cascade_operations.resume import require_run_branch
 from cascade_operations.selection import select_assets
-from cascade_operations.table_changes import empty_tables, loaded_tables
+from cascade_operations.table_changes import conflicting, empty_tables, loaded_tables
 from cascade_operations.watch import Watcher
 from cascade_operations.work import choose, find_work
 
@@ -138,7 +139,8 @@ def plan_run(
         kept = None if everything or full_refresh else named
         options: dict[str, Any] = {"instance": instance, "lakehouse": lakehouse}
         work = find_work(graph, chosen, partition, kept, emptied=emptied, **options)
-        return describe(definitions, work, named, full_refresh=full_refresh, **options)
+        plan = describe(definitions, work, named, full_refresh=full_refresh, **options)
+    return replace(plan, conflicts=conflicting(lakehouse.catalog, set(emptied)) if emptied else ())
 
 
 def launch(

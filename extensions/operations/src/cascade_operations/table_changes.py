@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cascade.lakehouse import Lakehouse
 
 __all__ = [
+    "conflicting",
     "drop_tables",
     "empty_tables",
     "loaded_tables",
@@ -214,11 +215,16 @@ def plan_action(
         for owner in [owner_of(owners, name)]
     ]
     names = {*every, *filter(None, every.values())}
-    return TableAction(action, tuple(affected), _conflicts(catalog, names))
+    return TableAction(action, tuple(affected), conflicting(catalog, names))
 
 
-def _conflicts(catalog: BranchingCatalog, tables: Set[str]) -> tuple[str, ...]:
-    """Return the open branches that have changed one of some tables; those of runs are not meant to stay."""
+def conflicting(catalog: BranchingCatalog, tables: Set[str]) -> tuple[str, ...]:
+    """Return the open branches that have changed one of some tables; those of runs are not meant to stay.
+
+    Args:
+        catalog: The catalog.
+        tables: The tables, `namespace.table`.
+    """
     branches = (one for one in catalog.branches() if one.kind == "branch" and one.changed)
     names = [one.name for one in branches if one.name != MAIN and not is_run_branch(one.name)]
     return tuple(name for name in names if any(change.table in tables for change in catalog.changes(name)))
@@ -252,7 +258,7 @@ def empty_tables(lakehouse: Lakehouse, tables: Sequence[str], *, tell: Listener 
             empty = stage(catalog, branch, name, [], schema=table.schema(), **options)
             stagings.append(staged.enter_context(empty))
         commit(stagings)
-    tell(Emptied(tuple(tables), tuple(one for one in _conflicts(catalog, set(tables)) if one != branch)))
+    tell(Emptied(tuple(tables), tuple(one for one in conflicting(catalog, set(tables)) if one != branch)))
 
 
 def _moved(
