@@ -54,9 +54,10 @@ def env(as_json: bool) -> None:
 @click.option("--native", is_flag=True, help="PostgreSQL, S3, Nessie and Trino on this machine, without containers.")
 @json_option
 def start(names: tuple[str, ...], native: bool, as_json: bool) -> None:
-    """Start servers, each with what it needs, and wait until they answer; without NAMES, all.
+    """Start servers, and wait until they answer.
 
-    Keys that .env lacks are written first. What runs stays as it is; a start that was interrupted goes on.
+    Each is started with what it needs; without NAMES, all are. Keys that .env lacks are written first. What runs
+    stays as it is; a start that was interrupted goes on.
     """
     from cascade.config import load_settings
     from cascade_services.containers import compose
