@@ -36,6 +36,7 @@ def slow():
 _STOPPED_IMPORT = """
 import os, signal, sys
 from cascade_cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 class Stops:
     def find_spec(self, name, *_):
         if name == "cascade_cli.app":

@@ -23,7 +23,7 @@ from cascade.lakehouse import Lakehouse
 from cascade.names import BRANCH_TAG, COMMAND_TAG, EMPTY_TAG, FULL_REFRESH_TAG, run_branch
 from cascade.publish.marts import marts_location
 from cascade_operations.after import followed
-from cascade_operations.events import Listener, Loading, NewBranch, NotLoaded, ignore
+from cascade_operations.events import Listener, Loading, NewBranch, NotLoaded, Waiting, ignore
 from cascade_operations.failures import error_text
 from cascade_operations.launch import Launch, is_written
 from cascade_operations.owners import files_stamp, note_owners
@@ -244,6 +244,7 @@ def _on_branch(
 ) -> RunReport:
     """Run assets on a branch that stays, and promote nothing."""
     lakehouse = Lakehouse(settings, branch)
+    lakehouse.engine.await_ready(settings, lambda what: tell(Waiting(what)))
     _require_writable(lakehouse)
     if not lakehouse.catalog.exists(branch):
         tell(NewBranch(branch))
