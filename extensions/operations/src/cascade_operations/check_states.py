@@ -61,18 +61,22 @@ def _state(check: CheckState, key: dg.AssetCheckKey, table: Table, instance: dg.
     records = instance.event_log_storage.get_asset_check_execution_history(key, _LOOKED_AT)
     # A check that is only planned has no result yet.
     results = [
-        (record, record.evaluation) for record in records if isinstance(record.evaluation, dg.AssetCheckEvaluation)
+        (record.event, record.evaluation)
+        for record in records
+        if record.event is not None and isinstance(record.evaluation, dg.AssetCheckEvaluation)
     ]
     if not results:
         return check
     current = next((one for one in results if _is_current(one[1], one[0].run_id, table)), None)
-    record, said = current or results[0]
+    event, said = current or results[0]
     branch, error = said.metadata.get(BRANCH_METADATA), dg.AssetCheckSeverity.ERROR
     return CheckState(
         check.check,
         check.blocking,
         "passed" if said.passed else "failed" if check.blocking and said.severity is error else "warned",
-        dt.datetime.fromtimestamp(record.create_timestamp, dt.UTC),
+        dt.datetime.fromtimestamp(
+            event.timestamp, dt.UTC
+        ),  # of the result; the record is as old as the plan of its run,
         None if branch is None else str(branch.value),
         current is not None,
     )
