@@ -53,10 +53,16 @@ def dev(host: str, port: int | None) -> None:
         signal.signal(number, _interrupt)
     # A session of its own: Ctrl+C would stop its processes in the middle of an import, and each prints a traceback.
     process = subprocess.Popen(
-        command, cwd=settings.project_dir, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=settings.project_dir,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert process.stderr is not None
-    threading.Thread(target=_hand_on, args=(process.stderr,), daemon=True).start()
+    assert process.stdout is not None
+    threading.Thread(target=_hand_on, args=(process.stdout,), daemon=True).start()
     try:
         while process.poll() is None and not _answers(host, port):
             time.sleep(0.2)
