@@ -43,9 +43,10 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
 
     def prepare() -> None:
         if own_programs != programs and not own_programs.exists():
-            libraries = f"{programs.parent.name}.libs"
+            libraries, copy = f"{programs.parent.name}.libs", own_programs.with_suffix(".new")
             shutil.copytree(programs.parent.parent / libraries, folder / "programs" / libraries, dirs_exist_ok=True)
-            shutil.copytree(programs, own_programs)
+            shutil.copytree(programs, copy, dirs_exist_ok=True)
+            copy.rename(own_programs)  # whole, or not there
         if not (folder / "data").exists():
             _make_cluster(folder, own_programs, user, passwords["POSTGRES_PASSWORD"])
 
