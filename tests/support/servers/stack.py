@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from cascade_services.native.downloads import Programs, programs
-from cascade_services.native.postgres import PASSWORDS, url
+from cascade_services.native.postgres import PASSWORDS, SUPERUSER, url
 from cascade_services.native.processes import Server, free_ports
 from cascade_services.native.stack import (
     NAMES,
@@ -17,7 +17,6 @@ from cascade_services.native.stack import (
     define_servers,
     lake_settings,
     start_servers,
-    superuser_url,
 )
 
 __all__ = ["Stack"]
@@ -49,7 +48,7 @@ class Stack:
         values = {PORTS[name]: str(port) for name, port in zip(NAMES, free_ports(len(NAMES)), strict=True)}
         values |= {name: secrets.token_urlsafe(24) for name in PASSWORDS}
         values |= {"CASCADE_S3_ACCESS_KEY": secrets.token_hex(10), "CASCADE_S3_SECRET_KEY": secrets.token_urlsafe(30)}
-        self.superuser_url = superuser_url(values)
+        self.superuser_url = url(int(values["POSTGRES_PORT"]), SUPERUSER, values["POSTGRES_PASSWORD"])
 
         def role(name: str, database: str) -> str:
             password = values[f"POSTGRES_{name.upper()}_PASSWORD"]

@@ -161,7 +161,7 @@ class SqliteDatabase(Database):
                 options, before = {"cascade_write": write}, self._state()
                 with self.engine.connect().execution_options(**options) as connection, connection.begin():
                     done = work(connection)
-                if self.refused is None or self._state() == before:
+                if self._state() == before:
                     return done  # else another user has written while this one read without a lock
             except sa.exc.OperationalError as error:
                 if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
@@ -186,7 +186,9 @@ class SqliteDatabase(Database):
         return connection
 
     def _state(self) -> list[tuple[int, int, int]]:
-        """Return what changes when a process writes the database."""
+        """Return what changes when a process writes the database; nothing where locks keep it from doing so."""
+        if self.refused is None:
+            return []
         files = [file for name in ("", "-wal") if (file := Path(f"{self._file}{name}")).exists()]
         return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(os.stat, files)]
 

@@ -34,7 +34,7 @@ def env(as_json: bool) -> None:
     Passwords are generated. Keys that are there stay as they are. Values are never printed.
     """
     from cascade.config import find_project_dir
-    from cascade_services.env import complete_env
+    from cascade_services.env import complete_env, texts_of
 
     found = complete_env(find_project_dir())
     if as_json:
@@ -43,9 +43,8 @@ def env(as_json: bool) -> None:
     if not found.written:
         say(f"{found.path} has all {len(found.kept)} keys already.")
         return
-    say(f"Wrote {len(found.written)} keys to {found.path}: {', '.join(found.written)}")
-    if "CASCADE_ENGINE" in found.written:
-        say("From now on the commands of this project use these servers (CASCADE_ENGINE=trino in .env).")
+    for text in texts_of(found):
+        say(text)
     say("Start them with `cascade services start`, or without containers with `cascade services start --native`.")
 
 
@@ -61,15 +60,16 @@ def start(names: tuple[str, ...], native: bool, as_json: bool) -> None:
     """
     from cascade.config import load_settings
     from cascade_services.containers import compose
-    from cascade_services.env import complete_env
+    from cascade_services.env import complete_env, texts_of
     from cascade_services.servers import start_native
 
-    settings = load_settings()
+    settings, tell = load_settings(), _teller()
     if native:
-        started = start_native(settings, names, tell=_teller())
+        started = start_native(settings, names, tell=tell)
         answer(as_json, started, "Use them: `cascade run`, `cascade dev`. They go on until `cascade services stop`.")
         return
-    complete_env(settings.project_dir)
+    for text in texts_of(complete_env(settings.project_dir)):
+        tell(text)
     compose(settings.project_dir, "up", "--detach", "--build", "--wait", *names)
 
 

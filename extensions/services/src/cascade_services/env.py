@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dotenv import dotenv_values
 
 from cascade.errors import ConfigurationError
 
-__all__ = ["EnvFile", "complete_env", "read_env"]
+__all__ = ["EnvFile", "complete_env", "read_env", "texts_of"]
 
 # Where the template keeps the keys, and what is there in place of a random value.
 _EXAMPLE = Path("services") / "env.example"
@@ -81,6 +82,14 @@ def complete_env(project_dir: Path) -> EnvFile:
         gap = "\n" if before and not before.endswith("\n") else ""
         _write_privately(path, before + gap + "\n".join(lines) + "\n")
     return EnvFile(project_dir / ".env", tuple(written), tuple(kept))
+
+
+def texts_of(found: EnvFile) -> Iterator[str]:
+    """Yield what people are told of a file that was completed; nothing when it had all keys."""
+    if found.written:
+        yield f"Wrote {len(found.written)} keys to {found.path}: {', '.join(found.written)}"
+    if "CASCADE_ENGINE" in found.written:
+        yield "From now on the commands of this project use these servers (CASCADE_ENGINE=trino in .env)."
 
 
 def read_env(project_dir: Path) -> dict[str, str]:

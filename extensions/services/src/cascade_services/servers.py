@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.errors import ServiceError, UsageError
-from cascade_services.env import complete_env, read_env
+from cascade_services.env import complete_env, read_env, texts_of
 from cascade_services.native.processes import last_lines
 from cascade_services.native.stack import (
     NAMES,
@@ -81,10 +81,8 @@ def start_native(
     from cascade_services.native.downloads import programs
 
     wanted = with_needs(_known(names))
-    if written := complete_env(settings.project_dir).written:
-        tell(f"Wrote {len(written)} keys to .env: {', '.join(written)}")
-        if "CASCADE_ENGINE" in written:
-            tell("From now on the commands of this project use these servers (CASCADE_ENGINE=trino in .env)")
+    for text in texts_of(complete_env(settings.project_dir)):
+        tell(text)
     values, templates = read_env(settings.project_dir), settings.project_dir / _TEMPLATES
     with _alone(settings) as folder:
         found = programs(tell=tell)

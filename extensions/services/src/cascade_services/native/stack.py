@@ -9,7 +9,7 @@ from pathlib import Path
 from cascade.errors import ServiceError
 from cascade_services.native.downloads import Programs
 from cascade_services.native.nessie import nessie
-from cascade_services.native.postgres import PASSWORDS, SUPERUSER, make_roles, postgres, url
+from cascade_services.native.postgres import PASSWORDS, make_roles, postgres
 from cascade_services.native.processes import Server, free_ports
 from cascade_services.native.s3 import REGION, make_bucket, s3
 from cascade_services.native.trino import trino
@@ -22,7 +22,6 @@ __all__ = [
     "define_servers",
     "lake_settings",
     "start_servers",
-    "superuser_url",
     "with_needs",
 ]
 
@@ -182,11 +181,6 @@ def _passwords(values: Mapping[str, str]) -> dict[str, str]:
 def address(name: str, values: Mapping[str, str]) -> str:
     """Return host and port of a server."""
     return f"127.0.0.1:{values[PORTS[name]]}"
-
-
-def superuser_url(values: Mapping[str, str]) -> str:
-    """Return the address of PostgreSQL for its superuser."""
-    return url(int(values["POSTGRES_PORT"]), SUPERUSER, values["POSTGRES_PASSWORD"])
 
 
 def check_ports(values: Mapping[str, str], names: Iterable[str]) -> None:
