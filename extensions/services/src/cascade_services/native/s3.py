@@ -20,6 +20,7 @@ def s3(
     access_key: str,
     secret_key: str,
     megabytes: int | None = None,
+    users: Path | None = None,
     stays: bool = False,
 ) -> Server:
     """Return the server, not started.
@@ -28,9 +29,10 @@ def s3(
         folder: Buckets go into `data`, the log beside it.
         program: The binary.
         port: On loopback.
-        access_key: Of its only user.
-        secret_key: Of its only user.
+        access_key: Of its first user, who may do everything.
+        secret_key: Of its first user.
         megabytes: The size of its disk, which then is in memory and is gone with the server; by default the folder's.
+        users: A folder where it keeps further users; it has none without.
         stays: As for `Server`.
     """
     data = folder / "data"
@@ -53,6 +55,7 @@ def s3(
             "VGW_QUIET": "true",
             "ROOT_ACCESS_KEY": access_key,
             "ROOT_SECRET_KEY": secret_key,
+            **({"VGW_IAM_DIR": str(users)} if users else {}),
         },
         folder=folder,
         seconds=30,
