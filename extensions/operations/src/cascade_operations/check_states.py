@@ -14,6 +14,7 @@ from cascade_operations.owners import Owner
 from cascade_operations.table_records import CheckState
 
 if TYPE_CHECKING:
+    import dagster as dg
     from pyiceberg.table import Table
 
 __all__ = ["check_states"]
@@ -82,9 +83,8 @@ def _state(check: CheckState, table: Table, records: Sequence[Any], *, past: boo
         check.check,
         check.blocking,
         "passed" if said.passed else "failed" if check.blocking and said.severity is error else "warned",
-        dt.datetime.fromtimestamp(
-            event.timestamp, dt.UTC
-        ),  # of the result; the record is as old as the plan of its run,
+        # Of the result: the record is as old as the plan of its run.
+        dt.datetime.fromtimestamp(event.timestamp, dt.UTC),
         None if branch is None else str(branch.value),
         current is not None,
     )
