@@ -4,9 +4,10 @@
 # ///
 """Make what services/access.yaml needs: `uv run services/access/prepare.py`, in the project's root folder.
 
-Secrets go to `.env`, each key that is missing there. Certificates, hashed passwords and tokens go to `.cascade/access`,
-which git ignores. Run it again to add people (`ACCESS_PEOPLE` in `.env`), to change the host's name (`ACCESS_HOST`), and
-before a year has passed: the certificates of servers and the tokens are made anew, the authority stays. Then restart.
+Secrets go to `.env`, each key that is missing there. Certificates, hashed passwords and tokens go to
+`.cascade/access`, which git ignores. Run it again to add people (`ACCESS_PEOPLE` in `.env`), to change the
+host's name (`ACCESS_HOST`), and before a year has passed: certificates of servers and tokens are made anew,
+the authority stays. Then restart.
 """
 
 import base64
@@ -28,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 NOW = dt.datetime.now(dt.UTC)
 YEAR = dt.timedelta(days=365)
 SOON = dt.timedelta(days=30)
-# Which roles of services/access/nessie.properties a token has. The pipeline promotes its runs by itself: to leave
-# that to people, take `promoter` away from it.
+# Which roles of services/access/nessie.properties a token has. The pipeline promotes its runs by itself: to
+# leave that to people, take `promoter` away from it.
 ROLES = {"pipeline": ["pipeline", "promoter"], "operator": ["operator"], "analyst": ["analyst"]}
 # Keys of `.env`. Of those without a value one is generated.
 KEYS = {
@@ -53,7 +54,9 @@ def main() -> None:
     """Make it all, in the folder where it is started."""
     env = Path(".env")
     if not env.is_file():
-        sys.exit("There is no .env here. Start this in the project's root folder, after: uv run cascade services env")
+        sys.exit(
+            "There is no .env here. Start this in the project's root folder, after: uv run cascade services env"
+        )
     values = dict(re.findall(r"^(\w+)=(.*)$", env.read_text("utf-8"), re.MULTILINE))
     added = {
         key: value or secrets.token_hex(24)
@@ -77,7 +80,9 @@ def main() -> None:
         properties = {"public-key": key}
         mine = {"CASCADE_NESSIE__TOKEN": tokens["pipeline"], "ACCESS_NESSIE_READER_TOKEN": tokens["analyst"]}
         added |= {name: token for name, token in mine.items() if _ends_soon(values.get(name, ""))}
-    (folder / "nessie.properties").write_text("".join(f"quarkus.oidc.{k}={v}\n" for k, v in properties.items()))
+    (folder / "nessie.properties").write_text(
+        "".join(f"quarkus.oidc.{k}={v}\n" for k, v in properties.items())
+    )
     if added:
         lines = ["", "# For services/access.yaml: made by services/access/prepare.py."]
         with os.fdopen(os.open(env, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8") as file:
@@ -86,7 +91,7 @@ def main() -> None:
 
 
 def _trino_passwords(values: dict[str, str]) -> str:
-    """Return Trino's password file: the four of `.env`, and `ACCESS_PEOPLE`, as `name=password`, parted by spaces."""
+    """Return Trino's password file: the four of `.env`, and `ACCESS_PEOPLE`: `name=password`, by spaces."""
     people = {name: values[f"ACCESS_{name.upper()}_PASSWORD"] for name in ("analyst", "bi", "operator")}
     people["cascade"] = values["CASCADE_TRINO__PASSWORD"]
     people |= dict(one.split("=", 1) for one in values.get("ACCESS_PEOPLE", "").strip("'\"").split())
@@ -104,10 +109,14 @@ def _certificates(folder: Path, host: str) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"Cascade of {host}")])
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        made = _builder(name, name, key, 10 * YEAR).add_extension(x509.BasicConstraints(True, 1), critical=True)
+        made = _builder(name, name, key, 10 * YEAR).add_extension(
+            x509.BasicConstraints(True, 1), critical=True
+        )
         made = made.add_extension(usage, critical=True)
         (folder / "ca.key").write_bytes(_pem(key))
-        (folder / "ca.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        (folder / "ca.pem").write_bytes(
+            made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        )
     authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
@@ -140,7 +149,7 @@ def _builder(
 
 
 def _tokens(folder: Path) -> tuple[dict[str, str], str]:
-    """Return a token of Nessie for each role, and the key that proves them; without an identity provider of your own."""
+    """Return a token of Nessie for each role, and the key that proves them."""
     place = folder / "tokens.key"
     if not place.exists():
         place.write_bytes(_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))

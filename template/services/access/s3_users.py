@@ -4,8 +4,8 @@
 # ///
 """Make the two users of versitygw: `uv run services/access/s3_users.py`, once, when the container `s3` runs.
 
-The pipeline keeps the keys that it has, and may read and write the bucket; the reader may only read it. Both are in
-`.env`, where services/access/prepare.py wrote what was missing.
+The pipeline keeps the keys that it has, and may read and write the bucket; the reader may only read it. Both
+are in `.env`, where services/access/prepare.py wrote what was missing.
 """
 
 import json
@@ -24,7 +24,9 @@ def main() -> None:
     values = dict(re.findall(r"^(\w+)=(.*)$", Path(".env").read_text("utf-8"), re.MULTILINE))
     endpoint, region = f"http://127.0.0.1:{values['S3_PORT']}", values.get("CASCADE_S3_REGION", "us-east-1")
     bucket = values.get("CASCADE_WAREHOUSE", "s3://warehouse").removeprefix("s3://").partition("/")[0]
-    root, reader = ((values[f"ACCESS_S3_{who}_KEY"], values[f"ACCESS_S3_{who}_SECRET"]) for who in ("ROOT", "READER"))
+    root, reader = (
+        (values[f"ACCESS_S3_{who}_KEY"], values[f"ACCESS_S3_{who}_SECRET"]) for who in ("ROOT", "READER")
+    )
     pipeline = values["CASCADE_S3_ACCESS_KEY"], values["CASCADE_S3_SECRET_KEY"]
     for access, secret in (pipeline, reader):
         body = f"<Account><Access>{access}</Access><Secret>{secret}</Secret><Role>user</Role></Account>"
@@ -43,7 +45,9 @@ def main() -> None:
     client = session.create_client(
         "s3", region, endpoint_url=endpoint, aws_access_key_id=root[0], aws_secret_access_key=root[1]
     )
-    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    client.put_bucket_policy(
+        Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements})
+    )
     print(f"{bucket}: {pipeline[0]} reads and writes, {reader[0]} reads.")
 
 
