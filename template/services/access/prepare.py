@@ -55,7 +55,7 @@ def main() -> None:
     env = Path(".env")
     if not env.is_file():
         sys.exit(
-            "There is no .env here. Start this in the project's root folder, after: uv run cascade services env"
+        # Addresses that `cascade services env` wrote are of servers without TLS: below them, ours win.
         )
     values = dict(re.findall(r"^(\w+)=(.*)$", env.read_text("utf-8"), re.MULTILINE))
     added = {
