@@ -1,4 +1,4 @@
-"""The promises of `cascade-openlineage`: what a receiver is told of runs, that it is told once, and that nothing is lost.
+"""The promises of `cascade-openlineage`: what a receiver is told of runs, that it is told once, and nothing is lost.
 
 Modules: `cascade_openlineage.delivery`, `cascade_openlineage.events`, `cascade_openlineage.hooks`.
 """
@@ -49,7 +49,8 @@ class Guests(pa.DataFrameModel):
 @cascade_ingestion(unique_key="id", partitions=none(), validation_schema=Guests, max_retries=0)
 def guests():
     if Path("broken").exists():
-        raise ValueError(f"postgresql://shop:{os.environ['SHOP_PASSWORD']}@db/shop says no to {os.environ['SHOP_TOKEN']}")
+        address = f"postgresql://shop:{os.environ['SHOP_PASSWORD']}@db/shop"
+        raise ValueError(f"{address} says no to {os.environ['SHOP_TOKEN']}")
     return [{"id": 1, "age": 30}, {"id": 2, "age": 40}, {"id": 2, "age": 41}]
 
 
@@ -66,7 +67,7 @@ def nobody_is_young(lakehouse):
     return "SELECT * FROM raw.guests WHERE age < 18"
 ''',
     "transforms/dbt/dbt_project.yml": dbt_project(
-        "models: {shop: {silver: {+schema: silver, +materialized: table}, marts: {+schema: marts, +materialized: table}}}\n"
+        "models: {shop: {+materialized: table, silver: {+schema: silver}, marts: {+schema: marts}}}\n"
     ),
     "transforms/dbt/models/silver/adults.sql": "select g.id, g.age + 1 as next_age, v.day "
     "from {{ source('raw', 'guests') }} g join {{ source('raw', 'visits') }} v on v.id = g.id\n",
@@ -79,7 +80,7 @@ Event = dict[str, Any]
 
 def _environment(receiver: Receiver) -> dict[str, str]:
     """As a user sets it, but for the seconds that the library waits for a receiver that is away."""
-    transport = {"TYPE": "http", "URL": receiver.url, "RETRY": '{"total": 0}'}
+    transport = {"TYPE": "http", "URL": receiver.url, "RETRY": '{"total": 0, "status_forcelist": []}'}
     return _SECRETS | {f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in transport.items()}
 
 
@@ -188,7 +189,7 @@ def test_runs_steps_and_models_begin_and_end_once_below_each_other(told: list[Ev
         top: None,
         "raw.guests": top,
         "raw.visits": top,
-        f"{top}.raw__guests_nobody_is_young": top,
+        f"{top}.raw__guests__nobody_is_young": top,
         f"{top}.dbt": top,
         "silver.adults": f"{top}.dbt",
         "marts.ages": f"{top}.dbt",
