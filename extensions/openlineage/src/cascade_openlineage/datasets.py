@@ -10,8 +10,8 @@ import dagster as dg
 from openlineage.client import facet_v2 as facets
 from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 
-from cascade import names
 from cascade.config import Settings
+from cascade.names import BRANCH_METADATA, COLUMN_SCHEMA, EXTRACTED_ROWS, LOADED_ROWS, ROW_COUNT, SNAPSHOT_METADATA
 
 __all__ = ["Lineage", "Metadata", "mart_output", "said", "source_input", "table_input", "table_name", "table_output"]
 
@@ -47,7 +47,7 @@ def table_input(settings: Settings, table: str, metadata: Metadata, *, snapshot:
         metadata: What was said of the table when it was written.
         snapshot: The Iceberg snapshot that was read, where it is known.
     """
-    rows = said(metadata, names.ROW_COUNT) if snapshot else None
+    rows = said(metadata, ROW_COUNT) if snapshot else None
     return InputDataset(
         *table_name(settings, table), facets=_facets(settings, table, metadata, snapshot), inputFacets=_read(rows)
     )
@@ -62,12 +62,12 @@ def table_output(settings: Settings, table: str, metadata: Metadata, lineage: Li
         metadata: What the materialization says.
         lineage: What its columns are computed from; empty where that is not known.
     """
-    rows, snapshot = (said(metadata, name) for name in (names.LOADED_ROWS, names.SNAPSHOT_METADATA))
+    rows, snapshot = (said(metadata, name) for name in (LOADED_ROWS, SNAPSHOT_METADATA))
     found = _facets(settings, table, metadata, str(snapshot or "")) | _lineage(lineage)
-    if branch := said(metadata, names.BRANCH_METADATA):
+    if branch := said(metadata, BRANCH_METADATA):
         tag = facets.tags_dataset.TagsDatasetFacetFields("branch", str(branch), "CASCADE")
         found["tags"] = facets.tags_dataset.TagsDatasetFacet([tag])
-    written = _written(said(metadata, names.ROW_COUNT) if rows is None else rows)
+    written = _written(said(metadata, ROW_COUNT) if rows is None else rows)
     return OutputDataset(*table_name(settings, table), facets=found, outputFacets=written)
 
 
@@ -79,7 +79,7 @@ def source_input(namespace: str, table: str, metadata: Metadata) -> InputDataset
         table: The table that was loaded.
         metadata: What the materialization says.
     """
-    return InputDataset(namespace, f"source/{table}", inputFacets=_read(said(metadata, names.EXTRACTED_ROWS)))
+    return InputDataset(namespace, f"source/{table}", inputFacets=_read(said(metadata, EXTRACTED_ROWS)))
 
 
 def mart_output(location: str, mart: str, read: InputDataset, columns: Iterable[str], rows: int) -> OutputDataset:
@@ -114,7 +114,7 @@ def _facets(settings: Settings, table: str, metadata: Metadata, snapshot: str) -
         "storage": facets.storage_dataset.StorageDatasetFacet("iceberg", "parquet"),
         "symlinks": facets.symlinks_dataset.SymlinksDatasetFacet([known]),
     }
-    if schema := said(metadata, names.COLUMN_SCHEMA):
+    if schema := said(metadata, COLUMN_SCHEMA):
         fields = [
             facets.schema_dataset.SchemaDatasetFacetFields(column.name, column.type, column.description, place)
             for place, column in enumerate(schema.columns, 1)

@@ -16,11 +16,25 @@ from openlineage.client import facet_v2 as facets
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from pydantic import SecretStr
 
-from cascade import names
 from cascade.catalog import open_catalog
 from cascade.config import Settings
 from cascade.errors import CascadeError
 from cascade.lakehouse import branch_of_run
+from cascade.names import (
+    BRANCH_METADATA,
+    COLUMN_LINEAGE,
+    COLUMN_PREFIX,
+    COLUMN_SCHEMA,
+    COMMAND_TAG,
+    EXTRACTED_ROWS,
+    MAIN,
+    PARTITION_TAG,
+    PROMOTE_ASSET,
+    PUBLISH_ASSET,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    SNAPSHOT_METADATA,
+)
 from cascade_openlineage import datasets
 from cascade_openlineage.datasets import said
 from cascade_operations.failures import failure_text
@@ -142,9 +156,9 @@ class _Run:
     ) -> tuple[list[InputDataset], list[OutputDataset]]:
         """Return what a materialization read and wrote."""
         table, metadata, settings = ".".join(key.path), made.metadata, self._settings
-        if key.path == [*names.PUBLISH_ASSET]:
+        if key.path == [*PUBLISH_ASSET]:
             return self._published(metadata)
-        if names.SNAPSHOT_METADATA not in metadata:
+        if SNAPSHOT_METADATA not in metadata:
             return [], []
         read: dict[str, tuple[InputDataset, list[str]]] = {}
         for tag, pointer in (made.tags or {}).items():
@@ -152,16 +166,16 @@ class _Run:
                 name = tag.removeprefix(_READ_TAG).replace("/", ".")
                 read[name] = self._read(name, pointer)
         lineage: dict[str, list[tuple[InputDataset, str]]] = {}
-        told = said(metadata, names.COLUMN_LINEAGE)
+        told = said(metadata, COLUMN_LINEAGE)
         for column, deps in told.deps_by_column.items() if told else ():
             for dep in deps:
                 name = ".".join(dep.asset_key.path)
                 read.setdefault(name, self._read(name))
             lineage[column] = [(read[".".join(dep.asset_key.path)][0], dep.column_name) for dep in deps]
         inputs = [dataset for dataset, _ in read.values()]
-        if names.EXTRACTED_ROWS in metadata:
+        if EXTRACTED_ROWS in metadata:
             source = datasets.source_input(self._namespace, table, metadata)
-            own = [one for one in _columns(metadata) if not one.startswith(names.COLUMN_PREFIX)]
+            own = [one for one in _columns(metadata) if not one.startswith(COLUMN_PREFIX)]
             lineage, inputs = {one: [(source, one)] for one in own}, [source, *inputs]
         return inputs, [datasets.table_output(settings, table, metadata, lineage)]
 
@@ -185,9 +199,9 @@ class _Run:
 
     def _seen(self, table: str, metadata: datasets.Metadata) -> str:
         """Return the snapshot that was written, if the run could read it: on its own branch, or once promoted."""
-        if names.SNAPSHOT_METADATA not in metadata:
+        if SNAPSHOT_METADATA not in metadata:
             return ""
-        snapshot, own = said(metadata, names.SNAPSHOT_METADATA), said(metadata, names.BRANCH_METADATA) == self._branch
+        snapshot, own = said(metadata, SNAPSHOT_METADATA), said(metadata, BRANCH_METADATA) == self._branch
         return snapshot if own or snapshot in self._promoted(table) else ""
 
     def _promoted(self, table: str) -> set[str]:
@@ -205,7 +219,7 @@ class _Run:
     def _main(self) -> tuple[Any, Mapping[str, str]]:
         try:
             catalog = open_catalog(self._settings)
-            return catalog, catalog.pointers(names.MAIN)
+            return catalog, catalog.pointers(MAIN)
         except CascadeError:  # without the catalog the version of some inputs is not told
             return None, {}
 
@@ -213,7 +227,7 @@ class _Run:
         """Return the tables that a step checked, with the results."""
         results: dict[str, list[facets.data_quality_assertions_dataset.Assertion]] = {}
         for check in self._checked.pop(step, []):
-            if check.asset_key.path[0] != names.PROMOTE_ASSET[0]:
+            if check.asset_key.path[0] != PROMOTE_ASSET[0]:
                 severity = "error" if check.severity is dg.AssetCheckSeverity.ERROR else "warn"
                 one = facets.data_quality_assertions_dataset.Assertion(
                     check.check_name, bool(check.passed), severity=severity, name=check.check_name
@@ -273,10 +287,10 @@ class _Run:
         tags = self._run.tags
         found = {
             "branch": self._branch,
-            "command": tags.get(names.COMMAND_TAG),
-            "partition": tags.get(names.PARTITION_TAG),
-            "first_partition": tags.get(names.RANGE_START_TAG),
-            "last_partition": tags.get(names.RANGE_END_TAG),
+            "command": tags.get(COMMAND_TAG),
+            "partition": tags.get(PARTITION_TAG),
+            "first_partition": tags.get(RANGE_START_TAG),
+            "last_partition": tags.get(RANGE_END_TAG),
         }
         fields = [facets.tags_run.TagsRunFacetFields(key, value, "CASCADE") for key, value in found.items() if value]
         return facets.tags_run.TagsRunFacet(fields)
@@ -293,5 +307,5 @@ class _Run:
 
 
 def _columns(metadata: datasets.Metadata) -> list[str]:
-    schema = said(metadata, names.COLUMN_SCHEMA)
+    schema = said(metadata, COLUMN_SCHEMA)
     return [column.name for column in schema.columns] if schema else []
