@@ -90,7 +90,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             every row must fulfil. The table's columns derive from it.
         iceberg_schema: The table's columns, a PyIceberg `Schema`, when they are not to derive from the model.
             With neither, the first load infers them.
-        partition_spec: PyIceberg `PartitionSpec` of the table's files, for large tables.
+        partition_spec: PyIceberg `PartitionSpec` of the files of a large table; all but `identity` need pyiceberg-core.
         partitions: What one run fills: `daily()`, `hourly()`, `weekly()`, `monthly()`, `static([...])`,
             `none()`, a word such as `"hourly"`, or a definition of Dagster: static, of time, dynamic (with a name), or
             of two dimensions.
