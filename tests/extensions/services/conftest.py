@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ AddService = Callable[..., None]
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project without workflows, whose compose.yaml is the template's; the real client is the only one there."""
     root = tmp_path / "project"
     shutil.copytree(REPOSITORY / "template/services", root / "services")
@@ -27,7 +28,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin/docker-compose").symlink_to(BIN / "docker-compose")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.chdir(root)
-    return root
+    before = dict(os.environ)
+    yield root
+    for name in os.environ.keys() - before.keys():  # what commands took from `.env`
+        del os.environ[name]
 
 
 @pytest.fixture

@@ -131,9 +131,7 @@ def test_states_are_those_of_containers(board: Path, engine: Path) -> None:
         ("web", "running", "healthy", "Up 1 hour (healthy)"),
         ("code", "running", "unhealthy", "Up 1 hour (unhealthy)"),
     )
-    found, unknown = running.list_services(load_settings(board))
-    states = {one.name: one.state for one in found}
-    assert unknown == ""
+    states = {one.name: one.state for one in running.list_services(load_settings(board), tell=pytest.fail)}
     assert (states["trino"], states["s3"], states["dagster"], states["board"]) == (
         "healthy",
         "starting",

@@ -59,15 +59,12 @@ def list_(as_json: bool) -> None:
     from cascade.config import load_settings
     from cascade_services.running import list_services
 
-    found, unknown = list_services(load_settings())
     answer_table(
         as_json,
-        found,
+        list_services(load_settings(), tell=lambda text: click.echo(text, err=True)),
         ("name", "from", "state", "port", "version", "reason"),
         lambda one: (one.name, one.origin, one.state, " ".join(one.ports), one.version, one.reason),
     )
-    if unknown:
-        click.echo(f"States of containers are unknown. {unknown}", err=True)
 
 
 @services.command()
@@ -148,10 +145,9 @@ def start(names: tuple[str, ...], native: bool, as_json: bool) -> None:
         answer(as_json, started, "Use them: `cascade run`, `cascade dev`. They go on until `cascade services stop`.")
         return
     running.start(settings, names, tell=tell)
-    found, _ = running.list_services(settings)
     answer_table(
         as_json,
-        [one for one in found if one.enabled],
+        [one for one in running.list_services(settings) if one.enabled],
         ("name", "state", "port", "pages"),
         lambda one: (one.name, one.state, " ".join(one.ports), " ".join(one.links.values())),
     )

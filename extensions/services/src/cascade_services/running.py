@@ -107,11 +107,12 @@ class Trouble:
     fix: str
 
 
-def list_services(settings: Settings) -> tuple[tuple[Listed, ...], str]:
-    """Return every service of a project, and why states of containers are not known; empty when they are.
+def list_services(settings: Settings, *, tell: Callable[[str], object] = str) -> tuple[Listed, ...]:
+    """Return every service of a project, enabled or not, and also broken ones.
 
     Args:
         settings: The project's settings.
+        tell: Hears why the states of containers are not known, where nobody can say; nobody by default.
 
     Raises:
         ConfigurationError: `services:` in cascade.yaml is wrong.
@@ -125,11 +126,12 @@ def list_services(settings: Settings) -> tuple[tuple[Listed, ...], str]:
             made = list_containers(settings.project_dir, files=files)
         except CascadeError as error:
             unknown = error.what
+            tell(f"States of containers are unknown. {unknown}")
     published: list[tuple[int, str]] | None = None  # as declared, where nobody can merge
     with suppress(CascadeError):
         published = _published(settings, files)
     services = chosen.services.values()
-    return tuple(_listed(one, values, native, made, unknown=unknown, published=published) for one in services), unknown
+    return tuple(_listed(one, values, native, made, unknown=unknown, published=published) for one in services)
 
 
 def render(settings: Settings) -> str:
@@ -403,7 +405,7 @@ def _strangers(chosen: Chosen, made: Iterable[Container]) -> Iterator[Trouble]:
 def _unanswered(chosen: Chosen, made: Iterable[Container], values: Mapping[str, str]) -> Iterator[Trouble]:
     from cascade_services.native.processes import direct
 
-    running = {one.name for one in made if one.state == "running"}
+    running = {one.name for one in made if one.state == "running" and not one.is_wrong}  # that is told already
     for one in chosen.enabled:
         if one.service and one.service.health and running.intersection(one.containers):
             address = _filled(one.service.health, values, one.service)

@@ -8,6 +8,6 @@ __all__ = ["ServicesTable"]
 
 
 class ServicesTable(BaseModel):
-    """Takes every name: which there are is checked by the commands that start them."""
+    """What the project says of its services, by name; any name, for `cascade services` checks them."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
