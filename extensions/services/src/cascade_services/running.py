@@ -40,7 +40,7 @@ _TYPES = {
     "number": re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
     "boolean": re.compile(r"true|false", re.IGNORECASE),
     "url": re.compile(r"[A-Za-z][\w+.-]*://\S+"),
-    "string": re.compile(r"(?s).+"),
+    "string": re.compile(r"(?s).*"),
 }
 
 
@@ -280,7 +280,10 @@ def _listed(
     ports = [values.get(key, str(port.default)) for key, port in said.ports.items()] if said else []
     if one.enabled and published is not None:
         ports = [str(port) for port, container in published if container in one.containers]
-    tags = [tag for image in one.images if (tag := re.sub(r"@.*", "", image).rpartition("/")[2].partition(":")[2])]
+    own = [image for container, image in zip(one.containers, one.images, strict=True) if container == one.name]
+    tags = [
+        tag for image in own or one.images if (tag := re.sub(r"@.*", "", image).rpartition("/")[2].partition(":")[2])
+    ]
     if one.name == "dagster":  # built from the project: its version is that of the package
         tags = [metadata.version("dagster")]
     if not one.enabled:
@@ -318,10 +321,10 @@ def _wrong_values(chosen: Chosen, values: Mapping[str, str]) -> Iterator[Trouble
     for one in chosen.enabled:
         if one.service is None:
             continue
-        said = {key: ("integer", port.meaning) for key, port in one.service.ports.items()}
-        said |= {key: (setting.type, setting.description) for key, setting in one.service.settings.items()}
-        for key, (kind, meaning) in said.items():
-            if key not in values:
+        said = {key: ("integer", port.meaning, False) for key, port in one.service.ports.items()}
+        said |= {k: (its.type, its.description, its.default is not None) for k, its in one.service.settings.items()}
+        for key, (kind, meaning, may_be_empty) in said.items():
+            if not values.get(key) and not (may_be_empty and key in values):
                 yield Trouble(
                     f"{key} of {one.name} is not in .env: {meaning.rstrip('.')}",
                     "write what is missing into .env; `cascade services env` does it for what has a default.",
