@@ -55,7 +55,7 @@ def main() -> None:
     env = Path(".env")
     if not env.is_file():
         sys.exit(
-        # Addresses that `cascade services env` wrote are of servers without TLS: below them, ours win.
+            "There is no .env here. Go to the project's root folder, and first: uv run cascade services env"
         )
     values = dict(re.findall(r"^(\w+)=(.*)$", env.read_text("utf-8"), re.MULTILINE))
     added = {

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from pyarrow.fs import S3FileSystem
-
 from cascade_services.native.processes import Server, answers
 
 __all__ = ["make_bucket", "s3"]
@@ -68,6 +66,8 @@ def s3(
 
 def make_bucket(name: str, *, endpoint: str, access_key: str, secret_key: str) -> None:
     """Make a bucket."""
+    from pyarrow.fs import S3FileSystem  # who only looks at servers does without
+
     S3FileSystem(
         access_key=access_key,
         secret_key=secret_key,
