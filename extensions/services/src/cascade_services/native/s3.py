@@ -17,11 +17,7 @@ def s3(
     port: int,
     access_key: str,
     secret_key: str,
-<<<<<<< HEAD
-    megabytes: int | None = None,
     users: Path | None = None,
-=======
->>>>>>> main
     stays: bool = False,
 ) -> Server:
     """Return the server, not started.
@@ -30,15 +26,9 @@ def s3(
         folder: Buckets go into `data`, the log beside it.
         program: The binary.
         port: On loopback.
-<<<<<<< HEAD
         access_key: Of its first user, who may do everything.
         secret_key: Of its first user.
-        megabytes: The size of its disk, which then is in memory and is gone with the server; by default the folder's.
         users: A folder where it keeps further users; it has none without.
-=======
-        access_key: Of its only user.
-        secret_key: Of its only user.
->>>>>>> main
         stays: As for `Server`.
     """
     data = folder / "data"
