@@ -33,7 +33,8 @@ _CASES = {
     "settings and plugins": (_SETTINGS, [["config", "show"], ["plugins", "list"]]),
     "branches": ((*_LIGHT, "pyiceberg"), [["branch", "list"], ["branch", "log"]]),
     "tables": (_LIGHT, [["table", "list"], ["table", "list", "-b", "dev"], ["branch", "diff", "same"]]),
-    "rows": (_NEVER, [["query", "select * from raw.a"], ["branch", "diff", "dev"]]),
+    "two states": ((*_NEVER, "numpy", "pandas", "pyarrow", "sqlalchemy.orm"), [["branch", "diff", "dev"]]),
+    "rows": (_NEVER, [["query", "select * from raw.a"]]),
 }
 
 
