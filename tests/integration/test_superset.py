@@ -60,7 +60,7 @@ class Superset:
         page.goto(f"{self.url}/login/")
         page.get_by_label("Username").fill("admin")
         page.locator("input[type=password]").fill(password)
-        with page.expect_response(lambda answer: answer.request.method == "POST"):
+        with page.expect_navigation():
             page.get_by_role("button", name="Sign in").click()
 
     def call(self, page: Page, method: str, path: str, body: Any = None) -> APIResponse:
@@ -198,8 +198,8 @@ def test_what_people_made_survives_a_start_and_files_win(superset: Superset, pag
         file.read_text("utf-8").replace("dashboard_title: Weather", "dashboard_title: Fine weather"), "utf-8"
     )
     superset.server.kill()
-    service = superset.services["superset"]
-    service["environment"]["SUPERSET_ADMIN_PASSWORD"] = "another"
+    service = dict(superset.services["superset"])
+    service["environment"] = service["environment"] | {"SUPERSET_ADMIN_PASSWORD": "another"}
     with running_superset(service, superset.folder, port=superset.port, dashboards=own) as server:
         server.wait()
         superset.log_in(page, "another")

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import flask_migrate
 from superset.app import create_app
@@ -20,6 +21,7 @@ def prepare(dashboards: Path, password: str) -> None:
     """
     with create_app().app_context():
         flask_migrate.upgrade()
+        imports = _read(dashboards)
         # Superset's parts can be imported once an app is there.
         from superset import appbuilder, db, security_manager
         from superset.utils.core import override_user
@@ -33,10 +35,13 @@ def prepare(dashboards: Path, password: str) -> None:
             admin = security_manager.add_user("admin", "Cascade", "Admin", "admin@localhost", role, password)
         db.session.commit()
         with override_user(admin):
-            _import(dashboards)
+            for folder, command in imports.items():
+                print(f"Importing {folder}", flush=True)
+                command.run()
 
 
-def _import(dashboards: Path) -> None:
+def _read(dashboards: Path) -> dict[Path, Any]:
+    """Return Superset's command for each export, all of them valid."""
     from superset.commands.exceptions import CommandInvalidError
     from superset.commands.importers.v1.assets import ImportAssetsCommand
 
@@ -51,9 +56,7 @@ def _import(dashboards: Path) -> None:
             problems += [f"  {folder}/{name}: {what}" for name, what in sorted(error.normalized_messages().items())]
     if problems:
         sys.exit("\n".join(["These files are not what Superset imports; nothing was imported:", *problems]))
-    for folder, command in commands.items():
-        print(f"Importing {folder}", flush=True)
-        command.run()
+    return commands
 
 
 def _export(folder: Path) -> dict[str, str]:
