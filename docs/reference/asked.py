@@ -81,6 +81,7 @@ COMMANDS = {
     "services env": "cascade_services.env.complete_env",
     "services start": "cascade_services.servers.start_native",
     "services status": "cascade_services.servers.list_native",
+    "postgrest apply": "cascade_postgrest.database.apply_api",
     "validate": "cascade_project.validate.inspect_project",
 }
 
@@ -103,6 +104,7 @@ def records() -> list[type]:
     from cascade_operations.configuration import SettingRow
     from cascade_operations.offering import Offer
     from cascade_operations.planned import ColumnChange, Plan, PlannedAsset, PlannedCheck
+    from cascade_postgrest.database import ApiColumn, ApiView
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_services.env import EnvFile
@@ -133,6 +135,8 @@ def records() -> list[type]:
         Offer,
         EnvFile,
         NativeServer,
+        ApiView,
+        ApiColumn,
         Created,
     ]
 
