@@ -78,6 +78,9 @@ COMMANDS = {
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",
     "plugins search": "cascade_operations.offering.search_plugins",
+    "services list": "cascade_services.running.list_services",
+    "services ports": "cascade_services.running.list_ports",
+    "services doctor": "cascade_services.running.examine",
     "services env": "cascade_services.env.complete_env",
     "services start": "cascade_services.servers.start_native",
     "services status": "cascade_services.servers.list_native",
@@ -108,6 +111,7 @@ def records() -> list[type]:
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_services.env import EnvFile
+    from cascade_services.running import HostPort, Listed, Trouble
     from cascade_services.servers import NativeServer
 
     theirs = [maintenance.Upkeep, branches.Cleaning, compact.Compaction, compact.Compacted]
@@ -135,6 +139,9 @@ def records() -> list[type]:
         Offer,
         EnvFile,
         NativeServer,
+        Listed,
+        HostPort,
+        Trouble,
         ApiView,
         ApiColumn,
         Created,

@@ -127,7 +127,7 @@ def _settings() -> str:
             f"\n## Settings of {record.name}\n",
             f"{inspect.getdoc(record.object)}",
             f"Package {record.package.partition(' ')[0]}; in a file they are in a table `{record.name}`.\n",
-            *_setting_rows(record.object, f"CASCADE_{record.name.upper()}__"),
+            *(_setting_rows(record.object, f"CASCADE_{record.name.upper()}__") if record.object.model_fields else ()),
         ]
     return "\n".join(lines) + "\n" + NEXT
 

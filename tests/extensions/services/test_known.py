@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import check_jsonschema
@@ -18,6 +19,8 @@ from cascade_services.known import core_services, find_services
 from cascade_services.schema import COMPOSE_KEYS, read_service
 from support.generated import REPOSITORY
 from support.packages import install
+
+AddService = Callable[..., None]
 
 GOOD = """
 name: cache
@@ -71,20 +74,7 @@ def test_the_keys_are_those_of_the_compose_specification() -> None:
     assert theirs == COMPOSE_KEYS
 
 
-def _packages(folder: Path, monkeypatch: pytest.MonkeyPatch, services: dict[str, str]) -> None:
-    """Install a package with one service for each name, whose `service.yaml` is given."""
-    for name, said in services.items():
-        source = f"""
-from cascade.plugins import PluginMetadata, ServicePlugin
-
-class Found(ServicePlugin):
-    metadata = PluginMetadata(name="{name}", version="1")
-"""
-        entry = f"[cascade.plugins.services]\n{name} = {name}_pack:Found\n"
-        install(folder / name, monkeypatch, {f"{name}-pack": (entry, source)}, {"service.yaml": said})
-
-
-def test_a_broken_service_costs_itself_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_service_costs_itself_and_says_why(tmp_path: Path, add_service: AddService) -> None:
     def named(name: str, needs: str = "") -> str:
         return GOOD.replace("name: cache", f"name: {name}", 1).replace("[postgres]", f"[{needs}]")
 
@@ -99,14 +89,15 @@ def test_a_broken_service_costs_itself_and_says_why(tmp_path: Path, monkeypatch:
         "egg": named("egg", "chick"),
         "hungry": named("hungry", "egg"),
     }
-    _packages(tmp_path, monkeypatch, services)
+    for name, said in services.items():
+        add_service(name, said)
     found = find_services()
     ours = "cascade-"  # packages that this environment has besides
     good = {name for name, known in found.items() if known.service and not known.origin.startswith(ours)}
     assert good == {"cache", "dagster", "nessie", "postgres", "s3", "trino"}
-    assert (found["cache"].folder, found["cache"].origin) == (tmp_path / "cache", "cache-pack 1.0")
+    assert (found["cache"].folder, found["cache"].origin) == (tmp_path / "packages/cache", "cache-pack 1.0")
     problems = {name: known.problem for name, known in found.items() if known.problem}
-    assert str(tmp_path / "broken") in problems["broken"]
+    assert str(tmp_path / "packages/broken") in problems["broken"]
     assert "`prots`: there is no such key (is it `ports`?)" in problems["wrong"]
     assert "`name`: it is cache, but its entry point is other" in problems["other"]
     assert problems["trino of trino-pack 1.0"] == "a service of compose.yaml has this name"

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from pyarrow.fs import S3FileSystem
-
 from cascade_services.native.processes import Server, answers
 
 __all__ = ["make_bucket", "s3"]
@@ -19,6 +17,7 @@ def s3(
     port: int,
     access_key: str,
     secret_key: str,
+    users: Path | None = None,
     stays: bool = False,
 ) -> Server:
     """Return the server, not started.
@@ -27,8 +26,9 @@ def s3(
         folder: Buckets go into `data`, the log beside it.
         program: The binary.
         port: On loopback.
-        access_key: Of its only user.
-        secret_key: Of its only user.
+        access_key: Of its first user, who may do everything.
+        secret_key: Of its first user.
+        users: A folder where it keeps further users; it has none without.
         stays: As for `Server`.
     """
     data = folder / "data"
@@ -46,6 +46,7 @@ def s3(
             "VGW_QUIET": "true",
             "ROOT_ACCESS_KEY": access_key,
             "ROOT_SECRET_KEY": secret_key,
+            **({"VGW_IAM_DIR": str(users)} if users else {}),
         },
         folder=folder,
         seconds=30,
@@ -55,6 +56,8 @@ def s3(
 
 def make_bucket(name: str, *, endpoint: str, access_key: str, secret_key: str) -> None:
     """Make a bucket."""
+    from pyarrow.fs import S3FileSystem  # who only looks at servers does without
+
     S3FileSystem(
         access_key=access_key,
         secret_key=secret_key,
