@@ -78,9 +78,13 @@ COMMANDS = {
     "plugins info": "cascade_operations.plugins.inspect_plugins",
     "plugins check": "cascade_operations.plugins.inspect_plugins",
     "plugins search": "cascade_operations.offering.search_plugins",
+    "services list": "cascade_services.running.list_services",
+    "services ports": "cascade_services.running.list_ports",
+    "services doctor": "cascade_services.running.examine",
     "services env": "cascade_services.env.complete_env",
     "services start": "cascade_services.servers.start_native",
     "services status": "cascade_services.servers.list_native",
+    "postgrest apply": "cascade_postgrest.database.apply_api",
     "validate": "cascade_project.validate.inspect_project",
 }
 
@@ -103,9 +107,11 @@ def records() -> list[type]:
     from cascade_operations.configuration import SettingRow
     from cascade_operations.offering import Offer
     from cascade_operations.planned import ColumnChange, Plan, PlannedAsset, PlannedCheck
+    from cascade_postgrest.database import ApiColumn, ApiView
     from cascade_project import validate
     from cascade_project.portability import Finding
     from cascade_services.env import EnvFile
+    from cascade_services.running import HostPort, Listed, Trouble
     from cascade_services.servers import NativeServer
 
     theirs = [maintenance.Upkeep, branches.Cleaning, compact.Compaction, compact.Compacted]
@@ -133,6 +139,11 @@ def records() -> list[type]:
         Offer,
         EnvFile,
         NativeServer,
+        Listed,
+        HostPort,
+        Trouble,
+        ApiView,
+        ApiColumn,
         Created,
     ]
 

@@ -33,7 +33,15 @@ def pages() -> dict[str, str]:
         "names.md": "".join(written.page()) + NEXT,
         "extension-points.md": "".join(points.page()) + NEXT,
         "../../extensions/operations/src/cascade_operations/registry.json": _registry(),
+        "../../extensions/services/src/cascade_services/service.schema.json": _service_schema(),
     }
+
+
+def _service_schema() -> str:
+    """Return the JSON Schema of `service.yaml`, which is shipped."""
+    from cascade_services.schema import json_schema
+
+    return json_schema()
 
 
 def _registry() -> str:
@@ -119,7 +127,7 @@ def _settings() -> str:
             f"\n## Settings of {record.name}\n",
             f"{inspect.getdoc(record.object)}",
             f"Package {record.package.partition(' ')[0]}; in a file they are in a table `{record.name}`.\n",
-            *_setting_rows(record.object, f"CASCADE_{record.name.upper()}__"),
+            *(_setting_rows(record.object, f"CASCADE_{record.name.upper()}__") if record.object.model_fields else ()),
         ]
     return "\n".join(lines) + "\n" + NEXT
 

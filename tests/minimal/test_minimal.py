@@ -10,8 +10,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.transforms import DayTransform, IdentityTransform
 
 from cascade.config import Settings
+from cascade.errors import DefinitionError
+from cascade.ingestion import cascade_ingestion, none
 from support.generated import BIN, generate, run, stranger
 
 GUESTS = '''\
@@ -117,6 +121,12 @@ def test_definitions_load_and_every_plugin_works(project: Project) -> None:
     for command in (["cascade", "plugins", "check"], ["dagster", "definitions", "validate"]):
         done = run(BIN / command[0], *command[1:], cwd=project.root, environment=project.environment)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_partitions_by_a_transform_are_refused_without_what_computes_them() -> None:
+    fields = PartitionField(1, 1000, IdentityTransform(), "id"), PartitionField(2, 1001, DayTransform(), "d")
+    with pytest.raises(DefinitionError, match=r"by day needs a package: uv add 'pyiceberg\[pyiceberg-core\]'"):
+        cascade_ingestion(partitions=none(), partition_spec=PartitionSpec(*fields))(lambda: [])
 
 
 @pytest.mark.parametrize("command", ["maintain", "services", "validate"])

@@ -33,7 +33,8 @@ _CASES = {
     "settings and plugins": (_SETTINGS, [["config", "show"], ["plugins", "list"]]),
     "branches": ((*_LIGHT, "pyiceberg"), [["branch", "list"], ["branch", "log"]]),
     "tables": (_LIGHT, [["table", "list"], ["table", "list", "-b", "dev"], ["branch", "diff", "same"]]),
-    "rows": (_NEVER, [["query", "select * from raw.a"], ["branch", "diff", "dev"]]),
+    "two states": ((*_NEVER, "numpy", "pandas", "pyarrow", "sqlalchemy.orm"), [["branch", "diff", "dev"]]),
+    "rows": (_NEVER, [["query", "select * from raw.a"]]),
 }
 
 
@@ -55,3 +56,11 @@ def test_a_command_imports_what_it_needs(project: Path, never: tuple[str, ...], 
     assert done.returncode == 0, done.stderr
     imported = set(done.stdout.rpartition("imported ")[2].split())
     assert sorted(imported & {*never}) == []
+
+
+def test_the_command_guards_against_ctrl_c_at_once() -> None:
+    """What is imported before `main` prints a traceback when somebody presses it."""
+    code = (
+        "import sys; before = {*sys.modules}; import cascade_cli; sys.exit({*sys.modules} - before != {'cascade_cli'})"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

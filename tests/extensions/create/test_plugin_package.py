@@ -16,6 +16,7 @@ import pytest
 from cascade.errors import UsageError
 from cascade.plugins import get_quality_check, get_service, get_source_connector, get_transformation, list_plugins
 from cascade_create.plugin import KINDS, new_plugin
+from cascade_services.schema import read_service
 from support.packages import install
 from support.projects import Command
 
@@ -47,9 +48,13 @@ def test_each_kind_is_tested_by_itself_and_found_once_it_is_installed(
         (module,) = (folder / "src").iterdir()
         packages[folder.name] = (_entries(folder / "pyproject.toml"), (module / "__init__.py").read_text("utf-8"))
     install(tmp_path / "installed", monkeypatch, packages)
+    described = tmp_path / "plugins/my-service-cascade/src/my_service_cascade/service.yaml"
+    (tmp_path / "installed/service.yaml").write_text(described.read_text("utf-8"))
     assert {record.name: record.cause for record in list_plugins()} == {f"my_{kind}": "" for kind in KINDS}
     made = (get_source_connector, get_quality_check, get_transformation, get_service)
     assert [make(f"my_{kind}").metadata.version for make, kind in zip(made, KINDS, strict=True)] == ["0.1.0"] * 4
+    service = get_service("my_service").definition()
+    assert read_service(service, where="service.yaml").name == "my_service"
     told = Command(capsys)("plugins", "info", "my_source").out
     assert "  description: Rows of my_source.\n  option rows: int, default 3\n" in told
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import requests
 import sqlalchemy as sa
@@ -262,3 +263,17 @@ def test_the_age_of_the_newest_partition_is_a_check_that_stops_nothing(
         False,
     )
     assert f"warn after {hours[0]:g}, fail after {hours[1]:g}" in str(found.description)
+
+
+@pytest.mark.parametrize(("ago", "passed"), [(2, True), (9, False)])
+def test_the_newest_partition_counts_in_the_dimension_of_time(lake: Lake, ago: int, passed: bool) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+    days = dg.DailyPartitionsDefinition(str(today - dt.timedelta(20)))
+    lands = dg.MultiPartitionsDefinition({"land": dg.StaticPartitionsDefinition(["be", "nl"]), "day": days})
+
+    @cascade_ingestion(table_name="t", partitions=lands, freshness_hours=(100, 150))
+    def fetch(partition_key: str) -> Any:
+        return []
+
+    lake.succeed(fetch, f"{today - dt.timedelta(ago)}|nl")
+    assert lake.check(fetch, "freshness").passed is passed

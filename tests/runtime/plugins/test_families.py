@@ -70,8 +70,11 @@ class Times(TransformationPlugin):
 class Cache(ServicePlugin):
     metadata = PluginMetadata(name="cache", version="1")
 
-    def definition(self):
-        return {"image": "cache:1"}
+
+class Rows(ServicePlugin):
+    metadata = PluginMetadata(name="rows", version="1")
+
+    def definition(self, name): ...
 
 
 class NoFetch(SourceConnectorPlugin):
@@ -112,12 +115,15 @@ small = number_pack:Positive
 times = number_pack:Times
 [cascade.plugins.services]
 cache = number_pack:Cache
+rows = number_pack:Rows
 """
 
 
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path / "packages", monkeypatch, {"number-pack": (_ENTRIES, _PACKAGE)})
+    install(
+        tmp_path / "packages", monkeypatch, {"number-pack": (_ENTRIES, _PACKAGE)}, {"service.yaml": "name: cache\n"}
+    )
 
 
 @pytest.fixture
@@ -143,7 +149,7 @@ def test_each_kind_works_where_the_work_is(lake: Lake) -> None:
     lake.succeed(doubled)
     assert lake.rows("silver.doubled", order="n") == [{"n": 3}, {"n": 6}, {"n": 9}]
     assert [spec.name for spec in small.check_specs] == ["at_most_5"]
-    assert get_service("cache").definition() == {"image": "cache:1"}
+    assert get_service("cache").definition() == {"name": "cache"}
 
 
 def test_a_function_says_more_for_each_partition(lake: Lake) -> None:
@@ -213,6 +219,8 @@ def test_plugins_are_listed_with_what_they_say_of_themselves() -> None:
     assert {name for name, record in found.items() if not record.cause} >= {"numbers", "small", "times", "cache"}
     said = get_source_connector("numbers").metadata
     assert (said.version, said.description, said.tags) == ("2.1", "Counts.", ("example",))
+    with pytest.raises(ConfigurationError, match=r"called as `definition\(self\)`, and takes \(self, name\)"):
+        get_service("rows")
     with pytest.raises(ConfigurationError, match="NoFetch has no `fetch`"):
         get_source_connector("lame")
     with pytest.raises(DefinitionError, match="`x`: there is no such option"):

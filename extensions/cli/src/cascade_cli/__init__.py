@@ -1,12 +1,11 @@
 """The command line of Cascade: the command `cascade`, and what the commands of packages print with."""
 
-import sys
-from typing import Any
+import sys  # and nothing else: Ctrl+C before `main` prints a traceback
 
 __all__ = ["main"]
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> object:
     """Run the command `cascade`.
 
     Args:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from cascade.config import Settings
 from cascade.names import BRANCH_METADATA, RUN_PROPERTY
@@ -48,35 +49,42 @@ def check_states(
     asset = dg.AssetKey(name.split("."))
     try:
         with open_instance(settings) as instance:
-            return tuple(_state(one, dg.AssetCheckKey(asset, one.check), table, instance) for one in checks)
+            records = instance.event_log_storage
+            keys = [dg.AssetCheckKey(asset, one.check) for one in checks]
+            latest = records.get_latest_asset_check_execution_by_key(keys)  # one question, and most are answered
+            return tuple(
+                (_state(one, table, [latest[key]]) if key in latest else one)
+                or _state(one, table, records.get_asset_check_execution_history(key, _LOOKED_AT), past=True)
+                or one
+                for one, key in zip(checks, keys, strict=True)
+            )
     except Exception as error:  # noqa: BLE001 a read-only folder, a server that is down: the rest is known without it
         reason = str(error).partition("\n")[0]
         tell(NotLoaded(f"results of checks, from Dagster's records: {reason}"))
         return tuple(CheckState(one.check, one.blocking, "unknown") for one in checks)
 
 
-def _state(check: CheckState, key: dg.AssetCheckKey, table: Table, instance: dg.DagsterInstance) -> CheckState:
+def _state(check: CheckState, table: Table, records: Sequence[Any], *, past: bool = False) -> CheckState | None:
+    """Return what records of a check say of the current rows or, with `past`, of any; `None` when they say nothing."""
     import dagster as dg
 
-    records = instance.event_log_storage.get_asset_check_execution_history(key, _LOOKED_AT)
     # A check that is only planned has no result yet.
     results = [
         (record.event, record.evaluation)
         for record in records
         if record.event is not None and isinstance(record.evaluation, dg.AssetCheckEvaluation)
     ]
-    if not results:
-        return check
     current = next((one for one in results if _is_current(one[1], one[0].run_id, table)), None)
+    if not current and not (past and results):
+        return None
     event, said = current or results[0]
     branch, error = said.metadata.get(BRANCH_METADATA), dg.AssetCheckSeverity.ERROR
     return CheckState(
         check.check,
         check.blocking,
         "passed" if said.passed else "failed" if check.blocking and said.severity is error else "warned",
-        dt.datetime.fromtimestamp(
-            event.timestamp, dt.UTC
-        ),  # of the result; the record is as old as the plan of its run,
+        # Of the result: the record is as old as the plan of its run.
+        dt.datetime.fromtimestamp(event.timestamp, dt.UTC),
         None if branch is None else str(branch.value),
         current is not None,
     )

@@ -21,6 +21,7 @@ from cascade.publish import PUBLISH_KEY
 from cascade.publish.marts import publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Planned, Waiting
 from cascade_operations.plan import describe
+from cascade_operations.resume import upstream_of
 from cascade_operations.selection import PartitionGroup
 from cascade_operations.timeline import on_timeline
 from cascade_operations.watch import Watcher
@@ -139,9 +140,7 @@ class Launch:
         """Return those that a failure leaves to be computed: it stops what depends on it, and the promotion."""
         if self.watcher.success:
             return keys
-        graph = self.definitions.resolve_asset_graph()
-        upstream = {key: set(graph.get(key).parent_keys) for key in graph.executable_asset_keys}
-        return keys - ENDS - downstream(self.stopped, upstream)
+        return keys - ENDS - downstream(self.stopped, upstream_of(self.definitions.resolve_asset_graph()))
 
     def _run(self, keys: set[dg.AssetKey], run_id: str, tags: dict[str, str]) -> set[dg.AssetKey]:
         """Run assets, and return those whose step did not begin."""

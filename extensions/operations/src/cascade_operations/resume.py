@@ -12,7 +12,7 @@ from cascade.framework.definitions import downstream
 from cascade.names import BRANCH_TAG, EMPTY_TAG, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["require_run_branch", "settled"]
+__all__ = ["require_run_branch", "settled", "upstream_of"]
 
 _TOLD = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
@@ -75,7 +75,11 @@ def settled(
             where=f"branch {branch}",
             fix="leave out --resume: a new branch begins with what `main` holds.",
         )
-    upstream = {key: set(graph.get(key).parent_keys) for key in graph.executable_asset_keys}
     models = {key for key in chosen if EMPTY_TAG in graph.get(key).assets_def.op.tags}
     again = {key for key in chosen - models if key not in made or key in refused}
-    return (alone & made) - downstream(models | again | loads, upstream) - {PROMOTE_KEY, PUBLISH_KEY}, refused
+    return (alone & made) - downstream(models | again | loads, upstream_of(graph)) - {PROMOTE_KEY, PUBLISH_KEY}, refused
+
+
+def upstream_of(graph: Any) -> dict[dg.AssetKey, set[dg.AssetKey]]:
+    """Return what each asset of Dagster's graph that a run can compute depends on."""
+    return {key: set(graph.get(key).parent_keys) for key in graph.executable_asset_keys}

@@ -42,15 +42,7 @@ def foresee(
     *,
     full_refresh: bool,
 ) -> dict[str, Foreseen]:
-    """Say which columns tables of models will have; a `cascade_operations.columns.ColumnSource`.
-
-    Args:
-        settings: The project's settings.
-        catalog: The catalog.
-        loads: The tables that loads change.
-        asked: The tables that the run makes.
-        full_refresh: Whether incremental models are created again.
-    """
+    """Say which columns tables of models will have: a `ColumnSource`, which tells of the arguments."""
     manifest = parse_project(settings)
     if manifest is None or settings.engine not in _DIALECTS:
         return {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade_cli.output import answer, answer_table, json_option, print_json, say
+from cascade_cli.output import answer, answer_table, complain, json_option, print_json, say
 from cascade_cli.style import click
 
 if TYPE_CHECKING:
@@ -29,14 +31,16 @@ def services() -> None:
 @services.command()
 @json_option
 def env(as_json: bool) -> None:
-    """Write ports, passwords and addresses of the servers into .env.
+    """Write ports, passwords and addresses of the servers, and of enabled packages, into .env.
 
     Passwords are generated. Keys that are there stay as they are. Values are never printed.
     """
     from cascade.config import find_project_dir
+    from cascade_services.chosen import choose, env_lines
     from cascade_services.env import complete_env, texts_of
 
-    found = complete_env(find_project_dir())
+    root = find_project_dir()  # without settings, which may be what is missing
+    found = complete_env(root, env_lines(choose(root)))
     if as_json:
         print_json(found)
         return
@@ -46,6 +50,78 @@ def env(as_json: bool) -> None:
     for text in texts_of(found):
         say(text)
     say("Start them with `cascade services start`, or without containers with `cascade services start --native`.")
+
+
+@services.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List every service that is installed, with its state, its ports on this machine, and why it is not enabled."""
+    from cascade.config import load_settings
+    from cascade_services.running import list_services
+
+    answer_table(
+        as_json,
+        list_services(load_settings(), tell=lambda text: click.echo(text, err=True)),
+        ("name", "from", "state", "port", "version", "reason"),
+        lambda one: (one.name, one.origin, one.state, " ".join(one.ports), one.version, one.reason),
+    )
+
+
+@services.command()
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file to write in place of showing.")
+def render(output: Path | None) -> None:
+    """Show all Compose files of this project as one, merged by the compose client, without a secret in it."""
+    from cascade.config import load_settings
+    from cascade_services import running
+
+    text = running.render(load_settings())
+    if output:
+        output.write_text(text, "utf-8")
+        say(f"Wrote {output}.")
+    else:
+        say(text.rstrip())
+
+
+@services.command()
+@json_option
+def ports(as_json: bool) -> None:
+    """List the ports of this machine that enabled services use, and who holds each."""
+    from cascade.config import load_settings
+    from cascade_services.running import list_ports
+
+    answer_table(
+        as_json,
+        list_ports(load_settings()),
+        ("port", "variable", "service", "meaning", "state"),
+        lambda one: (
+            one.port,
+            one.variable,
+            one.service,
+            one.meaning,
+            one.state + (f"; {one.instead} is free" if one.instead else ""),
+        ),
+    )
+
+
+@services.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Look for what keeps services from working, and say what to do about it; exit code 1 when there is something.
+
+    Looks at the compose client, the engine, .env, ports, needs, and unhealthy containers with what they wrote last.
+    """
+    from cascade.config import load_settings
+    from cascade_services.running import examine
+
+    found = examine(load_settings())
+    if as_json:
+        print_json(found)
+    for one in () if as_json else found:
+        complain("wrong   ", one.what, [f"fix: {one.fix}"])
+    if found:
+        sys.exit(1)
+    if not as_json:
+        say("well    services")
 
 
 @services.command()
@@ -59,18 +135,22 @@ def start(names: tuple[str, ...], native: bool, as_json: bool) -> None:
     stays as it is; a start that was interrupted goes on.
     """
     from cascade.config import load_settings
-    from cascade_services.containers import compose
-    from cascade_services.env import complete_env, texts_of
-    from cascade_services.servers import start_native
+    from cascade_services import running
 
     settings, tell = load_settings(), _teller()
     if native:
+        from cascade_services.servers import start_native
+
         started = start_native(settings, names, tell=tell)
         answer(as_json, started, "Use them: `cascade run`, `cascade dev`. They go on until `cascade services stop`.")
         return
-    for text in texts_of(complete_env(settings.project_dir)):
-        tell(text)
-    compose(settings.project_dir, "up", "--detach", "--build", "--wait", *names)
+    running.start(settings, names, tell=tell)
+    answer_table(
+        as_json,
+        [one for one in running.list_services(settings) if one.enabled],
+        ("name", "state", "port", "pages"),
+        lambda one: (one.name, one.state, " ".join(one.ports), " ".join(one.links.values())),
+    )
 
 
 @services.command()
@@ -78,14 +158,14 @@ def start(names: tuple[str, ...], native: bool, as_json: bool) -> None:
 def stop(names: tuple[str, ...]) -> None:
     """Stop servers; without NAMES, all. Their data stays."""
     from cascade.config import load_settings
-    from cascade_services.containers import compose
+    from cascade_services.running import run_compose
     from cascade_services.servers import stop_native
 
     settings = load_settings()
     if _native_runs(settings):
         stop_native(settings, names, tell=_teller())
     else:
-        compose(settings.project_dir, "stop", *names)
+        run_compose(settings, "stop", names=names)
 
 
 @services.command()
@@ -93,7 +173,7 @@ def stop(names: tuple[str, ...]) -> None:
 def restart(names: tuple[str, ...]) -> None:
     """Stop servers and start them again; without NAMES, all that run."""
     from cascade.config import load_settings
-    from cascade_services.containers import compose
+    from cascade_services.running import run_compose
     from cascade_services.servers import list_native, start_native, stop_native
 
     settings = load_settings()
@@ -101,7 +181,7 @@ def restart(names: tuple[str, ...]) -> None:
         stop_native(settings, names, tell=_teller())
         start_native(settings, running, tell=_teller())
     else:
-        compose(settings.project_dir, "restart", *names)
+        run_compose(settings, "restart", names=names)
 
 
 @services.command()
@@ -109,7 +189,7 @@ def restart(names: tuple[str, ...]) -> None:
 def status(as_json: bool) -> None:
     """Show which servers run, and where they answer."""
     from cascade.config import load_settings
-    from cascade_services.containers import list_containers
+    from cascade_services.running import containers
     from cascade_services.servers import list_native
 
     settings = load_settings()
@@ -123,7 +203,7 @@ def status(as_json: bool) -> None:
     else:
         answer_table(
             as_json,
-            list_containers(settings.project_dir),
+            containers(settings),
             ("name", "state", "status", "image"),
             lambda container: (container.name, container.health or container.state, container.status, container.image),
             empty="No server was started. `cascade services start` starts them, --native without containers.",
@@ -137,14 +217,16 @@ def status(as_json: bool) -> None:
 def logs(names: tuple[str, ...], lines: int, follow: bool) -> None:
     """Show what servers wrote; without NAMES, all."""
     from cascade.config import load_settings
-    from cascade_services.containers import compose
+    from cascade_services.running import run_compose
     from cascade_services.servers import list_native, read_logs
 
     settings = load_settings()
+    servers = {server.name for server in list_native(settings)}
+    if not servers.issuperset(names) or not servers:
+        run_compose(settings, "logs", "--tail", str(lines), *(["--follow"] if follow else []), names=names)
+        return
     found = read_logs(settings, names, lines=lines)
-    if not found:
-        compose(settings.project_dir, "logs", "--tail", str(lines), *(["--follow"] if follow else []), *names)
-    elif follow:
+    if follow:
         files = [str(server.log) for server in list_native(settings) if server.name in found and server.log.exists()]
         os.execvp("tail", ["tail", "-n", str(lines), "-F", *files])
     else:

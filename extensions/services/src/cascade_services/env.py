@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class EnvFile:
     kept: tuple[str, ...]
 
 
-def complete_env(project_dir: Path) -> EnvFile:
+def complete_env(project_dir: Path, more: Sequence[str] = ()) -> EnvFile:
     """Append to `.env` each key of `services/env.example` that it lacks, with a random value for `<generated>`.
 
     Nothing that is there changes, so calling it again, or after an update brought new keys, is safe. The file is
@@ -45,6 +45,7 @@ def complete_env(project_dir: Path) -> EnvFile:
 
     Args:
         project_dir: The project's root folder.
+        more: Lines that follow those of the file, as packages want them.
 
     Raises:
         ConfigurationError: The project has no `services/env.example`.
@@ -65,7 +66,7 @@ def complete_env(project_dir: Path) -> EnvFile:
     there = {name.upper() for name in dotenv_values(path, interpolate=False)}
     lines: list[str] = []
     comments: list[str] = []
-    for line in example.read_text("utf-8").splitlines():
+    for line in [*example.read_text("utf-8").splitlines(), *more]:
         name, equals, value = line.partition("=")
         if line.startswith("#"):
             comments.append(line)

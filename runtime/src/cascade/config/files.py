@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    TomlConfigSettingsSource,
-    YamlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, TomlConfigSettingsSource
 
 from cascade.errors import ConfigurationError, ProjectNotFoundError
 from cascade.names import PROJECT_DIR_VARIABLE
 
 __all__ = ["find_project_dir", "read_dotenv", "read_python", "read_toml", "read_yaml"]
+
+
+class _Yaml(yaml.SafeLoader):
+    """Passes over what is for Compose alone, as `ports: !override […]` in the table `services`."""
+
+
+_Yaml.add_multi_constructor("!", lambda *_: None)
 
 
 def find_project_dir(start: Path | None = None) -> Path:
@@ -66,17 +68,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the dictionary in a YAML file; nothing without the file."""
-
-    def parse() -> object:
-        try:
-            return YamlConfigSettingsSource(BaseSettings, path).yaml_data
-        except (TypeError, ValueError) as error:
-            if isinstance(error, UnicodeError):
-                raise
-            return None  # a list, or a lone word
-
-    return _dictionary(_read(path, parse), path.name, path, "branch: dev")
+    """Return the dictionary in a YAML file; nothing without the file. What has a tag of its own is `None`."""
+    content = _read(path, lambda: _Yaml(path.read_text("utf-8")).get_single_data())
+    return _dictionary({} if content is None else content, path.name, path, "branch: dev")
 
 
 def read_python(path: Path) -> dict[str, Any]:

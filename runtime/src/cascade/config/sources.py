@@ -203,7 +203,9 @@ def _plugin_settings(
                 hint = f"; declare a class {_OWN_MODEL} in cascade_config.py" if plugin == _OWN else _nearest(plugin)
                 problems.append(f"`{plugin}` is not a setting, and no installed plugin is called so{hint}")
                 continue
-            unknown, known = sorted(given.keys() - model.model_fields.keys()), ", ".join(sorted(model.model_fields))
+            free = getattr(model, "model_config", {}).get("extra") == "allow"
+            unknown = [] if free else sorted(given.keys() - model.model_fields.keys())
+            known = ", ".join(sorted(model.model_fields))
             problems += [f"`{plugin}.{name}` is not a setting; those of {plugin} are {known}" for name in unknown]
             plugins[plugin] = model.model_validate({n: v for n, v in given.items() if n not in unknown})
         except ValidationError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cascade.duck.sql import literal
 
 if TYPE_CHECKING:
     import duckdb
     from pyiceberg.io import FileIO
+    from pyiceberg.io.pyarrow import PyArrowFileIO
 
 __all__ = ["connect", "reach", "spill", "use_utc"]
 
@@ -48,11 +49,9 @@ def spill(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 def reach(connection: duckdb.DuckDBPyConnection, io: FileIO) -> None:
     """Let a session read files on S3 as PyIceberg does, without an extension that would have to be downloaded."""
-    from pyiceberg.io.pyarrow import PyArrowFileIO
-
-    if not isinstance(io, PyArrowFileIO) or "s3.region" not in io.properties:
+    if "s3.region" not in io.properties:
         return
     from cascade.duck.s3 import S3FileSystem
 
     if "s3" not in connection.list_filesystems():
-        connection.register_filesystem(S3FileSystem(io.fs_by_scheme("s3", None)))
+        connection.register_filesystem(S3FileSystem(cast("PyArrowFileIO", io).fs_by_scheme("s3", None)))

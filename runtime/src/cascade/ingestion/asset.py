@@ -16,7 +16,7 @@ from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaM
 from cascade.ingestion.connector import connected
 from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
 from cascade.ingestion.options import PER_RUN, Options
-from cascade.ingestion.partitions import definition_of
+from cascade.ingestion.partitions import definition_of, of_time
 from cascade.lakehouse import Lakehouse
 from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA, TABLE_NAME
 from cascade.options import known_options
@@ -90,7 +90,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             every row must fulfil. The table's columns derive from it.
         iceberg_schema: The table's columns, a PyIceberg `Schema`, when they are not to derive from the model.
             With neither, the first load infers them.
-        partition_spec: PyIceberg `PartitionSpec` of the table's files, for large tables.
+        partition_spec: PyIceberg `PartitionSpec` of the files of a large table; all but `identity` need pyiceberg-core.
         partitions: What one run fills: `daily()`, `hourly()`, `weekly()`, `monthly()`, `static([...])`,
             `none()`, a word such as `"hourly"`, or a definition of Dagster: static, of time, dynamic (with a name), or
             of two dimensions.
@@ -215,7 +215,7 @@ def _check_specs(options: Options, definition: dg.PartitionsDefinition[Any] | No
         name = getattr(model, "__name__", None) or getattr(model, "name", None) or "the contract"
         says = f"Every row fulfils {name}."
         checks.append(dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, blocking=True, description=says))
-    if options.freshness_hours and isinstance(definition, dg.TimeWindowPartitionsDefinition):
+    if options.freshness_hours and of_time(definition):
         says = f"The newest partition ended within {options.freshness_hours[1]:g} hours."
         checks.append(dg.AssetCheckSpec(FRESHNESS_CHECK, asset=key, description=says))
     return checks

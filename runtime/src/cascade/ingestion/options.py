@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import dagster as dg
@@ -144,6 +145,9 @@ class Options:
             ),
         }
         yield from (problem for problem, is_so in wrong.items() if is_so)
+        by = {str(one.transform) for one in getattr(self.partition_spec, "fields", ())} - {"identity"}
+        if by and find_spec("pyiceberg_core") is None:
+            yield f"partition_spec by {', '.join(sorted(by))} needs a package: uv add 'pyiceberg[pyiceberg-core]'"
 
 
 def _unusable(tables: Sequence[str]) -> Iterator[str]:

@@ -20,6 +20,7 @@ __all__ = [
     "hourly",
     "monthly",
     "none",
+    "of_time",
     "parts_of",
     "refusal",
     "static",
@@ -143,6 +144,12 @@ def dimensions_of(definition: dg.PartitionsDefinition[Any]) -> list[dg.Partition
 def parts_of(definition: dg.PartitionsDefinition[Any], key: str) -> list[str]:
     """Return the key of each dimension."""
     return key.split("|") if isinstance(definition, dg.MultiPartitionsDefinition) else [key]
+
+
+def of_time(definition: dg.PartitionsDefinition[Any] | None) -> dg.TimeWindowPartitionsDefinition | None:
+    """Return the partitions of time, which may be one of two dimensions; `None` where there are none."""
+    several = dimensions_of(definition) if definition else []
+    return next((one for one in several if isinstance(one, dg.TimeWindowPartitionsDefinition)), None)
 
 
 def _ticks_within(cron: str, hours: int) -> bool:

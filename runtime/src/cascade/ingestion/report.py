@@ -11,6 +11,7 @@ import dagster as dg
 from cascade import names
 from cascade.errors import count
 from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
+from cascade.ingestion.partitions import dimensions_of, of_time, parts_of
 from cascade.ingestion.quarantine import SCHEMA
 from cascade.ingestion.record import loaded_partitions
 from cascade.ingestion.text import listed
@@ -104,11 +105,12 @@ def _checks(
             description=" ".join(warnings) or None,
             metadata={**evidence, names.QUARANTINED_ROWS: result.quarantined},
         )
-    if plan.options.freshness_hours and isinstance(plan.definition, dg.TimeWindowPartitionsDefinition):
+    if plan.options.freshness_hours and plan.definition and (times := of_time(plan.definition)):
         warn, fail = plan.options.freshness_hours
         # The newest partition counts, not the newest load: filling an old one proves nothing.
         loaded = loaded_partitions(lakehouse.catalog, lakehouse.ref, plan.table, plan.definition)
-        ends = [plan.definition.time_window_for_partition_key(key).end for key in loaded]
+        place = dimensions_of(plan.definition).index(times)
+        ends = [times.time_window_for_partition_key(parts_of(plan.definition, key)[place]).end for key in loaded]
         age = (dt.datetime.now(dt.UTC) - max(ends)).total_seconds() / 3600 if ends else float("inf")
         yield dg.AssetCheckResult(
             check_name=names.FRESHNESS_CHECK,

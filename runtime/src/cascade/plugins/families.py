@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import abc
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import yaml
 
 from cascade.errors import DefinitionError
 from cascade.plugins.registry import PluginRecord, load, load_all
@@ -125,11 +129,13 @@ class TransformationPlugin(Plugin):
 
 
 class ServicePlugin(Plugin):
-    """Describes a server that runs beside the project."""
+    """Describes a server that runs beside the project: `cascade services list`."""
 
-    @abc.abstractmethod
     def definition(self) -> Mapping[str, Any]:
-        """Return the service in the words of the Compose Specification."""
+        """Return what `service.yaml` beside the module of the class says."""
+        path = Path(inspect.getfile(type(self))).with_name("service.yaml")
+        said: Mapping[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        return said
 
 
 P = TypeVar("P", bound=Plugin)

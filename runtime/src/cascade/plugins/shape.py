@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ def problem(found: Any, shape: type[object]) -> str:
         shape: The Protocol that it must fit, the abstract class that it must derive from, or the class that it must be
             an instance of.
     """
-    family, whole = inspect.isabstract(shape), f"{shape.__module__}.{shape.__qualname__}"
+    family, whole = issubclass(shape, abc.ABC), f"{shape.__module__}.{shape.__qualname__}"
     if family and not (inspect.isclass(found) and issubclass(found, shape)):
         return f"{_name(found)} is no class derived from {whole}"
     if not family and not getattr(shape, "_is_protocol", False):
@@ -51,7 +52,7 @@ def _misfit(called: str, own: Any, wanted: list[inspect.Parameter]) -> str:
 def _members(shape: type[object]) -> Iterator[tuple[str, Any]]:
     """Return what a class asks for: names with the function, or with the annotation of an attribute."""
     for kind in reversed(shape.__mro__):
-        if getattr(kind, "_is_protocol", False) or inspect.isabstract(shape):
+        if getattr(kind, "_is_protocol", False) or kind is shape or inspect.isabstract(shape):
             yield from inspect.get_annotations(kind).items()
             yield from (
                 (name, member)

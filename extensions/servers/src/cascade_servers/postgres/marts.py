@@ -15,6 +15,7 @@ with an older snapshot would see half.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["publish_once", "publish_to_postgres"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+_log = logging.getLogger(__name__)
 
 # A server that restarts is back within seconds; nothing was published, so that all of it is safe to repeat.
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -192,14 +194,20 @@ def _put_in_place(connection: Connection, copies: Sequence[_Copy], gone: Sequenc
     for copy, current in replaced:
         with _explained(copy.name):
             (_exchange if in_place else _swap)(connection, copy, current)
+    for copy in copies:
+        if not copy.current:
+            pg.show(connection, _table(copy.name), copy.place)
     for name in dropped:
         with _explained(name):
+            pg.show(connection, _table(name), None)
             connection.execute(sql.SQL("DROP TABLE {}").format(_place(name)))
+            _log.warning("Mart %s is gone from main: PostgreSQL has it no more, nor a view of it in `api`.", name)
     return [copy for copy, _ in replaced] if in_place else []
 
 
 def _swap(connection: Connection, copy: _Copy, current: pg.CurrentTable) -> None:
     pg.copy_grants(connection, copy.filled, current)
+    pg.show(connection, _table(copy.name), copy.filled)  # a view knows its table whatever name that has
     connection.execute(sql.SQL("DROP TABLE {}").format(copy.place))
     connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(copy.filled, sql.Identifier(MARTS)))
     name = sql.Identifier(_table(copy.name))
@@ -208,12 +216,16 @@ def _swap(connection: Connection, copy: _Copy, current: pg.CurrentTable) -> None
 
 def _exchange(connection: Connection, copy: _Copy, current: pg.CurrentTable) -> None:
     connection.execute("SET CONSTRAINTS ALL DEFERRED")
+    if copy.is_other_table:
+        pg.show(connection, _table(copy.name), copy.filled)  # so that no view keeps a column that goes
     connection.execute(sql.SQL("DELETE FROM {}").format(copy.place))
     # After the rows are gone: a new type has nothing to convert.
     pg.align(connection, copy.place, current.columns, copy.columns)
     names = sql.SQL(", ").join(map(sql.Identifier, copy.columns))
     insert = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}")
     connection.execute(insert.format(copy.place, names, names, copy.filled))
+    if copy.is_other_table:
+        pg.show(connection, _table(copy.name), copy.place)
     connection.execute(sql.SQL("DROP TABLE {}").format(copy.filled))
 
 
@@ -229,7 +241,9 @@ def _locked(connection: Connection, names: Collection[str]) -> bool:
     """Lock tables against every reader, or say that it cannot be done within our patience."""
     if not names:
         return True
-    tables = sql.SQL(", ").join(_place(name) for name in sorted(names))
+    # A reader of a view locks the view first.
+    views = [sql.Identifier("api", name) for name in pg.shown(connection, [_table(name) for name in names])]
+    tables = sql.SQL(", ").join([*views, *(_place(name) for name in sorted(names))])
     deadline = time.monotonic() + READER_SECONDS
     while True:
         with contextlib.suppress(errors.LockNotAvailable, errors.DeadlockDetected), connection.transaction():

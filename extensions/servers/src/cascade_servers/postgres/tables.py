@@ -18,6 +18,8 @@ __all__ = [
     "has_schema",
     "lock_holders",
     "make_like",
+    "show",
+    "shown",
 ]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -39,7 +41,7 @@ class CurrentTable:
 
 
 # A copy has defaults, keys, checks, indexes, statistics, grants and comments. Everything else that PostgreSQL relates
-# to a table, or sets on it, makes it more than that.
+# to a table, or sets on it, makes it more than that; but a view that `cascade.show` gives to the copy.
 _STANDING = """
     SELECT c.oid,
         c.relowner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
@@ -57,6 +59,12 @@ _STANDING = """
                 WHEN 'pg_attrdef'::regclass THEN false
                 WHEN 'pg_statistic_ext'::regclass THEN false
                 WHEN 'pg_type'::regclass THEN d.deptype <> 'i'
+                WHEN 'pg_rewrite'::regclass THEN d.objid NOT IN (
+                    SELECT r.oid FROM pg_rewrite AS r JOIN pg_class AS v ON v.oid = r.ev_class
+                    WHERE v.relname = c.relname AND v.relnamespace = to_regnamespace('api')
+                    AND pg_get_userbyid(v.relowner) = current_user
+                    AND to_regprocedure('cascade.show(text, regclass)') IS NOT NULL
+                )
                 WHEN 'pg_constraint'::regclass
                     THEN NOT EXISTS (SELECT FROM pg_constraint WHERE oid = d.objid AND contype <> 'f')
                 WHEN 'pg_class'::regclass THEN d.objid <> c.oid AND NOT EXISTS (
@@ -115,6 +123,13 @@ _GRANTS = """
     SELECT t.attname, a.privilege_type, CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END, a.is_grantable
     FROM pg_attribute AS t, aclexplode(t.attacl) AS a
     WHERE t.attrelid = %(oid)s AND NOT t.attisdropped
+"""
+
+_SHOWN = """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = to_regnamespace('api') AND relkind = 'v' AND relname = ANY (%s)
+    AND pg_get_userbyid(relowner) = current_user AND to_regprocedure('cascade.show(text, regclass)') IS NOT NULL
+    ORDER BY relname
 """
 
 _HOLDERS = """
@@ -190,6 +205,21 @@ def copy_grants(connection: Connection, table: sql.Identifier, model: CurrentTab
     (comment,) = _one(connection, "SELECT obj_description(%s, 'pg_class')", [model.oid])
     if comment is not None:
         connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
+
+
+def shown(connection: Connection, tables: Sequence[str]) -> list[str]:
+    """Return the marts that have a view in the schema `api`, which the function `cascade.show` renews."""
+    return [name for (name,) in connection.execute(_SHOWN, [list(tables)])]
+
+
+def show(connection: Connection, mart: str, table: sql.Identifier | None) -> None:
+    """Let the view of a mart show a table, or go with `None`; nothing where the function is not there.
+
+    The function belongs to the package that serves the API, which makes it.
+    """
+    if _one(connection, "SELECT to_regprocedure('cascade.show(text, regclass)')", [])[0]:
+        shows = table and table.as_string(connection)
+        connection.execute("SELECT cascade.show(%s, %s::text::regclass)", [mart, shows])
 
 
 def lock_holders(connection: Connection, schema: str, tables: Sequence[str]) -> list[str]:

@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import psycopg
-
 from cascade.errors import ServiceError
 from cascade_services.native.processes import Server
 
@@ -51,6 +49,8 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
             _make_cluster(folder, own_programs, user, passwords["POSTGRES_PASSWORD"])
 
     def ready() -> None:
+        import psycopg  # who only looks at servers does without
+
         try:
             psycopg.connect(url(port, SUPERUSER, passwords["POSTGRES_PASSWORD"]), connect_timeout=5).close()
         except psycopg.OperationalError as error:

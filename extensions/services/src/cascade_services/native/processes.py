@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cascade.errors import ServiceError
 
-__all__ = ["Server", "answers", "direct", "free_ports", "last_lines"]
+__all__ = ["Server", "answers", "direct", "free_ports", "is_free", "last_lines"]
 
 
 class Server:
@@ -209,6 +209,17 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def is_free(port: int) -> bool:
+    """Say whether a port of the loopback interface can be had."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no other one
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def answers(url: str, *, containing: str = "") -> Callable[[], None]:

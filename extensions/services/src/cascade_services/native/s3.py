@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from pyarrow.fs import S3FileSystem
-
 from cascade_services.native.processes import Server, answers
 
 __all__ = ["make_bucket", "s3"]
@@ -19,7 +17,6 @@ def s3(
     port: int,
     access_key: str,
     secret_key: str,
-    megabytes: int | None = None,
     stays: bool = False,
 ) -> Server:
     """Return the server, not started.
@@ -30,18 +27,12 @@ def s3(
         port: On loopback.
         access_key: Of its only user.
         secret_key: Of its only user.
-        megabytes: The size of its disk, which then is in memory and is gone with the server; by default the folder's.
         stays: As for `Server`.
     """
     data = folder / "data"
-    command: list[str | Path] = [program, "posix", data]
-    if megabytes is not None:
-        # Mounted in a name space of its own: no right is needed for it, and nobody has to unmount it.
-        mount = f'mount -t tmpfs -o size={megabytes}m tmpfs "$0" && exec "$@"'
-        command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, data, *command]
     return Server(
         "versitygw (S3)",
-        command,
+        [program, "posix", data],
         prepare=lambda: data.mkdir(exist_ok=True),
         ready=answers(f"http://127.0.0.1:{port}/health"),
         log=folder / "versitygw.log",
@@ -62,6 +53,8 @@ def s3(
 
 def make_bucket(name: str, *, endpoint: str, access_key: str, secret_key: str) -> None:
     """Make a bucket."""
+    from pyarrow.fs import S3FileSystem  # who only looks at servers does without
+
     S3FileSystem(
         access_key=access_key,
         secret_key=secret_key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from cascade.errors import ServiceError
 from cascade_services.native.downloads import Programs
 from cascade_services.native.nessie import nessie
 from cascade_services.native.postgres import PASSWORDS, make_roles, postgres
-from cascade_services.native.processes import Server, free_ports
+from cascade_services.native.processes import Server, free_ports, is_free
 from cascade_services.native.s3 import REGION, make_bucket, s3
 from cascade_services.native.trino import trino
 
@@ -197,8 +196,8 @@ def check_ports(values: Mapping[str, str], names: Iterable[str]) -> None:
     used: set[int] = set()
     for name in names:
         port = int(values[PORTS[name]])
-        if port in used or not _is_free(port):
-            free = next(other for other in range(port + 1, 65536) if other not in used and _is_free(other))
+        if port in used or not is_free(port):
+            free = next(other for other in range(port + 1, 65536) if other not in used and is_free(other))
             taken.append(f"{PORTS[name]}={free}  # {port} is taken")
             port = free
         used.add(port)
@@ -207,13 +206,3 @@ def check_ports(values: Mapping[str, str], names: Iterable[str]) -> None:
             "Other programs hold ports of the servers; nothing is started.",
             fix="stop them, or write into .env:\n    " + "\n    ".join(taken),
         )
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no other one
-        try:
-            tried.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
