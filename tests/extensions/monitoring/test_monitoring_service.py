@@ -17,6 +17,7 @@ import yaml
 import cascade_monitoring
 from cascade_monitoring import Monitoring
 from cascade_monitoring.metrics import METRICS
+from cascade_services.known import find_services
 from support.generated import BIN
 
 _PACKAGE = Path(cascade_monitoring.__file__).parent
@@ -105,6 +106,11 @@ def test_the_compose_client_puts_it_beside_the_project(service: Any, tmp_path: P
     for name, one in services.items():
         assert {port["host_ip"] for port in one.get("ports", ())} <= {"127.0.0.1"}
         assert name == "code" or (one["read_only"] and one["cap_drop"] == ["ALL"] and one["mem_limit"])
+
+
+def test_cascade_services_knows_it() -> None:
+    known = find_services()["monitoring"]
+    assert (known.problem, known.folder) == ("", _PACKAGE)
 
 
 def test_compose_lint_finds_nothing_but_the_image_that_is_built_here(service: Any, tmp_path: Path) -> None:
