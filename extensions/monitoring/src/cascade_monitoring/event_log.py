@@ -12,8 +12,17 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import deserialize_value
 
-from cascade import names
 from cascade._dagster import NOT_FINISHED_STATUSES
+from cascade.names import (
+    BRANCH_METADATA,
+    DUPLICATE_ROWS,
+    LOADED_ROWS,
+    MAIN,
+    PROMOTE_ASSET,
+    QUARANTINED_ROWS,
+    TOTAL_SECONDS,
+    is_run_branch,
+)
 from cascade_monitoring.metrics import Values
 
 __all__ = ["EventLog"]
@@ -22,7 +31,7 @@ _TYPE = dg.DagsterEventType
 _ENDED = {_TYPE.RUN_SUCCESS: "success", _TYPE.RUN_FAILURE: "failure", _TYPE.RUN_CANCELED: "canceled"}
 _READ = [one.value for one in (_TYPE.RUN_START, *_ENDED, _TYPE.ASSET_MATERIALIZATION, _TYPE.ASSET_CHECK_EVALUATION)]
 _REFUSED = {"PromotionRefusedError": "checks", "PromotionConflictError": "conflict"}
-_ROWS = {"loaded": names.LOADED_ROWS, "quarantined": names.QUARANTINED_ROWS, "duplicate": names.DUPLICATE_ROWS}
+_ROWS = {"loaded": LOADED_ROWS, "quarantined": QUARANTINED_ROWS, "duplicate": DUPLICATE_ROWS}
 _PAGE = 500
 # PostgreSQL does not commit in the order of its numbers: what is so little older than the newest is looked for again.
 _LATE = 5_000
@@ -104,7 +113,7 @@ class EventLog:
         """Look whether a run failed since its branch was not promoted."""
         for failure in self._instance.all_logs(entry.run_id, of_type={_TYPE.STEP_FAILURE}):
             event = failure.dagster_event
-            if event is None or event.step_key != "__".join(names.PROMOTE_ASSET):
+            if event is None or event.step_key != "__".join(PROMOTE_ASSET):
                 continue
             error = event.step_failure_data.error
             while error is not None and error.cls_name not in _REFUSED:
@@ -116,16 +125,16 @@ class EventLog:
     def _loaded(self, entry: EventLogEntry, event: dg.DagsterEvent) -> None:
         made = event.step_materialization_data.materialization
         table, said = ".".join(made.asset_key.path), made.metadata
-        if made.asset_key.path[0] == names.PROMOTE_ASSET[0]:
+        if made.asset_key.path[0] == PROMOTE_ASSET[0]:
             return  # promoting and publishing load nothing
         if self._loading.get(table) != entry.run_id:  # a run tells of each of its partitions
             self._loading[table] = entry.run_id
             self._add("cascade.loads", table)
-        if names.TOTAL_SECONDS in said:
-            seconds = _number(said, names.TOTAL_SECONDS)
+        if TOTAL_SECONDS in said:
+            seconds = _number(said, TOTAL_SECONDS)
             self._add("cascade.load.time", table, value=seconds)
             self._values["cascade.load.duration"][table,] = seconds
-        for outcome, name in _ROWS.items() if names.LOADED_ROWS in said else ():
+        for outcome, name in _ROWS.items() if LOADED_ROWS in said else ():
             self._add("cascade.load.rows", table, outcome, value=_number(said, name))
         if _for_main(said):
             self._values["cascade.load.timestamp"][table,] = entry.timestamp
@@ -144,5 +153,5 @@ def _number(metadata: Any, name: str) -> float:
 
 def _for_main(metadata: Any) -> bool:
     """Say whether what was done on a branch is meant for `main`, and not for a branch that somebody named."""
-    branch = str(metadata[names.BRANCH_METADATA].value) if names.BRANCH_METADATA in metadata else names.MAIN
-    return branch == names.MAIN or names.is_run_branch(branch)
+    branch = str(metadata[BRANCH_METADATA].value) if BRANCH_METADATA in metadata else MAIN
+    return branch == MAIN or is_run_branch(branch)
