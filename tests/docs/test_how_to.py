@@ -34,6 +34,7 @@ PAGES = (
     "transform-in-python",
     "partitions-explained",
     "run-by-itself",
+    "send-lineage",
     "test-workflows-and-models",
     "use-dbt",
     "declare-settings",
