@@ -25,6 +25,7 @@ _TRINO_SHA256 = "cfd5accde17e8ebd251eeeb78aed1f490e77bb3a164d95a0f454bf8a7c1cbd3
 _NESSIE_SHA256 = "ce9fa33e2878bf5ea3981876b9e6204cabc0362b3dd82326b10e47271a78c417"
 _MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _VERSITYGW_MODULE = "github.com/versity/versitygw/cmd/versitygw"
+_TRINO_PLUGINS = ("iceberg", "password-authenticators")  # the others are half of its size
 
 # What brings a program that is not there: shown together, so that one look is enough.
 _REMEDIES = {
@@ -79,7 +80,7 @@ def programs(folder: Path | None = None, *, tell: Callable[[str], object] = prin
             it should be.
     """
     cache = folder or cache_folder()
-    trino = cache / f"trino-server-{TRINO_VERSION}"
+    trino = cache / f"trino-{TRINO_VERSION}"
     nessie = cache / f"nessie-quarkus-{NESSIE_VERSION}-runner.jar"
     versitygw = cache / f"versitygw-{VERSITYGW_VERSION}"
     packages = _require(trino, nessie, versitygw)
@@ -139,16 +140,17 @@ def _fetch_nessie(folder: Path, made: Path) -> None:
 
 
 def _fetch_trino(folder: Path, made: Path) -> None:
-    archive = f"trino-server-{TRINO_VERSION}.tar.gz"
+    name = f"trino-server-{TRINO_VERSION}"
+    archive = f"{name}.tar.gz"
     _maven(folder, f"io.trino:trino-server:{TRINO_VERSION}:tar.gz", archive, _TRINO_SHA256)
     unpacked = folder / "unpacked"
     # Plugins share files by hard links: unpack it whole, then drop the plugins.
     with tarfile.open(folder / archive) as tar:
         tar.extractall(unpacked, filter="tar")
-    for plugin in (unpacked / made.name / "plugin").iterdir():
-        if plugin.name != "iceberg":
+    for plugin in (unpacked / name / "plugin").iterdir():
+        if plugin.name not in _TRINO_PLUGINS:
             shutil.rmtree(plugin)
-    (unpacked / made.name).rename(made)
+    (unpacked / name).rename(made)
 
 
 def _maven(folder: Path, artifact: str, name: str, sha256: str) -> None:

@@ -32,8 +32,9 @@ def postgres(folder: Path, *, programs: Path, port: int, passwords: Mapping[str,
         stays: As for `Server`. Data that stays is safe from a power failure, too.
     """
     user = _other_user()
-    # The other user may not be able to enter the folder of our own packages: root's home.
-    own_programs = folder / "programs" / programs.parent.name / programs.name if user else programs
+    # The other user may not be able to enter the folder of our own packages: root's home. The system's it can.
+    copied = user and not programs.is_relative_to("/usr")
+    own_programs = folder / "programs" / programs.parent.name / programs.name if copied else programs
     own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200}
     if not stays:
         own["fsync"] = "off"  # what a killed server wrote is safe with the kernel; only a power failure would take it

@@ -17,6 +17,7 @@ def s3(
     port: int,
     access_key: str,
     secret_key: str,
+    users: Path | None = None,
     stays: bool = False,
 ) -> Server:
     """Return the server, not started.
@@ -25,8 +26,9 @@ def s3(
         folder: Buckets go into `data`, the log beside it.
         program: The binary.
         port: On loopback.
-        access_key: Of its only user.
-        secret_key: Of its only user.
+        access_key: Of its first user, who may do everything.
+        secret_key: Of its first user.
+        users: A folder where it keeps further users; it has none without.
         stays: As for `Server`.
     """
     data = folder / "data"
@@ -44,6 +46,7 @@ def s3(
             "VGW_QUIET": "true",
             "ROOT_ACCESS_KEY": access_key,
             "ROOT_SECRET_KEY": secret_key,
+            **({"VGW_IAM_DIR": str(users)} if users else {}),
         },
         folder=folder,
         seconds=30,
