@@ -93,7 +93,9 @@ _CHARTS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     "memory": (
         "Memory",
         "Peak of the whole process, Python and the imported libraries included. It is bounded by the batch where the "
-        "line is flat.",
+        "line is flat. Pandas and hypothesis are imported where they are installed, as here; a project has them only "
+        "when it adds them: without, a million dicts take 355 MB in place of 379, ten million rows of Arrow 486 in "
+        "place of 524.",
         (
             Panel("Pages of dicts", loading.DICTS, "rows", **_MEMORY),
             Panel("Arrow batches", loading.ARROW, "rows", **_MEMORY),

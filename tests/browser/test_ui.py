@@ -6,16 +6,15 @@ With UPDATE_DOCS_IMAGES=1 in the environment the picture in the docs is made aga
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from support.browser import take_picture
 from support.dagster_ui import DagsterUI
-from support.generated import REPOSITORY, Project
+from support.generated import Project
 
 FIRST, LAST = "2013-07-01", "2013-07-31"
 PIPELINE = (
@@ -54,14 +53,14 @@ def test_lineage_shows_every_asset_from_raw_to_publishing(materialized: DagsterU
         same = sum(other.endswith(f"/{name}") for other in PIPELINE)
         shown = re.compile(rf"^(?={name[:3]}).*{name[-4:]}$")
         expect(page.locator("foreignObject").get_by_text(shown)).to_have_count(same)
-    _take_picture(page, tmp_path / "lineage.png")
+    take_picture(page, tmp_path / "lineage.png")
 
 
 def test_partitions_show_what_is_loaded(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
     page.goto(_asset_page(materialized, "partitions"))
     for text in ("Materialized (31)", "Missing (333)", "Failed (0)", "2013-12-30"):
         expect(page.get_by_text(text).first).to_be_visible()
-    _take_picture(page, tmp_path / "partitions.png")
+    take_picture(page, tmp_path / "partitions.png")
 
 
 def test_checks_show_what_was_found(materialized: DagsterUI, page: Page, tmp_path: Path) -> None:
@@ -72,17 +71,8 @@ def test_checks_show_what_was_found(materialized: DagsterUI, page: Page, tmp_pat
         expect(page.get_by_text(name).first).to_be_visible()
     expect(page.get_by_text("This is a blocking asset check.").first).to_be_visible()
     expect(page.get_by_text("Passed", exact=True).first).to_be_visible()
-    _take_picture(page, tmp_path / "checks.png")
+    take_picture(page, tmp_path / "checks.png")
 
 
 def _asset_page(ui: DagsterUI, view: str) -> str:
     return f"{ui.url}/assets/raw/weather_observations?view={view}"
-
-
-def _take_picture(page: Page, file: Path) -> None:
-    """Take a picture; those of the pages are taken again with UPDATE_DOCS_IMAGES=1."""
-    page.wait_for_load_state("networkidle")
-    assert page.screenshot(path=file).startswith(b"\x89PNG")
-    shown = REPOSITORY / "docs/images" / file.name
-    if os.environ.get("UPDATE_DOCS_IMAGES") and shown.exists():
-        shutil.copy(file, shown)

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.browser import browser, page
 from support.marts import marts, published
 from support.postgres import Postgres, running_postgres
 
-__all__ = ["marts", "postgres_server", "published"]
+__all__ = ["browser", "marts", "page", "postgres_server", "published"]
 
 
 @pytest.fixture(scope="session")

@@ -24,17 +24,7 @@ if TYPE_CHECKING:
 
     from cascade.lakehouse import Lakehouse
 
-__all__ = [
-    "CHECKS",
-    "SAMPLE_ROWS",
-    "Check",
-    "Outcome",
-    "Scope",
-    "Value",
-    "check_name",
-    "require",
-    "table_name",
-]
+__all__ = ["CHECKS", "SAMPLE_ROWS", "Check", "Outcome", "Scope", "Value", "check_name", "require", "table_name"]
 
 
 #: The group of functions that make a check, by the function's name; `cascade.quality` hands them on.

@@ -4,6 +4,7 @@ Modules: `cascade.config.files`, `cascade.config.settings`, `cascade.config.sour
 """
 
 import datetime as dt
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 from cascade.catalog import open_catalog
-from cascade.config import Settings, find_project_dir, load_settings
+from cascade.config import Settings, build_settings, find_project_dir, hand_on, load_settings
 from cascade.engine import engine_of
 from cascade.errors import ConfigurationError
 from cascade_operations.configuration import list_settings
@@ -322,6 +323,18 @@ def test_a_plugin_has_settings_of_its_own_in_every_place(
     rows = {row.name: row for row in list_settings(settings)}
     assert (rows["crm.port"].value, rows["crm.port"].source) == ("3", place)
     assert (rows["crm.token"].value, rows["crm.token"].description) == ("**********", "Key of the API.")
+
+
+def test_a_plugin_may_take_every_name_and_tags_of_others_are_passed_over(
+    project: Path,
+) -> None:
+    """The table `services` is for the compose client, which knows `!override`."""
+    (project / "cascade.yaml").write_text("services: {web: {ports: !override ['1:1'], cpus: 2}, db: !reset null}\n")
+    settings = load_settings()
+    assert dict(settings.plugins["services"]) == {"web": {"ports": None, "cpus": 2}, "db": None}
+    assert settings.sources["services.db"] == "cascade.yaml"
+    handed_on = build_settings(project, json.loads(hand_on(settings)))
+    assert dict(handed_on.plugins["services"]) == dict(settings.plugins["services"])
 
 
 def test_settings_of_plugins_that_were_not_set_are_listed_too(crm: Path) -> None:

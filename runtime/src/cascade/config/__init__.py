@@ -2,14 +2,7 @@
 
 from cascade.config.files import find_project_dir
 from cascade.config.settings import REFERENCE_NAME, REFERENCE_NAME_RULE, EngineRules, Settings, SettingsModel
-from cascade.config.sources import (
-    build_settings,
-    current_settings,
-    export_dotenv,
-    hand_on,
-    load_settings,
-    use_settings,
-)
+from cascade.config.sources import build_settings, current_settings, export_dotenv, hand_on, load_settings, use_settings
 
 __all__ = [
     "REFERENCE_NAME",

@@ -21,14 +21,7 @@ from cascade.errors import ConfigurationError, ProjectNotFoundError
 from cascade.names import RUN_SETTINGS_VARIABLE
 from cascade.plugins import find, installed
 
-__all__ = [
-    "build_settings",
-    "current_settings",
-    "export_dotenv",
-    "hand_on",
-    "load_settings",
-    "use_settings",
-]
+__all__ = ["build_settings", "current_settings", "export_dotenv", "hand_on", "load_settings", "use_settings"]
 
 _PREFIX = "CASCADE_"
 _GROUP = "cascade.settings"

@@ -14,13 +14,7 @@ __all__ = ["evolve", "require_distinct"]
 
 
 def evolve(
-    transaction: Transaction,
-    table: str,
-    current: Schema,
-    schema: Schema,
-    *,
-    exact: bool = False,
-    drop: bool = False,
+    transaction: Transaction, table: str, current: Schema, schema: Schema, *, exact: bool = False, drop: bool = False
 ) -> bool:
     """Add the columns of a schema that the table lacks, and widen types where Iceberg allows it.
 

@@ -9,13 +9,7 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 
 from cascade.errors import SchemaMismatchError
 
-__all__ = [
-    "arrow_schema",
-    "grows",
-    "iceberg_type",
-    "schema_from_arrow",
-    "storage_type",
-]
+__all__ = ["arrow_schema", "grows", "iceberg_type", "schema_from_arrow", "storage_type"]
 
 # Arrow types without parameters, and what Iceberg keeps them as: the smallest type that holds every value.
 _HELD_BY: tuple[tuple[t.IcebergType, list[pa.DataType]], ...] = (

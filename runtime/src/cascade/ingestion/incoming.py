@@ -115,12 +115,7 @@ class Incoming:
         return rows.filter(pa.array([i not in reasons for i in range(rows.num_rows)]))
 
     def _set_aside(
-        self,
-        rows: pa.Table,
-        texts: Iterable[str],
-        reasons: Sequence[list[str]],
-        label: str,
-        labels: Sequence[str] = (),
+        self, rows: pa.Table, texts: Iterable[str], reasons: Sequence[list[str]], label: str, labels: Sequence[str] = ()
     ) -> None:
         """Count rejected rows, and keep some: as values (null where a column cannot hold one), as JSON, and why."""
         kept = min(len(reasons), self._room())

@@ -13,16 +13,7 @@ import pyarrow.compute as pc
 
 from cascade.errors import IngestionError, SchemaMismatchError
 from cascade.iceberg.schema import grows, iceberg_type
-from cascade.ingestion.cast import (
-    Values,
-    cast_column,
-    compact,
-    grown,
-    infer_type,
-    strange,
-    together,
-    widened,
-)
+from cascade.ingestion.cast import Values, cast_column, compact, grown, infer_type, strange, together, widened
 from cascade.ingestion.forms import FORMS, FetchContext, Page, class_names, form_of, unreadable
 from cascade.ingestion.options import Policy
 from cascade.ingestion.text import json_text, listed, record, shown, snake_case
@@ -53,12 +44,7 @@ class Batch(NamedTuple):
 
 
 def to_batches(
-    fetched: object,
-    *,
-    schema: pa.Schema | None,
-    policy: Policy,
-    context: FetchContext,
-    inferred: Collection[str] = (),
+    fetched: object, *, schema: pa.Schema | None, policy: Policy, context: FetchContext, inferred: Collection[str] = ()
 ) -> Iterator[Batch]:
     """Yield what a fetch function returned as batches that fit the target.
 
