@@ -37,25 +37,23 @@ _PACKAGES = [
 ]
 
 
-def composed(
-    main: Path, folder: Path, variables: Mapping[str, str], overrides: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def composed(main: Path, folder: Path, variables: Mapping[str, str], overrides: str = "{}") -> dict[str, Any]:
     """Return the services that the real compose client makes of a project's file and the package's fragment.
 
     Args:
         main: The project's `compose.yaml`.
         folder: Where the files in between go.
         variables: The environment of the client.
-        overrides: What the project's owner changes of services.
+        overrides: The last file: what the project's owner changes.
     """
     include = {"path": str(folder / "superset.yaml"), "project_directory": str(PACKAGE)}
     made = {
-        "superset.yaml": DEFINITION["compose"],
-        "packages.yaml": {"include": [include]},
-        "overrides.yaml": {"services": overrides or {}},
+        "superset.yaml": yaml.safe_dump(DEFINITION["compose"]),
+        "packages.yaml": yaml.safe_dump({"include": [include]}),
+        "overrides.yaml": overrides,
     }
     for name, content in made.items():
-        (folder / name).write_text(yaml.safe_dump(content), "utf-8")
+        (folder / name).write_text(content, "utf-8")
     files = [part for file in (main, folder / "packages.yaml", folder / "overrides.yaml") for part in ("-f", file)]
     done = subprocess.run(
         [BIN / "docker-compose", "--project-directory", main.parent, *files, "config", "--format", "json"],

@@ -293,6 +293,8 @@ class SchemaStep:
         before: Its type in the table; `None` where it is added.
         after: Its type in the contract; `None` where the contract does not have it.
         note: What it becomes, or what is to be said.
+        reaches: The columns of other tables that come from it, `namespace.table.column`, through whatever tables, if
+            the table on `main` loses its name, type or values.
     """
 
     action: Literal["add", "widen", "rename", "drop", "narrow", "retype", "decide", "keep"]
@@ -300,6 +302,7 @@ class SchemaStep:
     before: str | None
     after: str | None
     note: str
+    reaches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
