@@ -6,7 +6,7 @@ Modules: `cascade_dbt.events`, in test_transform.py.
 import pytest
 
 from cascade.errors import TransformError
-from cascade_dbt.lineage import column_lineage
+from cascade_dbt.lineage import column_lineage, columns_from
 
 INPUTS = {
     "raw.orders": ["id", "customer_id", "Amount", "tags", "at"],
@@ -79,3 +79,50 @@ def test_sql_that_cannot_be_read_is_told(sql: str, says: str) -> None:
     with pytest.raises(TransformError, match="SQL") as refused:
         column_lineage(sql, "duckdb", INPUTS)
     assert says in refused.value.what
+
+
+CHAIN = {
+    "silver.clean": f"select id, amount * 2 as twice, customer_id from {ORDERS}",
+    "silver.named": f"select c.id, upper(c.name) as name from {CUSTOMERS} as c where c.id > 0",
+    "gold.sums": "select customer_id, sum(twice) as total, count(*) as n from silver.clean group by 1",
+    "marts.top": "with best as (select customer_id, max(total) as best from gold.sums group by 1)"
+    " select b.customer_id, n.name, b.best from best as b join silver.named as n on n.id = b.customer_id",
+    "marts.torn": "selec from gold.sums",
+    "marts.after": "select x from marts.torn",
+}
+READS = {
+    "silver.clean": {"raw.orders"},
+    "silver.named": {"raw.customers"},
+    "gold.sums": {"silver.clean"},
+    "marts.top": {"gold.sums", "silver.named"},
+    "marts.torn": {"gold.sums"},
+    "marts.after": {"marts.torn"},
+}
+COLUMNS = {
+    **INPUTS,
+    "silver.clean": ["id", "twice", "customer_id"],
+    "silver.named": ["id", "name"],
+    "gold.sums": ["customer_id", "total", "n"],
+    "marts.torn": ["x"],
+}
+TORN = ("marts.torn.*", "marts.after.x")
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "trino"])
+@pytest.mark.parametrize(
+    ("table", "column", "expected"),
+    [
+        ("raw.orders", "Amount", ("silver.clean.twice", "gold.sums.total", "marts.top.best", *TORN)),
+        ("raw.customers", "name", ("silver.named.name", "marts.top.name")),
+        ("raw.orders", "tags", ()),
+        ("gold.sums", "n", TORN),  # that SQL cannot be read may hide a column
+        ("marts.top", "best", ()),
+    ],
+)
+def test_a_column_is_followed_to_all_that_come_from_it(
+    table: str, column: str, expected: tuple[str, ...], dialect: str
+) -> None:
+    def lineage(name: str) -> dict[str, tuple[tuple[str, str], ...]]:
+        return column_lineage(CHAIN[name], dialect, {read: COLUMNS[read] for read in READS[name]})
+
+    assert columns_from(table, column, READS, lineage) == expected

@@ -110,6 +110,11 @@ def test_a_plan_of_models_says_what_goes_what_comes_and_what_has_another_type(se
     plans = {plan.table: plan for plan in plan_schema(settings)}
     assert {step.action for step in plans.pop("raw.events").steps} == {"keep"}
     found = {name: [(step.action, step.column) for step in plan.steps] for name, plan in plans.items()}
+    reached = {(name, step.column): step.reaches for name, plan in plans.items() for step in plan.steps if step.reaches}
+    assert reached == {
+        ("silver.renames", "name"): ("silver.follows.name",),
+        ("silver.retypes", "v"): ("silver.retyped.v",),
+    }
     models = {f"silver.{name}": steps for name, (_, _, steps) in MODELS.items()}
     assert found == {**models, "files.shops": [], "files.past_shops": []}
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
@@ -149,6 +154,11 @@ def test_a_plan_of_a_run_says_the_same_without_dbt_and_why_and_for_whom_it_break
         ("silver/retypes", "v"): ("check v_is_positive", "silver/retyped"),
         ("silver/retyped", "v"): (),
         ("silver/in_step", "name"): (),
+    }
+    reached = {(name, c.column): c.reaches for name, asset in plan.items() for c in asset.columns if c.reaches}
+    assert reached == {
+        ("silver/renames", "name"): ("silver.follows.name",),
+        ("silver/retypes", "v"): ("silver.retyped.v",),
     }
     assert (catalog.pointers(MAIN), [branch.name for branch in catalog.branches()]) == (before, [MAIN])
 

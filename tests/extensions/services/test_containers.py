@@ -13,11 +13,12 @@ from cascade_services.native.stack import with_needs
 
 # As compose 2.21 and later print it, an object a line; before, one array.
 LINES = """\
-{"Service":"trino","State":"running","Health":"healthy","Status":"Up 2 hours (healthy)","Image":"trinodb/trino:476"}
+{"Service":"trino","State":"running","Health":"healthy","Status":"Up 2 hours (healthy)","Image":"trinodb/trino:476",\
+"Publishers":[{"URL":"127.0.0.1","TargetPort":8080,"PublishedPort":8080},{"TargetPort":9000,"PublishedPort":0}]}
 {"Service":"bucket","State":"exited","Health":"","Status":"Exited (0) 2 hours ago","Image":"versity/versitygw:v1.8.0"}
 """
 FOUND = (
-    Container("trino", "running", "healthy", "Up 2 hours (healthy)", "trinodb/trino:476"),
+    Container("trino", "running", "healthy", "Up 2 hours (healthy)", "trinodb/trino:476", (8080,)),
     Container("bucket", "exited", "", "Exited (0) 2 hours ago", "versity/versitygw:v1.8.0"),
 )
 

@@ -99,9 +99,10 @@ def _change(project: Path, key: str, value: object) -> None:
     os.environ.pop(key, None)  # where an earlier command of this test left it
 
 
-def _made(folder: Path, file: str, *containers: tuple[str, str, str, str]) -> None:
+def _made(folder: Path, file: str, *containers: tuple[str, str, str, str], port: int = 0) -> None:
     keys = ("Service", "State", "Health", "Status")
-    (folder / file).write_text("\n".join(json.dumps(dict(zip(keys, one, strict=True))) for one in containers))
+    held = {"Publishers": [{"PublishedPort": port}]}
+    (folder / file).write_text("\n".join(json.dumps(dict(zip(keys, one, strict=True)) | held) for one in containers))
 
 
 def test_the_list_works_without_docker_and_says_so(
@@ -241,7 +242,8 @@ def test_ports_that_our_own_containers_hold_are_no_trouble(board: Path, engine: 
     """An interrupted start goes on."""
     with _held(1) as (port,):
         _change(board, "S3_PORT", port)
-        _made(engine, "ps", ("s3", "running", "healthy", "Up 1 hour (healthy)"))
+        _made(engine, "ps", ("s3", "running", "healthy", "Up 1 hour (healthy)"), port=port)
+        assert {one.service: one.state for one in running.list_ports(load_settings(board))}["s3"] == "ours"
         running.start(load_settings(board), tell=print)
     assert "up --detach" in (engine / "said").read_text()
 

@@ -81,6 +81,7 @@ def _column_text(change: ColumnChange) -> str:
         text += f" ({change.note})"
     if change.breaking:
         text += "  BREAKING" + (f" for {', '.join(change.consumers)}" if change.consumers else "")
+        text += f"; from it come {_some(change.reaches)}" if change.reaches else ""
     return text
 
 

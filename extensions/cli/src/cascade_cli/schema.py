@@ -147,3 +147,6 @@ def _print_plan(plan: SchemaPlan) -> None:
         ["what", "column", "in the table", "in the contract", ""],
         [[step.action, step.column, step.before, step.after, step.note] for step in plan.steps],
     )
+    for step in plan.steps:
+        if step.reaches:
+            say(f"From {step.column} come {', '.join(step.reaches)}.")

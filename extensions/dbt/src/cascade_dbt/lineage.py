@@ -6,7 +6,7 @@ Only what becomes part of a value counts, as is usual: not the columns of condit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +14,9 @@ from sqlglot import exp, parse_one
 from sqlglot.lineage import Node, lineage
 from sqlglot.schema import MappingSchema
 
-from cascade.errors import TransformError
+from cascade.errors import CascadeError, TransformError
 
-__all__ = ["column_lineage"]
+__all__ = ["column_lineage", "columns_from"]
 
 _UNCLEAR = ("", "")
 
@@ -43,6 +43,43 @@ def column_lineage(
         TransformError: sqlglot cannot read the SQL, or does not know which columns it has.
     """
     return dict(_traced(sql, dialect, tuple((name, tuple(columns)) for name, columns in sorted(inputs.items()))))
+
+
+def columns_from(
+    table: str,
+    column: str,
+    reads: Mapping[str, Collection[str]],
+    lineage: Callable[[str], Mapping[str, Collection[tuple[str, str]]]],
+) -> tuple[str, ...]:
+    """Return the columns of other tables that come from a column, directly or through others.
+
+    Args:
+        table: `namespace.table`.
+        column: Its column.
+        reads: What each table is computed from; a table comes after those that it reads.
+        lineage: Returns what the columns of a table are computed from, as `column_lineage` does, or raises a
+            `CascadeError` when it cannot be told.
+
+    Returns:
+        `namespace.table.column`, in the order of `reads`; `namespace.table.*` for a table whose lineage cannot be told.
+    """
+    found = {table: {column.lower()}}
+    for reader, inputs in reads.items():
+        if reader == table or found.keys().isdisjoint(inputs):
+            continue
+        try:
+            told = lineage(reader)
+        except CascadeError:
+            found[reader] = {"*"}
+            continue
+        coming = {
+            name
+            for name, pairs in told.items()
+            if any({one.lower(), "*"} & found.get(read, set()) for read, one in pairs)
+        }
+        if coming:
+            found[reader] = coming
+    return tuple(f"{name}.{one}" for name, columns in found.items() if name != table for one in sorted(columns))
 
 
 @lru_cache(maxsize=1_000)  # a microbatch asks once for each batch, a daemon at each run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,10 +14,22 @@ from cascade.config import Settings
 from cascade.plugins import load_all
 from cascade_operations.planned import ColumnChange
 
-__all__ = ["ColumnSource", "Columns", "Foreseen", "changes_between", "foresee", "is_wider"]
+__all__ = [
+    "Column",
+    "ColumnSource",
+    "Columns",
+    "Foreseen",
+    "LineageSource",
+    "changes_between",
+    "find_reached",
+    "foresee",
+    "is_wider",
+]
 
 #: The columns of a table and their types.
 Columns = Mapping[str, IcebergType]
+#: A table, `namespace.table`, and one of its columns.
+Column = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,37 @@ def foresee(
     for record in load_all("cascade.columns", ColumnSource):
         if not record.cause:
             found.update(record.object(settings, catalog, found, asked, full_refresh=full_refresh))
+    return found
+
+
+class LineageSource(Protocol):
+    """Group `cascade.column_lineage`, by any name: says which columns come from a column, without computing them."""
+
+    def __call__(
+        self, settings: Settings, catalog: BranchingCatalog, columns: Collection[Column]
+    ) -> Mapping[Column, tuple[str, ...]]:
+        """Follow columns of `main` through all tables that are computed from them, directly or not.
+
+        Args:
+            settings: The project's settings.
+            catalog: The catalog.
+            columns: The columns; those of tables that nothing reads are passed over.
+
+        Returns:
+            By column: `namespace.table.column`, in the order of the tables; `namespace.table.*` where it is not known
+            which columns of a table come from it.
+        """
+
+
+def find_reached(
+    settings: Settings, catalog: BranchingCatalog, columns: Collection[Column]
+) -> dict[Column, tuple[str, ...]]:
+    """Ask all packages that know; arguments and result as for `LineageSource`."""
+    found: dict[Column, tuple[str, ...]] = {}
+    for record in load_all("cascade.column_lineage", LineageSource) if columns else ():
+        if not record.cause:
+            for column, reached in record.object(settings, catalog, columns).items():
+                found[column] = (*found.get(column, ()), *reached)
     return found
 
 

@@ -16,7 +16,7 @@ from cascade.framework.definitions import problems_of
 from cascade.ingestion import load_plan
 from cascade.lakehouse import Lakehouse
 from cascade.names import EMPTY_TAG, INGESTED_AT_COLUMN, MAIN, MARTS, SQL_METADATA, TABLE_METADATA, TOTAL_SECONDS
-from cascade_operations.columns import Foreseen, foresee
+from cascade_operations.columns import Foreseen, find_reached, foresee
 from cascade_operations.evolution import Decisions, steps_of
 from cascade_operations.leave_out import find_unchanged
 from cascade_operations.owners import orphans, owners_of
@@ -58,10 +58,13 @@ def describe(
     loads = _columns_of_loads(graph, keys, lakehouse)
     tables = {".".join(key.path) for key in keys}
     columns = foresee(lakehouse.settings, lakehouse.catalog, loads, tables - loads.keys(), full_refresh=full_refresh)
+    broken = [(table, each.column) for table, one in columns.items() for each in one.changes if each.breaking]
+    reached = find_reached(lakehouse.settings, lakehouse.catalog, broken)
     assets = []
     for key in keys:
         missing, partitions = lacking.get(key, (0, ()))
-        foreseen = columns.get(".".join(key.path), Foreseen())
+        table = ".".join(key.path)
+        foreseen = columns.get(table, Foreseen())
         checks = sorted((check.name, graph.get_check_spec(check).blocking) for check in graph.get(key).check_keys)
         assets.append(
             PlannedAsset(
@@ -69,7 +72,10 @@ def describe(
                 why=why[key],
                 missing=missing,
                 partitions=partitions,
-                columns=tuple(_with_readers(graph, key, change) for change in foreseen.changes),
+                columns=tuple(
+                    replace(_with_readers(graph, key, change), reaches=reached.get((table, change.column), ()))
+                    for change in foreseen.changes
+                ),
                 columns_known=foreseen.known,
                 problem=foreseen.problem,
                 checks=tuple(PlannedCheck(name, blocking) for name, blocking in checks),

@@ -24,6 +24,7 @@ class ColumnChange:
             values of the old one.
         consumers: What reads it, as far as that is known: models, exposures and other assets by their keys, checks as
             `check NAME`, and the published table of a mart.
+        reaches: The columns that come from it, `namespace.table.column`, through whatever tables; where it is breaking.
         note: What else is to be said of it.
     """
 
@@ -33,6 +34,7 @@ class ColumnChange:
     after: str | None
     breaking: bool = False
     consumers: tuple[str, ...] = ()
+    reaches: tuple[str, ...] = ()
     note: str = ""
 
 

@@ -20,6 +20,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "cascade.assets": ("any name", "cascade.framework.base.AssetSource"),
     "cascade.checks": ("the check", "types.FunctionType"),
     "cascade.columns": ("any name", "cascade_operations.columns.ColumnSource"),
+    "cascade.column_lineage": ("any name", "cascade_operations.columns.LineageSource"),
     "cascade.contracts": ("the library of models", "cascade.ingestion.contract.ContractFactory"),
     "cascade.decorators": ("the name in `from cascade import …`", "types.FunctionType"),
     "cascade.engines": ("the engine", "cascade.engine.base.Engine"),

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_schema", "plan_schema"]
 
+# What makes the column another one, for all that reads it.
+_LOSES = {"rename", "drop", "narrow", "retype", "decide"}
+
 
 def plan_schema(
     settings: Settings,
@@ -73,7 +76,22 @@ def plan_schema(
     if decisions and made:
         raise UsageError("A model decides about its columns itself.", where=", ".join(made), fix="change the model.")
     found = [_compare(catalog, branch, plan, decisions) for plan in plans.values()]
-    return (*found, *_compare_models(settings, definitions, catalog, branch, made))
+    every = (*found, *_compare_models(settings, definitions, catalog, branch, made))
+    return _with_reached(settings, catalog, every) if branch == MAIN else every
+
+
+def _with_reached(settings: Settings, catalog: BranchingCatalog, plans: Sequence[SchemaPlan]) -> tuple[SchemaPlan, ...]:
+    """Add to what takes something from a column the columns that come from it."""
+    from cascade_operations.columns import find_reached
+
+    lost = [(plan.table, step.column) for plan in plans for step in plan.steps if step.action in _LOSES]
+    reached = find_reached(settings, catalog, lost)
+    return tuple(
+        replace(
+            plan, steps=tuple(replace(step, reaches=reached.get((plan.table, step.column), ())) for step in plan.steps)
+        )
+        for plan in plans
+    )
 
 
 def _compare_models(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import replace
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import pyarrow as pa
 from cascade.catalog import MAIN, BranchingCatalog
 from cascade.config import Settings
 from cascade.errors import CascadeError, QueryError
+from cascade_dbt.lineage import column_lineage, columns_from
 from cascade_dbt.project import parse_project
 from cascade_dbt.unchanged import judge, read_recipes
-from cascade_operations.columns import Columns, Foreseen, changes_between, is_wider
+from cascade_operations.columns import Column, Columns, Foreseen, changes_between, is_wider
 from cascade_operations.planned import ColumnChange
 from cascade_project.asking import Ask, asking
 
-__all__ = ["foresee"]
+__all__ = ["foresee", "reached"]
 
 # What engines say of SQL that does not fit the tables that it reads; all else may be due to what only dbt knows.
 _MISFIT = re.compile(r"Binder Error|\bcolumn\b|cannot be applied|Unexpected parameters", re.IGNORECASE)
@@ -53,6 +55,18 @@ def foresee(
     models = _Models(settings, catalog, parsed, full_refresh=full_refresh)
     with asking(settings, catalog, models.before) as ask:
         return models.foresee(loads, rewritten, ask)
+
+
+def reached(
+    settings: Settings, catalog: BranchingCatalog, columns: Collection[Column]
+) -> dict[Column, tuple[str, ...]]:
+    """Say which columns of models come from columns: a `LineageSource`, which tells of the arguments."""
+    manifest = parse_project(settings)
+    if manifest is None or settings.engine not in _DIALECTS:
+        return {}
+    models = _Models(settings, catalog, json.loads(manifest.read_text("utf-8")), full_refresh=False)
+    reads, lineage = models.reads(), cache(models.lineage)
+    return {(table, column): columns_from(table, column, reads, lineage) for table, column in columns}
 
 
 class _Models:
@@ -197,6 +211,22 @@ class _Models:
             return {}
         fields = self._catalog.load(table, self._pointers[table]).schema().fields
         return {field.name: field.field_type for field in fields}
+
+    def reads(self) -> dict[str, set[str]]:
+        """Return the tables that each model reads, those of models that others read first."""
+        return {table: self._upstream(table) for table in self._by_table if table not in self._ephemeral}
+
+    def lineage(self, table: str) -> Mapping[str, Collection[Column]]:
+        """Return which columns each column of a model is computed from.
+
+        Raises:
+            CascadeError: It cannot be told.
+        """
+        from cascade_project.portability.standins import with_stand_ins
+
+        inside = {one: self._sql(one) for one in self._order_of_ephemerals(table)}
+        sql = with_stand_ins(self._sql(table), inside, {}, self._dialect)
+        return column_lineage(sql, self._dialect, {one: [*self.before(one)] for one in self._upstream(table)})
 
     def _with_consumers(self, table: str, one: Foreseen) -> Iterator[ColumnChange]:
         """Add to breaking changes the models and tests that read the column."""

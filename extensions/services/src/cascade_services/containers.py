@@ -33,6 +33,7 @@ class Container:
         health: `healthy`, `unhealthy`, `starting`; empty without a health check.
         status: The engine's sentence, such as `Up 2 hours (healthy)`.
         image: What it was made from.
+        ports: The ports of this machine that it holds.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Container:
     health: str
     status: str
     image: str
+    ports: tuple[int, ...] = ()
 
     @property
     def is_wrong(self) -> bool:
@@ -105,7 +107,14 @@ def read_containers(written: str) -> tuple[Container, ...]:
     text = written.strip()
     found = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
     return tuple(
-        Container(one["Service"], one["State"], one.get("Health", ""), one.get("Status", ""), one.get("Image", ""))
+        Container(
+            one["Service"],
+            one["State"],
+            one.get("Health", ""),
+            one.get("Status", ""),
+            one.get("Image", ""),
+            tuple(sorted({port["PublishedPort"] for port in one.get("Publishers") or () if port["PublishedPort"]})),
+        )
         for one in found
     )
 

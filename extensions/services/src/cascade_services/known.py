@@ -6,6 +6,7 @@ import graphlib
 import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,8 +15,10 @@ from cascade.plugins import ServicePlugin
 from cascade.plugins.registry import PluginRecord, load_all
 from cascade_services.schema import Service, read_service
 
-__all__ = ["Known", "core_services", "find_services"]
+__all__ = ["LOADER", "Known", "core_services", "find_services"]
 
+#: Ten times as fast as `SafeLoader`, where the wheel has it.
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE = Path(__file__).with_name("core")
 
 
@@ -41,7 +44,8 @@ class Known:
 def core_services() -> dict[str, Service]:
     """Return the services of compose.yaml by name."""
     files = sorted(_CORE.glob("*.yaml"))
-    return {file.stem: read_service(yaml.safe_load(file.read_text("utf-8")), where=str(file)) for file in files}
+    said = {file: yaml.load(file.read_text("utf-8"), Loader=LOADER) for file in files}  # a safe one
+    return {file.stem: read_service(its, where=str(file)) for file, its in said.items()}
 
 
 def find_services() -> dict[str, Known]:

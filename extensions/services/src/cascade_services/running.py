@@ -127,9 +127,10 @@ def list_services(settings: Settings, *, tell: Callable[[str], object] = str) ->
         except CascadeError as error:
             unknown = error.what
             tell(f"States of containers are unknown. {unknown}")
-    published: list[tuple[int, str]] | None = None  # as declared, where nobody can merge
-    with suppress(CascadeError):
-        published = _published(settings, files)
+    published: list[tuple[int, str]] | None = None  # as declared, where nothing else was said, or nobody can merge
+    if chosen.overrides:
+        with suppress(CascadeError):
+            published = _published(settings, files)
     services = chosen.services.values()
     return tuple(_listed(one, values, native, made, unknown=unknown, published=published) for one in services)
 
@@ -151,7 +152,11 @@ def render(settings: Settings) -> str:
 def list_ports(settings: Settings) -> tuple[HostPort, ...]:
     """Return every port of this machine that enabled services publish; raises as `render` does."""
     chosen = choose(settings.project_dir, settings.sources)
-    return tuple(_ports(chosen, settings, compose_files(chosen, settings), _running(settings, ())))
+    files = compose_files(chosen, settings)
+    made: tuple[Container, ...] = ()
+    with suppress(CascadeError):  # no engine has none
+        made = list_containers(settings.project_dir, files=files)
+    return tuple(_ports(chosen, settings, files, _held(settings, made)))
 
 
 def examine(settings: Settings) -> tuple[Trouble, ...]:
@@ -179,7 +184,7 @@ def examine(settings: Settings) -> tuple[Trouble, ...]:
         if not _native(settings):
             found.append(_trouble(error))
     with suppress(CascadeError):  # told above, or by the keys that .env lacks
-        found += _port_troubles(_ports(chosen, settings, files, _running(settings, made)))
+        found += _port_troubles(_ports(chosen, settings, files, _held(settings, made)))
     found += [Trouble(_last_words(one, settings, files), "see what it says.") for one in made if one.is_wrong]
     found += _strangers(chosen, made)
     return tuple(found + list(_unanswered(chosen, made, read_env(settings.project_dir))))
@@ -236,7 +241,7 @@ def start(settings: Settings, names: Iterable[str] = (), *, tell: Callable[[str]
     files = compose_files(chosen, settings)
     made = list_containers(settings.project_dir, files=files)
     wrong = list(_wrong_values(chosen, read_env(settings.project_dir)))
-    wrong += _port_troubles(_ports(chosen, settings, files, _running(settings, made)))
+    wrong += _port_troubles(_ports(chosen, settings, files, _held(settings, made)))
     if wrong:
         raise ServiceError(
             "Nothing is started: " + "; ".join(one.what for one in wrong) + ".",
@@ -322,9 +327,9 @@ def _wrong_values(chosen: Chosen, values: Mapping[str, str]) -> Iterator[Trouble
         if one.service is None:
             continue
         said = {key: ("integer", port.meaning, False) for key, port in one.service.ports.items()}
-        said |= {k: (its.type, its.description, its.default is not None) for k, its in one.service.settings.items()}
-        for key, (kind, meaning, may_be_empty) in said.items():
-            if not values.get(key) and not (may_be_empty and key in values):
+        said |= {key: (its.type, its.description, its.secret) for key, its in one.service.settings.items()}
+        for key, (kind, meaning, secret) in said.items():
+            if key not in values or (secret and not values[key]):
                 yield Trouble(
                     f"{key} of {one.name} is not in .env: {meaning.rstrip('.')}",
                     "write what is missing into .env; `cascade services env` does it for what has a default.",
@@ -333,14 +338,14 @@ def _wrong_values(chosen: Chosen, values: Mapping[str, str]) -> Iterator[Trouble
                 yield Trouble(f"{key} of {one.name} is not of type {kind}", f"correct {key} in .env.")
 
 
-def _running(settings: Settings, made: Iterable[Container]) -> set[str]:
-    """Return the containers that hold their ports already, here or in containers."""
-    if not made:
-        with suppress(CascadeError):
-            made = list_containers(settings.project_dir)
-    return {one.name for one in made if one.state == "running"} | {
-        name for name, state in _native(settings).items() if state != "stopped"
-    }
+def _held(settings: Settings, made: Iterable[Container]) -> set[int]:
+    """Return the ports that services of this project hold already, in containers or on this machine."""
+    held = {port for one in made for port in one.ports}
+    if _native(settings):
+        from cascade_services.servers import list_native
+
+        held |= {int(server.address.rpartition(":")[2]) for server in list_native(settings) if server.pid}
+    return held
 
 
 def _published(settings: Settings, files: Sequence[str]) -> list[tuple[int, str]]:
@@ -354,7 +359,7 @@ def _published(settings: Settings, files: Sequence[str]) -> list[tuple[int, str]
     )
 
 
-def _ports(chosen: Chosen, settings: Settings, files: Sequence[str], running: set[str]) -> Iterator[HostPort]:
+def _ports(chosen: Chosen, settings: Settings, files: Sequence[str], held: set[int]) -> Iterator[HostPort]:
     from cascade_services.native.processes import is_free
 
     published, values = _published(settings, files), read_env(settings.project_dir)
@@ -366,7 +371,7 @@ def _ports(chosen: Chosen, settings: Settings, files: Sequence[str], running: se
         variable = next((key for key in declared if values.get(key) == str(port)), "")
         meaning = declared[variable].meaning if variable else ""
         twice = i > 0 and published[i - 1][0] == port
-        state = "twice" if twice else "ours" if name in running else "free" if is_free(port) else "taken"
+        state = "twice" if twice else "ours" if port in held else "free" if is_free(port) else "taken"
         instead = None
         if state in ("twice", "taken"):
             instead = next(other for other in range(port + 1, 65536) if other not in used and is_free(other))

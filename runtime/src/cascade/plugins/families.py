@@ -33,6 +33,8 @@ __all__ = [
     "list_plugins",
 ]
 
+_Yaml = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where the wheel has it
+
 
 @dataclass(frozen=True, kw_only=True)
 class PluginMetadata:
@@ -134,7 +136,7 @@ class ServicePlugin(Plugin):
     def definition(self) -> Mapping[str, Any]:
         """Return what `service.yaml` beside the module of the class says."""
         path = Path(inspect.getfile(type(self))).with_name("service.yaml")
-        said: Mapping[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        said: Mapping[str, Any] = _Yaml(path.read_text("utf-8")).get_single_data()
         return said
 
 
