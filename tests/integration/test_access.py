@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import getpass
 import json
 import re
 import secrets
@@ -318,6 +319,15 @@ def test_only_a_promoter_moves_main(servers: Secured) -> None:
     assert commit(alone, "dev")
     assert not commit(alone, "main")
     assert not merge(alone)
+
+
+def test_a_promotion_names_who_made_it_and_whose_token_it_was(servers: Secured, lake: BranchingCatalog) -> None:
+    promoted(lake, "raw.named", pa.table({"id": [1]}))
+    assert lake.log(limit=1)[0].by == getpass.getuser()
+    (entry,) = ask_nessie(servers, servers.token("operator"), "GET", "trees/main/history?max-records=1").json()[
+        "logEntries"
+    ]
+    assert entry["commitMeta"]["committer"] == "pipeline"
 
 
 @pytest.mark.parametrize("wrong", ["of another key", "expired", "nobody's"])

@@ -3,6 +3,7 @@
 Modules: `cascade_embedded.reference`.
 """
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_a_state_whose_file_is_gone_says_how_to_go_back(folder: Path) -> None:
     with pytest.raises(CatalogError, match="not there any more") as caught:
         lake.load("raw.a", location)
     assert "cascade branch restore" in caught.value.fix
+
+
+def test_a_log_from_before_it_said_who_is_read(folder: Path) -> None:
+    lake = open_embedded(folder)
+    lake.merge("dev")
+    with lake.database.engine.begin() as connection:
+        (changes,) = connection.execute(sa.text("SELECT changes FROM cascade_log")).one()
+        connection.execute(
+            sa.text("UPDATE cascade_log SET changes = :old"), {"old": json.dumps(json.loads(changes)["tables"])}
+        )
+    (entry,) = lake.log()
+    assert ([change.table for change in entry.changes], entry.by) == (["raw.a"], "")
 
 
 def test_a_copied_folder_is_refused_too(folder: Path) -> None:

@@ -23,8 +23,14 @@ from cascade_services.known import find_services
 from support.generated import BIN, REPOSITORY
 
 OURS = [name for name, known in find_services().items() if known.origin.startswith("cascade-")]
-# Images whose digest could not be looked up where this was written; a tag of one release then.
-WITHOUT_DIGEST = {"nessie", "marquez", "marquez-web"}
+# What compose-lint finds and we leave as it is.
+LEFT = {
+    # Their digests could not be looked up where this was written: a tag of one release.
+    ("CL-0019", "marquez"),
+    ("CL-0019", "marquez-web"),
+    # The project's own image, which is built on this machine: it has no version.
+    ("CL-0004", "monitoring-exporter"),
+}
 
 
 @pytest.fixture(params=[*OURS, "all"])
@@ -46,8 +52,8 @@ def test_they_are_a_project_that_linters_find_nothing_in(names: list[str], proje
     done = subprocess.run(lint, cwd=tmp_path, check=False, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert not report["errors"]
-    found = [(one["rule_id"], one["service"]) for one in report["findings"] if not one["suppressed"]]
-    assert [one for one in found if one[0] != "CL-0019" or one[1] not in WITHOUT_DIGEST] == []
+    found = {(one["rule_id"], one["service"]) for one in report["findings"] if not one["suppressed"]}
+    assert found - LEFT == set()
 
 
 def test_they_are_contained_and_say_what_they_use(names: list[str], project: Path) -> None:

@@ -23,6 +23,15 @@ def test_the_log_shows_promotions_newest_first(lake: BranchingCatalog) -> None:
     assert (one.id, two.id) == (1, 2)
 
 
+def test_the_log_says_whose_process_moved_the_branch(lake: BranchingCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("anna", "ben"):
+        monkeypatch.setenv("LOGNAME", name)
+        promoted(lake, f"raw.of_{name}", numbers(1, 1))
+    monkeypatch.setenv("LOGNAME", "carla")
+    lake.restore(1)
+    assert [entry.by for entry in lake.log()] == ["carla", "ben", "anna"]
+
+
 def test_the_log_can_be_cut(lake: BranchingCatalog) -> None:
     for n in range(3):
         promoted(lake, f"raw.t{n}", numbers(1, 1))

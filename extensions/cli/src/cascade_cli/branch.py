@@ -122,8 +122,8 @@ def log(name: str, limit: int, as_json: bool) -> None:
     answer_table(
         as_json,
         operations.log(load_settings(), name, limit=limit),
-        ["entry", "at (UTC)", "kind", "from", "tables"],
-        lambda move: [move.id, move.at, move.kind, move.source, ", ".join(move.tables)],
+        ["entry", "at (UTC)", "kind", "from", "by", "tables"],
+        lambda move: [move.id, move.at, move.kind, move.source, move.by, ", ".join(move.tables)],
         empty=f"{name} has not moved yet.",
     )
 

@@ -17,6 +17,7 @@ from cascade.catalog import (
     LogEntry,
     TableChange,
     compare,
+    user_name,
 )
 from cascade.catalog.merge import (
     follows,
@@ -376,7 +377,7 @@ class EmbeddedCatalog(BranchingCatalog):
                 kind=kind,
                 source=source,
                 target=target,
-                changes=json.dumps([[c.table, c.before, c.after] for c in changes]),
+                changes=json.dumps({"by": user_name(), "tables": [[c.table, c.before, c.after] for c in changes]}),
             )
             .returning(*LOG.columns)
         ).one()
@@ -397,13 +398,17 @@ class EmbeddedCatalog(BranchingCatalog):
 
 
 def _entry(row: sa.Row[Any]) -> LogEntry:
+    found = json.loads(row.changes)
+    if isinstance(found, list):  # from before the log said who
+        found = {"by": "", "tables": found}
     return LogEntry(
         id=row.id,
         at=dt.datetime.fromisoformat(row.at),
         kind=row.kind,
         source=row.source,
         target=row.target,
-        changes=tuple(TableChange(*change) for change in json.loads(row.changes)),
+        changes=tuple(TableChange(*change) for change in found["tables"]),
+        by=found["by"],
     )
 
 

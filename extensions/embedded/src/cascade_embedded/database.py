@@ -68,7 +68,7 @@ LOG = sa.Table(
     sa.Column("kind", sa.String(10), nullable=False),
     sa.Column("source", sa.String(100), nullable=False),
     sa.Column("target", sa.String(100), nullable=False),
-    sa.Column("changes", sa.Text, nullable=False),  # JSON: [[table, before, after], ...]
+    sa.Column("changes", sa.Text, nullable=False),  # JSON: {"by": user, "tables": [[table, before, after], ...]}
 )
 PROPERTIES = sa.Table(
     PROPERTIES_TABLE,

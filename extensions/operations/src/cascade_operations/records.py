@@ -96,6 +96,7 @@ class Move:
         kind: `promote` or `restore`.
         source: The promoted branch, or the restored entry's number.
         tables: The tables that moved, all at once, as `namespace.table`.
+        by: Whose process moved it; empty where that is not known.
     """
 
     id: int
@@ -103,11 +104,14 @@ class Move:
     kind: Literal["promote", "restore"]
     source: str
     tables: tuple[str, ...]
+    by: str = ""
 
     @classmethod
     def of(cls, entry: LogEntry) -> Move:
         """Return the move that an entry of the catalog's log tells of."""
-        return cls(entry.id, entry.at, entry.kind, entry.source, tuple(change.table for change in entry.changes))
+        return cls(
+            entry.id, entry.at, entry.kind, entry.source, tuple(change.table for change in entry.changes), entry.by
+        )
 
 
 @dataclass(frozen=True)

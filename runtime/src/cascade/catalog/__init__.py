@@ -8,7 +8,7 @@ from cascade.catalog.base import (
     check_table_name,
     open_catalog,
 )
-from cascade.catalog.changes import Branch, LogEntry, TableChange, compare, rows_of
+from cascade.catalog.changes import Branch, LogEntry, TableChange, compare, rows_of, user_name
 
 __all__ = [
     "MAIN",
@@ -22,4 +22,5 @@ __all__ = [
     "compare",
     "open_catalog",
     "rows_of",
+    "user_name",
 ]

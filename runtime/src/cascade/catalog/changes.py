@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +14,7 @@ from cascade.names import ROWS_OF_PROPERTY
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-__all__ = ["Branch", "LogEntry", "TableChange", "compare", "rows_of", "same_rows"]
+__all__ = ["Branch", "LogEntry", "TableChange", "compare", "rows_of", "same_rows", "user_name"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class LogEntry:
         source: The promoted branch, or the restored entry's number.
         target: The branch that moved.
         changes: The tables that moved, all at once.
+        by: Whose process moved it; empty where that is not known.
     """
 
     id: int
@@ -75,6 +78,14 @@ class LogEntry:
     source: str
     target: str
     changes: tuple[TableChange, ...]
+    by: str = ""
+
+
+def user_name() -> str:
+    """Return the system's name of whoever runs this process; empty where it has none, as in some containers."""
+    with suppress(ImportError, KeyError, OSError):
+        return getpass.getuser()
+    return ""
 
 
 def compare(before: Mapping[str, str], after: Mapping[str, str]) -> list[TableChange]:

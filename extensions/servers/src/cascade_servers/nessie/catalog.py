@@ -428,6 +428,7 @@ def _entry(target: str, number: int, commit: Json, changes: list[TableChange]) -
         source=properties[SOURCE_PROPERTY][0],
         target=target,
         changes=tuple(changes),
+        by=next(iter(commit.get("authors", [])), ""),
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import requests
 
+from cascade.catalog import user_name
 from cascade.config import Settings
 from cascade.errors import BranchNotFoundError, ServiceError
 from cascade_servers.names import COMMIT_PROPERTY
@@ -346,7 +347,8 @@ def patience_with(_url: str) -> Patience:
 def _commit_meta(message: str, properties: dict[str, str]) -> tuple[Json, str]:
     token = uuid.uuid4().hex
     values = {COMMIT_PROPERTY: [token], **{f"cascade.{name}": [value] for name, value in properties.items()}}
-    return {"message": message, "allProperties": values}, token
+    # Whom the token belongs to, Nessie adds by itself, as the committer.
+    return {"message": message, "authors": [name] if (name := user_name()) else [], "allProperties": values}, token
 
 
 def _short(error: Exception) -> str:
