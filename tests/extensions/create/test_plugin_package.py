@@ -50,7 +50,8 @@ def test_each_kind_is_tested_by_itself_and_found_once_it_is_installed(
     install(tmp_path / "installed", monkeypatch, packages)
     described = tmp_path / "plugins/my-service-cascade/src/my_service_cascade/service.yaml"
     (tmp_path / "installed/service.yaml").write_text(described.read_text("utf-8"))
-    assert {record.name: record.cause for record in list_plugins()} == {f"my_{kind}": "" for kind in KINDS}
+    ours = {record.name: record.cause for record in list_plugins() if record.name.startswith("my_")}
+    assert ours == {f"my_{kind}": "" for kind in KINDS}
     made = (get_source_connector, get_quality_check, get_transformation, get_service)
     assert [make(f"my_{kind}").metadata.version for make, kind in zip(made, KINDS, strict=True)] == ["0.1.0"] * 4
     service = get_service("my_service").definition()

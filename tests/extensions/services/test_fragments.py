@@ -25,6 +25,16 @@ from support.generated import BIN, REPOSITORY
 OURS = [name for name, known in find_services().items() if known.origin.startswith("cascade-")]
 # Images whose digest could not be looked up where this was written; a tag of one release then.
 WITHOUT_DIGEST = {"nessie", "marquez", "marquez-web"}
+# It runs the image that compose builds for `code`, which has no tag.
+BUILT_HERE = ("CL-0004", "monitoring-exporter")
+# What compose-lint finds and we leave as it is.
+LEFT = {
+    # Their digests could not be looked up where this was written: a tag of one release.
+    ("CL-0019", "marquez"),
+    ("CL-0019", "marquez-web"),
+    # The project's own image, which is built on this machine: it has no version.
+    ("CL-0004", "monitoring-exporter"),
+}
 
 
 @pytest.fixture(params=[*OURS, "all"])
@@ -47,7 +57,10 @@ def test_they_are_a_project_that_linters_find_nothing_in(names: list[str], proje
     report = json.loads(done.stdout)
     assert not report["errors"]
     found = [(one["rule_id"], one["service"]) for one in report["findings"] if not one["suppressed"]]
-    assert [one for one in found if one[0] != "CL-0019" or one[1] not in WITHOUT_DIGEST] == []
+    of_images = {BUILT_HERE, *(("CL-0019", name) for name in WITHOUT_DIGEST)}
+    assert [one for one in found if one not in of_images] == []
+    found = {(one["rule_id"], one["service"]) for one in report["findings"] if not one["suppressed"]}
+    assert found - LEFT == set()
 
 
 def test_they_are_contained_and_say_what_they_use(names: list[str], project: Path) -> None:
