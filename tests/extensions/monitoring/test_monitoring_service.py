@@ -18,7 +18,7 @@ import cascade_monitoring
 from cascade_monitoring import Monitoring
 from cascade_monitoring.metrics import METRICS
 from cascade_services.known import find_services
-from support.generated import BIN
+from support.generated import BIN, REPOSITORY
 
 _PACKAGE = Path(cascade_monitoring.__file__).parent
 _DASHBOARDS = sorted((_PACKAGE / "files/dashboards").iterdir())
@@ -106,6 +106,12 @@ def test_the_compose_client_puts_it_beside_the_project(service: Any, tmp_path: P
     for name, one in services.items():
         assert {port["host_ip"] for port in one.get("ports", ())} <= {"127.0.0.1"}
         assert name == "code" or (one["read_only"] and one["cap_drop"] == ["ALL"] and one["mem_limit"])
+
+
+def test_the_exporter_has_the_settings_of_the_container_that_runs_the_project(service: Any) -> None:
+    lines = {line.strip() for line in (REPOSITORY / "template/compose.yaml.jinja").read_text("utf-8").splitlines()}
+    for name, value in service["compose"]["services"]["monitoring-exporter"]["environment"].items():
+        assert (f"{name}: {value}" if value else f"{name}:") in lines
 
 
 def test_cascade_services_knows_it() -> None:

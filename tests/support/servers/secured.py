@@ -69,7 +69,7 @@ def secured() -> Iterator[Secured]:
     try:
         values = prepare(root)
         ports = {name: int(values[f"{name.upper()}_PORT"]) for name in ("postgres", "s3")}
-        inside = dict(zip(("trino", "trino_https", "nessie", "management"), free_ports(4), strict=True))
+        inside = dict(zip(("trino", "trino_https", "nessie", "management", "health"), free_ports(5), strict=True))
         inside["dagster"] = page.server_port
         own = {name: root / "servers" / name for name in ("postgres", "s3", "nessie", "trino", "caddy")}
         for folder in own.values():
@@ -217,6 +217,7 @@ def _caddy(folder: Path, configuration: Path, made: Path, values: dict[str, str]
             "ACCESS_OPERATOR_PASSWORD": values["ACCESS_OPERATOR_PASSWORD"],
             **{f"{name}_HTTPS_PORT": values[f"{name}_PORT"] for name in ("DAGSTER", "TRINO", "NESSIE")},
             "DAGSTER_INSIDE": f"127.0.0.1:{inside['dagster']}",
+            "HEALTH_PORT": str(inside["health"]),
             "TRINO_INSIDE": f"127.0.0.1:{inside['trino_https']}",
             "NESSIE_INSIDE": f"127.0.0.1:{inside['nessie']}",
         },

@@ -24,7 +24,9 @@ def is_asked_for(settings: Settings) -> bool:
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return False
     named = any(name.startswith(("OPENLINEAGE_URL", "OPENLINEAGE_CONFIG", "OPENLINEAGE__")) for name in os.environ)
-    return named or any((folder / _FILE).is_file() for folder in (settings.project_dir, Path.home() / ".openlineage"))
+    # A container's user may have no home.
+    folders = (settings.project_dir, Path(os.path.expanduser("~/.openlineage")))
+    return named or any((folder / _FILE).is_file() for folder in folders)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import yaml
-
 from cascade.errors import DefinitionError
 from cascade.plugins.registry import PluginRecord, load, load_all
 
@@ -32,8 +30,6 @@ __all__ = [
     "get_transformation",
     "list_plugins",
 ]
-
-_Yaml = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where the wheel has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +131,11 @@ class ServicePlugin(Plugin):
 
     def definition(self) -> Mapping[str, Any]:
         """Return what `service.yaml` beside the module of the class says."""
+        import yaml  # the list of commands does without
+
         path = Path(inspect.getfile(type(self))).with_name("service.yaml")
-        said: Mapping[str, Any] = _Yaml(path.read_text("utf-8")).get_single_data()
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where the wheel has it
+        said: Mapping[str, Any] = loader(path.read_text("utf-8")).get_single_data()
         return said
 
 
