@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv.variables import parse_variables
 
-from cascade.errors import CascadeError, ServiceError
+from cascade.errors import CascadeError, ConfigurationError, ServiceError
 from cascade_services.chosen import Chosen, choose, compose_files, containers_of, env_lines
 from cascade_services.containers import Container, ask_compose, compose, list_containers
 from cascade_services.env import complete_env, read_env, texts_of
@@ -183,9 +183,17 @@ def examine(settings: Settings) -> tuple[Trouble, ...]:
     except CascadeError as error:
         if not _native(settings):
             found.append(_trouble(error))
-    with suppress(CascadeError):  # told above, or by the keys that .env lacks
+    try:
         found += _port_troubles(_ports(chosen, settings, files, _held(settings, made)))
-    found += [Trouble(_last_words(one, settings, files), "see what it says.") for one in made if one.is_wrong]
+    except ConfigurationError as error:
+        found += [] if _trouble(error) in found else [_trouble(error)]
+    except ServiceError:
+        pass  # there is no client: told above
+    found += [
+        Trouble(_last_words(one, settings, files), f"mend that; `cascade services logs {one.name}` shows more.")
+        for one in made
+        if one.is_wrong
+    ]
     found += _strangers(chosen, made)
     return tuple(found + list(_unanswered(chosen, made, read_env(settings.project_dir))))
 
