@@ -336,13 +336,15 @@ def _wrong_values(chosen: Chosen, values: Mapping[str, str]) -> Iterator[Trouble
             continue
         said = {key: ("integer", port.meaning, False) for key, port in one.service.ports.items()}
         said |= {key: (its.type, its.description, its.secret) for key, its in one.service.settings.items()}
-        for key, (kind, meaning, secret) in said.items():
-            if key not in values or (secret and not values[key]):
-                yield Trouble(
-                    f"{key} of {one.name} is not in .env: {meaning.rstrip('.')}",
-                    "write what is missing into .env; `cascade services env` does it for what has a default.",
-                )
-            elif not _TYPES[kind].fullmatch(values[key]):  # not shown: it may be a password
+        lacking = {key for key, (_, _, secret) in said.items() if key not in values or (secret and not values[key])}
+        if lacking:
+            names = ", ".join(f"{key} ({said[key][1].rstrip('.')})" for key in said if key in lacking)
+            yield Trouble(
+                f".env lacks keys of {one.name}: {names}",
+                "write what is missing into .env; `cascade services env` does it for what has a default.",
+            )
+        for key, (kind, _, _) in said.items():
+            if key not in lacking and not _TYPES[kind].fullmatch(values[key]):  # not shown: it may be a password
                 yield Trouble(f"{key} of {one.name} is not of type {kind}", f"correct {key} in .env.")
 
 
