@@ -140,7 +140,8 @@ def test_what_cannot_be_loaded_is_refused_before_anything_is_done_all_of_it_toge
 
 
 def test_a_short_plan_is_one_screen_and_leaves_out_nothing_that_breaks() -> None:
-    change = ColumnChange("drop", "name", "string", None, breaking=True, consumers=("gold/sums",))
+    reaches = tuple(f"gold.sums.c{number}" for number in range(7))
+    change = ColumnChange("drop", "name", "string", None, breaking=True, consumers=("gold/sums",), reaches=reaches)
     added = [ColumnChange("add", f"c{number}", None, "string") for number in range(9)]
     assets = [PlannedAsset(f"silver/t{number}", ("its SQL changed",)) for number in range(50)]
     assets.append(PlannedAsset("silver/last", ("its SQL changed",), columns=(*added, change)))
@@ -150,7 +151,9 @@ def test_a_short_plan_is_one_screen_and_leaves_out_nothing_that_breaks() -> None
     plan = Plan(tuple(assets), 1, (), {f"gold/t{n}": dt.datetime(2026, 1, 1) for n in range(9)}, True, 2.0)
     lines = list(plan_lines(plan, short=True))
     assert len(lines) < 40
-    assert "      - name string  BREAKING for gold/sums" in lines
+    (broken,) = (line for line in lines if "BREAKING for" in line)
+    assert broken.startswith("      - name string  BREAKING for gold/sums; from it come gold.sums.c0, ")
+    assert broken.endswith(" more")
     assert "      and 7 more columns" in lines
     assert "  … and 40 more; `cascade plan` shows them" in lines
     assert "Checks: 2, 1 of them blocking" in lines

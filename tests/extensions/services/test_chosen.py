@@ -146,6 +146,21 @@ def test_servers_of_ones_own_stay(project: Path) -> None:
     assert merged(project)["services"].keys() == {"web", "daemon", "code", "postgres", "nessie", "trino", "mail"}
 
 
+def test_services_that_were_added_to_the_projects_own_files_are_services_too(project: Path) -> None:
+    complete_env(project)
+    (project / "compose.override.yaml").write_text("services: {crm: {image: 'crm:7'}, trino: {cpus: 1}}\n")
+    found = choose(project).services["crm"]
+    assert (found.origin, found.images, found.enabled) == ("compose.yaml", ("crm:7",), True)
+    assert containers_of(choose(project), ["crm"]) == ("crm",)
+    write(project, "crm: {mem_limit: 1g}")
+    assert merged(project)["services"]["crm"]["mem_limit"] == str(2**30)
+    write(project, "crm: {enabled: false}")
+    assert "crm" not in merged(project)["services"]
+    write(project, "crm: {type: inline, image: 'crm:8'}")
+    with pytest.raises(ConfigurationError, match=r"is inline, but the service compose\.yaml brings one of this name"):
+        choose(project)
+
+
 def test_services_and_containers_are_named(project: Path) -> None:
     chosen = choose(project)
     assert containers_of(chosen, ["dagster", "s3", "web"]) == ("web", "daemon", "code", "s3", "bucket")

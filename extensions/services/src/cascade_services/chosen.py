@@ -37,12 +37,12 @@ class Placed:
 
     Attributes:
         name: Its name.
-        origin: `core`, `inline`, or the package that brings it with its version.
+        origin: `core`, `compose.yaml` for one that was added there, `inline`, or the package that brings it.
         enabled: Whether `cascade services start` starts it.
         reason: Why it is not enabled; empty when it is.
         containers: Its containers, as compose names them.
         images: Their images, where they are known without the compose client.
-        service: What it says of itself; `None` for one that is broken or inline.
+        service: What it says of itself; `None` for one that is broken, inline, or was added to compose.yaml.
         folder: The folder of its `service.yaml`.
     """
 
@@ -58,7 +58,7 @@ class Placed:
     @property
     def is_package(self) -> bool:
         """Whether a package brings its containers."""
-        return self.origin not in ("core", "inline")
+        return self.origin not in ("core", "compose.yaml", "inline")
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,12 @@ def choose(root: Path, sources: Mapping[str, str] = MappingProxyType({})) -> Cho
         f"`{name}` is in {at}: services are read from cascade.yaml alone" for name, at in elsewhere.items()
     ]
     placed = {name: _placed(known, table, base) for name, known in found.items()}
-    for name, entries in table.inline.items():
+    core = {container for one in placed.values() if one.origin == "core" for container in one.containers}
+    own = {name: ("compose.yaml", image) for name, image in base.items() if name not in core}
+    own |= {name: ("inline", _image(node)) for name, node in table.inline.items()}
+    for name, (origin, image) in own.items():
         on = table.enabled.get(name, True)
-        image = getattr(entries.get("image"), "value", "")
-        placed[name] = Placed(name, "inline", on, "" if on else _SWITCHED_OFF, (name,), (image,))
+        placed.setdefault(name, Placed(name, origin, on, "" if on else _SWITCHED_OFF, (name,), (image,)))
     problems = [*table.problems, *_missing_needs(placed.values()), *_same_containers(placed.values(), base)]
     if problems:
         raise ConfigurationError(
@@ -109,7 +111,7 @@ def choose(root: Path, sources: Mapping[str, str] = MappingProxyType({})) -> Cho
             fix="correct the table `services`; `cascade services list` shows which there are.",
         )
     off = [container for one in placed.values() if not one.enabled for container in one.containers]
-    gone = {c for one in placed.values() if one.origin == "core" and not one.enabled for c in one.containers}
+    gone = {name for name in off if name in base}
     return Chosen(placed, table.overrides(without=set(off), reset=gone))
 
 
@@ -199,7 +201,7 @@ class _Table:
         self.problems: list[str] = []
         self.enabled: dict[str, bool] = {}
         self._services = found.keys()
-        self.inline: dict[str, dict[str, yaml.Node]] = {}
+        self.inline: dict[str, yaml.Node] = {}
         self._compose: dict[str, list[tuple[yaml.Node, yaml.Node]]] = {}
         known = {name: known.service.container_names for name, known in found.items() if known.service}
         owner = dict.fromkeys(base, "compose.yaml")
@@ -227,7 +229,7 @@ class _Table:
             elif by:
                 self.problems.append(f"`services.{name}` is inline, but {by} brings one of this name, too: rename it")
             else:
-                self.inline[name] = entries
+                self.inline[name] = node
                 self._compose[name] = compose
         elif name not in found and name not in owner:
             hint = nearest(name, [*found, *owner]) or "; one of any image says `type: inline` and `image`"
@@ -279,7 +281,7 @@ def _missing_needs(placed: Iterable[Placed]) -> Iterator[str]:
 def _same_containers(placed: Iterable[Placed], base: Mapping[str, str]) -> Iterator[str]:
     owner = dict.fromkeys(base, "compose.yaml")
     for one in placed:
-        for container in one.containers if one.enabled and one.origin != "core" else ():
+        for container in one.containers if one.enabled and one.origin not in ("core", "compose.yaml") else ():
             if container in owner:
                 yield f"`{one.name}` and `{owner[container]}` both have a container `{container}`: disable one of them"
             owner[container] = one.name
@@ -293,9 +295,16 @@ def _base_files(root: Path) -> list[Path]:
 
 
 def _base_images(root: Path) -> dict[str, str]:
-    """Return the containers of compose.yaml, each with its image; empty for one that is built."""
-    services = _entries(_entries(_compose_file(root / "compose.yaml")).get("services"))
-    return {name: getattr(_entries(node).get("image"), "value", "") for name, node in services.items()}
+    """Return the containers of the project's own Compose files, each with its image; empty for one that is built."""
+    found: dict[str, str] = {}
+    for path in _base_files(root):
+        for name, node in _entries(_entries(_compose_file(path)).get("services")).items():
+            found[name] = _image(node) or found.get(name, "")
+    return found
+
+
+def _image(node: yaml.Node) -> str:
+    return str(getattr(_entries(node).get("image"), "value", ""))
 
 
 def _compose_file(path: Path) -> yaml.Node | None:

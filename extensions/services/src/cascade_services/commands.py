@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cascade.errors import CascadeError
 from cascade_cli.output import answer, answer_table, complain, json_option, print_json, say
 from cascade_cli.style import click
 
@@ -193,7 +194,14 @@ def status(as_json: bool) -> None:
     from cascade_services.servers import list_native
 
     settings = load_settings()
-    if servers := list_native(settings):
+    servers, made = list_native(settings), None
+    if not any(server.pid for server in servers):
+        try:
+            made = containers(settings)
+        except CascadeError:
+            if not servers:
+                raise
+    if servers and not made:
         answer_table(
             as_json,
             servers,
@@ -203,7 +211,7 @@ def status(as_json: bool) -> None:
     else:
         answer_table(
             as_json,
-            containers(settings),
+            made or (),
             ("name", "state", "status", "image"),
             lambda container: (container.name, container.health or container.state, container.status, container.image),
             empty="No server was started. `cascade services start` starts them, --native without containers.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv.variables import parse_variables
 
-from cascade.errors import CascadeError, ServiceError
+from cascade.errors import CascadeError, ConfigurationError, ServiceError
 from cascade_services.chosen import Chosen, choose, compose_files, containers_of, env_lines
 from cascade_services.containers import Container, ask_compose, compose, list_containers
 from cascade_services.env import complete_env, read_env, texts_of
@@ -50,7 +50,7 @@ class Listed:
 
     Attributes:
         name: Its name.
-        origin: `core`, `inline`, or the package that brings it with its version.
+        origin: `core`, `compose.yaml` for one that was added there, `inline`, or the package that brings it.
         enabled: Whether `cascade services start` starts it.
         state: As its containers are, or `ready`, `starting`, `stopped` on this machine; `unknown` without an engine.
         ports: Its ports on this machine.
@@ -171,7 +171,7 @@ def examine(settings: Settings) -> tuple[Trouble, ...]:
         chosen = choose(settings.project_dir, settings.sources)
     except CascadeError as error:
         return (_trouble(error),)
-    broken = [one for one in chosen.services.values() if one.service is None and one.origin != "inline"]
+    broken = [one for one in chosen.services.values() if one.is_package and one.service is None]
     found = [
         Trouble(f"{one.name} of {one.origin} cannot be used: {one.reason}", "mend or uninstall it.") for one in broken
     ]
@@ -183,9 +183,17 @@ def examine(settings: Settings) -> tuple[Trouble, ...]:
     except CascadeError as error:
         if not _native(settings):
             found.append(_trouble(error))
-    with suppress(CascadeError):  # told above, or by the keys that .env lacks
+    try:
         found += _port_troubles(_ports(chosen, settings, files, _held(settings, made)))
-    found += [Trouble(_last_words(one, settings, files), "see what it says.") for one in made if one.is_wrong]
+    except ConfigurationError as error:
+        found += [] if _trouble(error) in found else [_trouble(error)]
+    except ServiceError:
+        pass  # there is no client: told above
+    found += [
+        Trouble(_last_words(one, settings, files), f"mend that; `cascade services logs {one.name}` shows more.")
+        for one in made
+        if one.is_wrong
+    ]
     found += _strangers(chosen, made)
     return tuple(found + list(_unanswered(chosen, made, read_env(settings.project_dir))))
 
@@ -292,7 +300,7 @@ def _listed(
     if one.name == "dagster":  # built from the project: its version is that of the package
         tags = [metadata.version("dagster")]
     if not one.enabled:
-        state = "broken" if said is None and one.origin != "inline" else "disabled"
+        state = "broken" if one.is_package and said is None else "disabled"
     elif native:
         state = native.get(one.name, "stopped")
     else:
@@ -420,6 +428,8 @@ def _unanswered(chosen: Chosen, made: Iterable[Container], values: Mapping[str, 
             try:
                 direct().open(address, timeout=5).close()
             except (OSError, ValueError) as error:
+                if getattr(error, "code", 500) < 500:  # it answers, and asks for a login, or for https
+                    continue
                 yield Trouble(
                     f"{one.name} runs, but {address} does not answer: {error}", f"`cascade services logs {one.name}`."
                 )
