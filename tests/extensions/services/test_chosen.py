@@ -161,6 +161,20 @@ def test_services_that_were_added_to_the_projects_own_files_are_services_too(pro
         choose(project)
 
 
+def test_a_project_without_containers_has_no_core(project: Path, add_service: AddService) -> None:
+    add_service("dashboards", DASHBOARDS)
+    text = (project / "compose.yaml").read_text("utf-8")
+    (project / "compose.yaml").write_text(text.replace("\n  trino:\n", "\n  sql:\n"))
+    assert [one.name for one in choose(project).enabled] == ["dagster", "nessie", "postgres", "s3", "sql"]
+    (project / "compose.yaml").unlink()
+    chosen = choose(project)
+    assert chosen.enabled == ()
+    assert chosen.services["trino"].reason == "compose.yaml does not have it"
+    write(project, "dashboards: {enabled: true}")
+    with pytest.raises(ConfigurationError, match="`dashboards` needs `postgres`, which is not enabled"):
+        choose(project)
+
+
 def test_services_and_containers_are_named(project: Path) -> None:
     chosen = choose(project)
     assert containers_of(chosen, ["dagster", "s3", "web"]) == ("web", "daemon", "code", "s3", "bucket")

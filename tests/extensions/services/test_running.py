@@ -204,6 +204,13 @@ def test_doctor_is_content(board: Path, engine: Path, capsys: pytest.CaptureFixt
 
 def test_doctor_tells_a_wrong_table_and_a_missing_engine(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "No container engine answers" in Command(capsys)("services", "doctor").err
+    (board / ".env").write_text((board / ".env").read_text().replace("BOARD_KEY", "OTHER_KEY"))
+    os.environ.pop("BOARD_KEY", None)
+    assert ".env lacks keys of board: BOARD_KEY (Signs cookies)" in Command(capsys)("services", "doctor").err
+    (board / "cascade.yaml").write_text("services: {trino: {mem_limit: [1]}}\n")
+    told = Command(capsys)("services", "doctor").err
+    assert "No container engine answers" in told
+    assert "The compose client refuses" in told
     (board / "cascade.yaml").write_text("services: {bord: {enabled: true}}\n")
     assert "(is it `board`?)" in Command(capsys)("services", "doctor").err
 

@@ -192,6 +192,7 @@ def env_lines(chosen: Chosen) -> list[str]:
 
 
 _SWITCHED_OFF = "switched off in cascade.yaml"
+_ABSENT = "compose.yaml does not have it"
 
 
 class _Table:
@@ -264,6 +265,8 @@ def _placed(known: Known, table: _Table, base: Mapping[str, str]) -> Placed:
     if service is None:
         return Placed(known.name, known.origin, False, known.problem, (), ())
     on = table.enabled.get(known.name, service.enabled)
+    if known.origin == "core" and not base.keys() & set(service.containers):
+        return Placed(known.name, known.origin, False, _ABSENT, (), (), service)
     reason = "" if on else _SWITCHED_OFF if known.name in table.enabled else "off unless cascade.yaml enables it"
     own: Mapping[str, Any] = (service.compose or {}).get("services", {})
     images = [own[name].get("image", "") if name in own else base.get(name, "") for name in service.container_names]
@@ -274,7 +277,8 @@ def _missing_needs(placed: Iterable[Placed]) -> Iterator[str]:
     there = {one.name: one for one in placed}
     for one in there.values():
         for need in one.service.needs if one.enabled and one.service else ():
-            if not there[need].enabled:
+            # Who took a service out of compose.yaml knows what stands in for it.
+            if not there[need].enabled and not (one.origin == "core" and there[need].reason == _ABSENT):
                 yield f"`{one.name}` needs `{need}`, which is not enabled: enable `{need}`, or disable `{one.name}`"
 
 

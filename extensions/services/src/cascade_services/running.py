@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotenv.variables import parse_variables
 
-from cascade.errors import CascadeError, ServiceError
+from cascade.errors import CascadeError, ConfigurationError, ServiceError
 from cascade_services.chosen import Chosen, choose, compose_files, containers_of, env_lines
 from cascade_services.containers import Container, ask_compose, compose, list_containers
 from cascade_services.env import complete_env, read_env, texts_of
@@ -183,9 +183,17 @@ def examine(settings: Settings) -> tuple[Trouble, ...]:
     except CascadeError as error:
         if not _native(settings):
             found.append(_trouble(error))
-    with suppress(CascadeError):  # told above, or by the keys that .env lacks
+    try:
         found += _port_troubles(_ports(chosen, settings, files, _held(settings, made)))
-    found += [Trouble(_last_words(one, settings, files), "see what it says.") for one in made if one.is_wrong]
+    except ConfigurationError as error:
+        found += [] if _trouble(error) in found else [_trouble(error)]
+    except ServiceError:
+        pass  # there is no client: told above
+    found += [
+        Trouble(_last_words(one, settings, files), f"mend that; `cascade services logs {one.name}` shows more.")
+        for one in made
+        if one.is_wrong
+    ]
     found += _strangers(chosen, made)
     return tuple(found + list(_unanswered(chosen, made, read_env(settings.project_dir))))
 
@@ -328,13 +336,15 @@ def _wrong_values(chosen: Chosen, values: Mapping[str, str]) -> Iterator[Trouble
             continue
         said = {key: ("integer", port.meaning, False) for key, port in one.service.ports.items()}
         said |= {key: (its.type, its.description, its.secret) for key, its in one.service.settings.items()}
-        for key, (kind, meaning, secret) in said.items():
-            if key not in values or (secret and not values[key]):
-                yield Trouble(
-                    f"{key} of {one.name} is not in .env: {meaning.rstrip('.')}",
-                    "write what is missing into .env; `cascade services env` does it for what has a default.",
-                )
-            elif not _TYPES[kind].fullmatch(values[key]):  # not shown: it may be a password
+        lacking = {key for key, (_, _, secret) in said.items() if key not in values or (secret and not values[key])}
+        if lacking:
+            names = ", ".join(f"{key} ({said[key][1].rstrip('.')})" for key in said if key in lacking)
+            yield Trouble(
+                f".env lacks keys of {one.name}: {names}",
+                "write what is missing into .env; `cascade services env` does it for what has a default.",
+            )
+        for key, (kind, _, _) in said.items():
+            if key not in lacking and not _TYPES[kind].fullmatch(values[key]):  # not shown: it may be a password
                 yield Trouble(f"{key} of {one.name} is not of type {kind}", f"correct {key} in .env.")
 
 

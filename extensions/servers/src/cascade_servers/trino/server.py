@@ -103,6 +103,18 @@ def server_of(settings: Settings) -> Server:
     return _server(own.url, own.user, own.password, str(settings.ca_path or ""))
 
 
+class _Session(requests.Session):
+    """Trusts one authority; in a plain session the environment's REQUESTS_CA_BUNDLE would win over it."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        super().__init__()
+        self.verify = ca_file or True
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        trusted = self.verify if verify is None else verify
+        return super().merge_environment_settings(url, proxies, stream, trusted, cert)
+
+
 class Server:
     """A Trino server as one user.
 
@@ -116,8 +128,8 @@ class Server:
     def __init__(self, url: str, user: str, password: str | None, ca_file: str | None) -> None:
         place = urlsplit(url)
         self._url, self._where = url, f"setting `trino.url`: {url}, user {user}"
-        self._session = requests.Session()
-        self._session.verify = ca_file or True
+        self._ca_file = ca_file
+        self._session = _Session(ca_file)
         self._ready = False
         self._patience = Patience(RESTART_SECONDS, FIRST_SECONDS)
         if password and place.scheme != "https":
@@ -132,7 +144,6 @@ class Server:
             "user": user,
             "http_scheme": place.scheme,
             "auth": trino.auth.BasicAuthentication(user, password) if password else None,
-            "verify": self._session.verify,
             "source": TRINO_SOURCE,
             "timezone": "UTC",
             "request_timeout": _TIMEOUT,
@@ -157,7 +168,7 @@ class Server:
     def _ask(self, sql: str, catalog: str | None, parameters: Sequence[object] | None) -> Answer:
         self._require_ready()
         try:
-            connection = trino.dbapi.Connection(catalog=catalog, **self._options)
+            connection = trino.dbapi.Connection(catalog=catalog, http_session=_Session(self._ca_file), **self._options)
             with connection, connection.cursor() as cursor:
                 cursor.execute(sql, list(parameters) if parameters else None)
                 rows = cursor.fetchall()
