@@ -265,7 +265,7 @@ def test_a_start_that_fails_tells_which_container_and_its_last_lines(board: Path
 
 def test_an_old_client_is_named_with_the_version_that_is_needed(board: Path, engine: Path) -> None:
     (engine / "docker").write_text('#!/bin/sh\necho "2.23.3"\n')
-    with pytest.raises(ServiceError, match=r"`docker compose` is of version 2\.23\.3; 2\.24\.4 or later is needed"):
+    with pytest.raises(ServiceError, match=r"`docker compose` is of version 2\.23\.3; 2\.35\.0 or later is needed"):
         running.render(load_settings(board))
 
 
