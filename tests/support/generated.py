@@ -32,6 +32,8 @@ EXTENSIONS = (
     "testing",
     "transform",
 )
+#: Those that it has as extras, each of its own name.
+EXTRAS = ("logs", "monitoring", "openlineage", "postgrest", "superset")
 #: The commands of the environment that runs the tests: copier, cascade, dagster.
 BIN = Path(sys.executable).parent
 #: No command of a test may take longer.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.copies import Run, commit_all
-from support.generated import BIN, EXTENSIONS
+from support.generated import BIN, EXTENSIONS, EXTRAS, REPOSITORY
 
 
 def pin(project: Path) -> str:
@@ -18,7 +18,17 @@ def pin(project: Path) -> str:
     runtime, *extensions = (line for line in manifest["project"]["dependencies"] if line.startswith("cascade-"))
     at = runtime.removeprefix("cascade-runtime @ ").removesuffix("runtime")
     assert extensions == [f"cascade-{name} @ {at}extensions/{name}" for name in EXTENSIONS]
+    optional = manifest["project"]["optional-dependencies"]
+    assert {name: optional[name] for name in EXTRAS} == {
+        name: [f"cascade-{name} @ {at}extensions/{name}"] for name in EXTRAS
+    }
     return str(runtime)
+
+
+def test_every_package_of_the_repository_is_offered_to_a_project() -> None:
+    assert sorted(EXTENSIONS + EXTRAS) == sorted(
+        path.parent.name for path in REPOSITORY.glob("extensions/*/pyproject.toml")
+    )
 
 
 @pytest.fixture

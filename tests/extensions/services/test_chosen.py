@@ -196,7 +196,7 @@ def test_services_and_containers_are_named(project: Path) -> None:
         ("trino: {enabled: false}", "`dagster` needs `trino`"),
         ("dashboards: {enabled: true}\ndagster: {enabled: false}\nnessie: {enabled: false}", "`trino` needs `nessie`"),
         ("trnio: {enabled: false}", "has one (is it `trino`?)"),
-        ("mail: {image: 'mail:1'}", "one of any image says `type: inline`"),
+        ("mail: {image: 'mail:1'}", "`uv sync --extra mail`), or say `type: inline`"),
         ("trino: {prots: []}", "`services.trino.prots`: there is no such key (is it `ports`?)"),
         ("trino: {enabled: maybe}", "`services.trino.enabled` must be true or false"),
         ("trino: [ports]", "`services.trino` must be a mapping"),

@@ -233,7 +233,9 @@ class _Table:
                 self.inline[name] = node
                 self._compose[name] = compose
         elif name not in found and name not in owner:
-            hint = nearest(name, [*found, *owner]) or "; one of any image says `type: inline` and `image`"
+            hint = nearest(name, [*found, *owner]) or (
+                f": install its package (one of Cascade's: `uv sync --extra {name}`), or say `type: inline` and `image`"
+            )
             self.problems.append(f"`services.{name}`: no installed package, and not compose.yaml, has one{hint}")
         else:
             if name in found and found[name].problem and self.enabled.get(name):

@@ -18,7 +18,7 @@ __all__ = ["Container", "ask_compose", "compose", "find_client", "list_container
 
 # Tried in this order; what a client of containers answers when it has compose.
 _CLIENTS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"))
-# The first that knows `config --no-env-resolution` (docker/compose#12665); `include`, `!reset` and `!override` are older.
+# The first that knows `config --no-env-resolution` (docker/compose#12665); all else that we ask for is older.
 _OLDEST = (2, 35, 0)
 _NATIVE = "start the lake's servers without containers: `cascade services start --native`."
 
