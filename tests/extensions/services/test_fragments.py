@@ -25,9 +25,6 @@ from support.generated import BIN, REPOSITORY
 OURS = [name for name, known in find_services().items() if known.origin.startswith("cascade-")]
 # What compose-lint finds and we leave as it is.
 LEFT = {
-    # Their digests could not be looked up where this was written: a tag of one release.
-    ("CL-0019", "marquez"),
-    ("CL-0019", "marquez-web"),
     # The project's own image, which is built on this machine: it has no version.
     ("CL-0004", "monitoring-exporter"),
 }
