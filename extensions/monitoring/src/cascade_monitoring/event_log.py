@@ -7,10 +7,8 @@ from typing import Any, cast
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._serdes import deserialize_value
 
 from cascade._dagster import NOT_FINISHED_STATUSES
 from cascade.names import (
@@ -73,7 +71,7 @@ class EventLog:
             key = (record.dagster_run.job_name, record.dagster_run.status.value.lower())
             active[key] = active.get(key, 0) + 1
 
-    def _new(self) -> Iterator[EventLogEntry]:
+    def _new(self) -> Iterator[dg.EventLogEntry]:
         column = SqlEventLogStorageTable.c
         # Both storages of Dagster keep these events of all runs in one table with an index on type and number.
         storage = cast(SqlEventLogStorage, self._instance.event_log_storage)
@@ -90,14 +88,14 @@ class EventLog:
                 # Before it is counted: when something fails, the next call goes on after it.
                 self._recent.add(number)
                 self._newest = max(self._newest, number)
-                yield deserialize_value(text, EventLogEntry)
+                yield dg.deserialize_value(text, dg.EventLogEntry)
             self._recent = {number for number in self._recent if number > self._newest - _LATE}
 
     def _add(self, metric: str, *labels: str, value: float = 1) -> None:
         series = self._values[metric]
         series[labels] = series.get(labels, 0) + value
 
-    def _ended(self, entry: EventLogEntry, status: str) -> None:
+    def _ended(self, entry: dg.EventLogEntry, status: str) -> None:
         job, began = entry.job_name or "", self._started.pop(entry.run_id, None)
         self._add("cascade.runs", job, status)
         ended = self._values["cascade.run.ended.timestamp"]
@@ -109,7 +107,7 @@ class EventLog:
         if status == "failure":
             self._failed(entry)
 
-    def _failed(self, entry: EventLogEntry) -> None:
+    def _failed(self, entry: dg.EventLogEntry) -> None:
         """Look whether a run failed since its branch was not promoted."""
         for failure in self._instance.all_logs(entry.run_id, of_type={_TYPE.STEP_FAILURE}):
             event = failure.dagster_event
@@ -122,7 +120,7 @@ class EventLog:
                 self._add("cascade.promotions.refused", _REFUSED[error.cls_name or ""])
                 self._values["cascade.promotion.refused.timestamp"][()] = failure.timestamp
 
-    def _loaded(self, entry: EventLogEntry, event: dg.DagsterEvent) -> None:
+    def _loaded(self, entry: dg.EventLogEntry, event: dg.DagsterEvent) -> None:
         made = event.step_materialization_data.materialization
         table, said = ".".join(made.asset_key.path), made.metadata
         if made.asset_key.path[0] == PROMOTE_ASSET[0]:

@@ -32,9 +32,10 @@ def services() -> None:
 @services.command()
 @json_option
 def env(as_json: bool) -> None:
-    """Write ports, passwords and addresses of the servers, and of enabled packages, into .env.
+    """Write ports, passwords and addresses of the servers into .env.
 
-    Passwords are generated. Keys that are there stay as they are. Values are never printed.
+    Those of enabled packages, too. Passwords are generated. Keys that are there stay as they are. Values are never
+    printed.
     """
     from cascade.config import find_project_dir
     from cascade_services.chosen import choose, env_lines
@@ -56,7 +57,10 @@ def env(as_json: bool) -> None:
 @services.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List every service that is installed, with its state, its ports on this machine, and why it is not enabled."""
+    """List every service with its state, its ports and its version.
+
+    And why one is not enabled. Without a container engine states are unknown, which is said.
+    """
     from cascade.config import load_settings
     from cascade_services.running import list_services
 
@@ -71,7 +75,10 @@ def list_(as_json: bool) -> None:
 @services.command()
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file to write in place of showing.")
 def render(output: Path | None) -> None:
-    """Show all Compose files of this project as one, merged by the compose client, without a secret in it."""
+    """Show all Compose files as one, merged by the compose client.
+
+    Variables stay variables, so that there is no secret in it.
+    """
     from cascade.config import load_settings
     from cascade_services import running
 
@@ -86,7 +93,7 @@ def render(output: Path | None) -> None:
 @services.command()
 @json_option
 def ports(as_json: bool) -> None:
-    """List the ports of this machine that enabled services use, and who holds each."""
+    """List ports of this machine that services use, and who holds each."""
     from cascade.config import load_settings
     from cascade_services.running import list_ports
 
@@ -107,9 +114,10 @@ def ports(as_json: bool) -> None:
 @services.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Look for what keeps services from working, and say what to do about it; exit code 1 when there is something.
+    """Look for what keeps services from working, and say what to do.
 
-    Looks at the compose client, the engine, .env, ports, needs, and unhealthy containers with what they wrote last.
+    The exit code is 1 when there is something. Looks at the compose client, the engine, .env, ports, needs, and
+    unhealthy containers with what they wrote last.
     """
     from cascade.config import load_settings
     from cascade_services.running import examine
