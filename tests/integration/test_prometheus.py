@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+import psycopg
 import pytest
 import yaml
 
 import cascade_monitoring
 from cascade_services.native.downloads import cache_folder, fetch_once
+from cascade_services.native.downloads import programs as programs_of_servers
+from cascade_services.native.postgres import make_roles, url
 from cascade_services.native.processes import Server, answers, direct, free_ports
 from support.generated import BIN, Project, stranger
 from support.projects import make_project
@@ -103,10 +106,23 @@ def prometheus(programs: Path, stack: Stack, shop: Project, tmp_path_factory: py
         options = {"environment": dict(os.environ), "folder": folder, **more}
         return Server(name, command, ready=ready, log=log, seconds=60, **options)
 
+    make_roles(
+        programs_of_servers().postgres,
+        FILES / "database.sql",
+        port=urlsplit(stack.superuser_url).port or 0,
+        passwords={
+            "POSTGRES_PASSWORD": urlsplit(stack.superuser_url).password or "",
+            "POSTGRES_MONITOR_PASSWORD": "monitor",
+        },
+    )
+    reads = {
+        name: re.sub(r"//cascade_\w+:[^@]+@", "//cascade_monitor:monitor@", shop.environment[name])
+        for name in ("CASCADE_CATALOG_URL", "CASCADE_DAGSTER_URL")
+    }
     servers = [
         server(
             *("exporter", exporter, "/metrics", BIN / "cascade", "monitoring", "serve", "--port", str(exporter)),
-            environment=shop.environment,
+            environment=shop.environment | reads,
             folder=shop.root,
         ),
         server(
@@ -142,6 +158,22 @@ def until(look: Callable[[], object], what: str) -> None:
     while not look():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
+
+
+def test_the_exporter_reads_by_a_role_that_may_write_nothing(prometheus: str, stack: Stack) -> None:
+    port = urlsplit(stack.superuser_url).port or 0
+    for database, statement in (
+        ("dagster", "DELETE FROM runs"),
+        ("dagster", "CREATE TABLE t ()"),
+        ("cascade", "CREATE TABLE t ()"),
+    ):
+        with psycopg.connect(url(port, "cascade_monitor", "monitor", database), autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+    for database in ("marts", "nessie"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(url(port, "cascade_monitor", "monitor", database))
 
 
 def test_the_configurations_are_valid_and_each_rule_alerts_when_it_should(programs: Path) -> None:
