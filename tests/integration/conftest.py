@@ -1,5 +1,6 @@
 """Fixtures of the tests that need servers."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,15 @@ from support.marts import marts, published
 from support.postgres import Postgres, running_postgres
 
 __all__ = ["browser", "marts", "page", "postgres_server", "published"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """What a module's projects put into the environment, such as passwords of `.env`, is not there for the next."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
