@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.copies import Run, commit_all, tree
-from support.generated import BIN, EXTENSIONS, share_bytecode
+from support.generated import BIN, EXTENSIONS, EXTRAS, share_bytecode
 
 WORKFLOW = "workflows/ingestion/weather.py"
 MODEL = "transforms/dbt/models/gold/weather_daily.sql"
@@ -57,7 +57,7 @@ def releases(release: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) 
     _replace(template / MODEL, "group by", "-- A later release explains more.\ngroup by")
     (template / "tests/test_later.py").write_text('"""A later seed."""\n')
     (template / "LATER.md").write_text("A later file of the framework.\n")
-    for package in ("runtime", *(f"extensions/{name}" for name in EXTENSIONS)):
+    for package in ("runtime", *(f"extensions/{name}" for name in EXTENSIONS + EXTRAS)):
         manifest = place / package / "pyproject.toml"
         versions = r'(^version = "|"cascade-\w+==).*?"'
         manifest.write_text(re.sub(versions, r'\g<1>0.2.0"', manifest.read_text("utf-8"), flags=re.MULTILINE))
@@ -121,6 +121,9 @@ def test_the_framework_moved(updated: Path, releases: Path) -> None:
         "anyio>=4",
         "humanize>=4",
     ]
+    for name in EXTRAS:
+        (pinned,) = manifest["project"]["optional-dependencies"][name]
+        assert pinned == f"cascade-{name} @ git+file://localhost{releases}@v0.2.0#subdirectory=extensions/{name}"
     assert {"pytest>=9,<11", "pluggy>=1.6"} <= set(manifest["dependency-groups"]["dev"])
     assert "_commit: v0.2.0" in (updated / ".copier-answers.yml").read_text("utf-8")
     assert "# A later release explains more." in (updated / "dagster.yaml").read_text("utf-8")
