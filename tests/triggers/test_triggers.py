@@ -148,6 +148,9 @@ def test_the_daemon_keeps_what_is_declared(shop: Shop, ui: DagsterUI) -> None:
     assert shop.log()[0].source == f"run-{run[:8]}"
     assert shop.catalog.load("raw.deliveries", shop.catalog.pointers("main")["raw.deliveries"]).current_snapshot()
     until(lambda: ui.freshness("raw/deliveries") == "HEALTHY", "the daemon to look at the freshness", seconds=120)
+    # A daemon that is slow to hear of the end has ticked once more.
+    for one in ui.runs(tags=[{"key": "dagster/schedule_name", "value": "raw__deliveries_schedule"}]):
+        ui.wait(one["runId"])
 
 
 @pytest.mark.parametrize("cause", ["a broken step", "a failing check"])
