@@ -218,6 +218,7 @@ WRONG = {
     "branch": ("cascade.yaml", "branch: a b\n", "'a b' is not a name for a branch: begin with a letter"),
     "main": ("cascade.yaml", "branch: main\n", "`main` is never written directly"),
     "broken_yaml": ("cascade.yaml", "a: [\n", "cascade.yaml cannot be read"),
+    "unknown_tag": ("cascade.yaml", "marts_url: !secret x\n", "cascade.yaml cannot be read"),
     "list_yaml": ("cascade.yaml", "- a\n", "cascade.yaml must be a dictionary"),
     "broken_toml": ("pyproject.toml", "[tool.cascade\n", "pyproject.toml cannot be read"),
     "broken_python": ("cascade_config.py", "branch = 1 / 0\n", "cascade_config.py fails: ZeroDivisionError"),

@@ -25,7 +25,8 @@ class _Yaml(yaml.SafeLoader):
     """Passes over what is for Compose alone, as `ports: !override […]` in the table `services`."""
 
 
-_Yaml.add_multi_constructor("!", lambda *_: None)
+for _tag in ("!override", "!reset"):
+    _Yaml.add_constructor(_tag, lambda *_: None)
 
 
 def find_project_dir(start: Path | None = None) -> Path:
