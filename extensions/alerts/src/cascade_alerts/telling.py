@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import time
@@ -12,12 +11,12 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from cascade.catalog import open_catalog
 from cascade.config import Settings
-from cascade.errors import CascadeError, count
+from cascade.errors import count
 from cascade.framework.instance import open_instance
 from cascade_alerts.findings import Problem, run_findings, stale_tables
 from cascade_alerts.targets import Receiver, open_receivers
+from cascade_operations.after import alone
 
 __all__ = ["Alerts", "OpenProblem", "TargetRow", "catch_up", "list_alerts"]
 
@@ -162,7 +161,7 @@ def catch_up(
     receivers = open_receivers(settings)
     if not receivers:
         return []
-    with _alone(settings):
+    with alone(settings, _LOCK):
         state, now = _read(instance), time.time()
         state.since = state.since or since
         for record in _ended(instance, state):
@@ -251,15 +250,6 @@ def _text(problem: Problem) -> str:
         first, *rest = text.splitlines()
         lines += [f"{label}: {first}", *(f"    {line.strip()}" for line in rest)]
     return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keep other processes from telling the same. While the catalog is away, better twice than not at all."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(CascadeError):
-            held.enter_context(open_catalog(settings).table_lock(_LOCK))
-        yield
 
 
 def _read(instance: dg.DagsterInstance) -> _State:

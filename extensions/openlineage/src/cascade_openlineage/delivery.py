@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
 from cascade._dagster import NOT_FINISHED_STATUSES
-from cascade.catalog import open_catalog
 from cascade.config import Settings
-from cascade.errors import CascadeError, count
+from cascade.errors import count
 from cascade_openlineage.events import run_events
 from cascade_openlineage.receiver import open_client
+from cascade_operations.after import alone
 
 __all__ = ["catch_up"]
 
@@ -64,7 +62,7 @@ def catch_up(settings: Settings, instance: dg.DagsterInstance, *, since: float) 
     Raises:
         ConfigurationError: The configuration of OpenLineage cannot be used.
     """
-    with _alone(settings), open_client(settings) as client:
+    with alone(settings, _LOCK), open_client(settings) as client:
         state, refused = _read(instance), 0
         state.since = state.since or since
         near = _changed(instance, state)
@@ -109,15 +107,6 @@ def _forget(state: _State, near: list[dg.RunRecord]) -> None:
     kept = {run_id for run_id, at in changed.items() if at >= state.since - _LATE_SECONDS}
     state.sent = {run_id: sent for run_id, sent in state.sent.items() if run_id in kept}
     state.ended = [run_id for run_id in state.ended if run_id in kept]
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keep other processes from sending the same. While the catalog is away, better twice than not at all."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(CascadeError):
-            held.enter_context(open_catalog(settings).table_lock(_LOCK))
-        yield
 
 
 def _read(instance: dg.DagsterInstance) -> _State:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from cascade.catalog import open_catalog
 from cascade.config import Settings
+from cascade.errors import CascadeError
 from cascade.plugins import load_all
 from cascade_operations.events import Followed, Listener, NotLoaded
 
-__all__ = ["AfterCommand", "Ended", "followed"]
+__all__ = ["AfterCommand", "Ended", "alone", "followed"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,17 @@ def followed(
         follow(error)
         raise
     follow(None)
+
+
+@contextlib.contextmanager
+def alone(settings: Settings, lock: str) -> Iterator[None]:
+    """Keep other processes from telling the same. While the catalog is away, better twice than not at all.
+
+    Args:
+        settings: The project's settings.
+        lock: The name of what is told, as of a table.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(CascadeError):
+            held.enter_context(open_catalog(settings).table_lock(lock))
+        yield
