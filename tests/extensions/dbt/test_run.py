@@ -48,7 +48,7 @@ exposures:
     "transforms/dbt/models/second.yml": """\
 models:
   - name: second
-    meta: { owner: Reports }
+    meta: { owner: [Reports, ada@example.com] }
     columns: [{ name: id, description: The event. }]
 """,
 }
@@ -133,21 +133,27 @@ def test_an_exposure_is_an_asset_behind_what_lets_it_read_and_no_run_computes_it
 
 
 @pytest.mark.parametrize(
-    ("asset", "owner", "file", "says"),
+    ("asset", "owners", "file", "says"),
     [
-        ("raw/events", "team:data", "workflows/shop.py", None),
-        ("silver/first", "team:data", "transforms/dbt/models/first.sql", "From `raw.events.id`."),
-        ("marts/second", "team:Reports", "transforms/dbt/models/second.sql", "The event.\nFrom `silver.first.id`."),
+        ("raw/events", ["team:data"], "workflows/shop.py", None),
+        ("silver/first", ["team:data"], "transforms/dbt/models/first.sql", "From `raw.events.id`."),
+        (
+            "marts/second",
+            ["team:Reports", "ada@example.com"],
+            "transforms/dbt/models/second.sql",
+            "The event.\nFrom `silver.first.id`.",
+        ),
     ],
 )
 def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
-    shop: Shop, asset: str, owner: str, file: str, says: str | None
+    shop: Shop, asset: str, owners: list[str], file: str, says: str | None
 ) -> None:
     key = dg.AssetKey(asset.split("/"))
     node = build_definitions(shop.settings).resolve_asset_graph().get(key)
     [code] = node.metadata["dagster/code_references"].code_references
     kinds = {"python", "iceberg"} if asset.startswith("raw") else {"dbt", "duckdb", "iceberg"}
-    assert (node.kinds, node.owners) == (kinds, [owner])
+    assert (node.kinds, node.owners) == (kinds, owners)
+    assert node.metadata.get("dagster/storage_kind", "iceberg") == "iceberg"
     assert code.file_path == str(shop.settings.project_dir / file)
     assert node.metadata["dagster/table_name"] == asset.replace("/", ".")
     assert "select" not in (node.description or "")  # lists show its first line
