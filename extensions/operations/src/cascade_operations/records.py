@@ -329,9 +329,9 @@ class SchemaPlan:
 def to_document(value: object) -> Any:
     """Return a record, or several, as JSON has them.
 
-    Times are ISO 8601 texts, bytes hexadecimal text; decimals are numbers, or text where a double would lose digits; NaN
-    and infinity, which JSON does not have, are null. A table of PyArrow is an array of objects. Fields that `repr` leaves
-    out are left out.
+    Times are ISO 8601 texts, bytes hexadecimal text; decimals are numbers, or text where a double would lose digits;
+    NaN and infinity, which JSON does not have, are null. A table of PyArrow is an array of objects. Fields that
+    `repr` leaves out are left out.
 
     Args:
         value: A record, or whatever its fields hold.
