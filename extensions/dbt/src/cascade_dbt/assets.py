@@ -151,8 +151,11 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
             if fingerprint(settings) == described:  # else dbt may have read other files than the recipes tell of
                 _record(context, lambda: record(recipes, lakehouse.catalog, branch, made, before))
             if (error := invocation.get_error()) is not None:
+                # Some batches of a microbatch may be there, and the next run would take them for all.
+                asked = {".".join(key.path) for key in context.selected_asset_keys}
+                lakehouse.catalog.put_back(branch, {table: before.get(table) for table in asked - made.keys()})
                 raise TransformError(
-                    said_by_dbt(str(error), settings.dbt_path, settings.project_dir),
+                    said_by_dbt(str(error), settings.dbt_path, settings.project_dir, target / "dbt.log"),
                     where=f"dbt's log is {target / 'dbt.log'}",
                     fix="correct the model or the test that dbt names.",
                 )
