@@ -51,7 +51,7 @@ class Guests(pa.DataFrameModel):
 def guests():
     if Path("broken").exists():
         address = f"postgresql://shop:{os.environ['SHOP_PASSWORD']}@db/shop"
-        raise ValueError(f"{address} says no to {os.environ['SHOP_TOKEN']}")
+        raise ValueError(f"{address} says no to {os.environ['SHOP_TOKEN']} and {os.environ['SHOP_HOOK']}")
     return [{"id": 1, "age": 30}, {"id": 2, "age": 40}, {"id": 2, "age": 41}]
 
 
@@ -75,7 +75,7 @@ def nobody_is_young(lakehouse):
     "transforms/dbt/models/marts/ages.sql": "select next_age, count(*) as n from {{ ref('adults') }} group by 1\n",
     "transforms/dbt/models/raw.yml": "sources: [{name: raw, schema: raw, tables: [{name: guests}, {name: visits}]}]\n",
 }
-_SECRETS = {"SHOP_PASSWORD": "p4ss-word", "SHOP_TOKEN": "tok-3n-value"}
+_SECRETS = {"SHOP_PASSWORD": "p4ss-word", "SHOP_TOKEN": "tok-3n-value", "SHOP_HOOK": "h00k-value"}
 Event = dict[str, Any]
 
 
@@ -285,7 +285,7 @@ def test_a_run_that_fails_says_why_without_secrets(
         assert failed["eventType"] == "FAIL"
         facet = failed["run"]["facets"]["errorMessage"]
         check(facet, facet["_schemaURL"])
-        assert "postgresql://***@db/shop says no to ***" in facet["message"]
+        assert "postgresql://***@db/shop says no to *** and ***" in facet["message"]
         assert "workflows/shop.py:" in facet["message"]
     assert not [secret for secret in _SECRETS.values() if secret in json.dumps(told + events)]
 

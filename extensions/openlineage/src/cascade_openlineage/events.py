@@ -65,7 +65,7 @@ _ENDS = {
 # How Dagster marks a materialization with each asset that it read, and with the event that had written it.
 _READ_TAG = "dagster/input_event_pointer/"
 _VERSION = version("cascade-openlineage")
-_SECRET_NAMES = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL|HOOK", re.IGNORECASE)
 
 
 def job_namespace(settings: Settings) -> str:
