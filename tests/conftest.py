@@ -12,6 +12,8 @@ import pytest
 # its imports again, which takes longer than all else that most of them do.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Nessie and Trino live for some minutes, of which Java's second compiler, made for days, takes half the processor.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 if TYPE_CHECKING:
     from support.servers.stack import Stack

@@ -23,8 +23,8 @@ for branch in operations.list_branches(load_settings()):
     print(branch.name, branch.changed)
 ```
 
-Several records are a JSON array, rows of a query an array of objects. Times are ISO 8601 texts, decimals numbers; NaN
-and infinity are null.
+Several records are a JSON array, rows of a query an array of objects. Times are ISO 8601 texts; decimals are
+numbers, or text where a double would lose digits; NaN and infinity are null.
 
 | command | function | gives |
 |---|---|---|

@@ -132,13 +132,18 @@ def _settings() -> str:
     return "\n".join(lines) + "\n" + NEXT
 
 
+_SETTING_TYPES = {"SecretStr": "secret text", "str": "text", "bool": "true or false", "tuple[str, ...]": "texts"}
+
+
 def _setting_rows(model: Any, prefix: str) -> Iterator[str]:
     yield "| setting | type | environment variable | default | meaning |"
     yield "|---|---|---|---|---|"
     for name, field in model.model_fields.items():
         if name != "plugins":
             kind = re.sub(r" \| None|<class '|'>|\w+\.", "", str(field.annotation))
-            kind = {"SecretStr": "secret text", "str": "text", "bool": "true or false"}.get(kind, kind.lower())
+            if words := re.fullmatch(r"Literal\[(.+)\]", kind):
+                kind = words[1].replace("'", "").replace(", ", " or ")
+            kind = _SETTING_TYPES.get(kind, kind.lower())
             default = (
                 "found" if field.is_required() else f"`{field.default}`" if field.default not in (None, "") else ""
             )
@@ -233,7 +238,8 @@ def _docstring(function: object) -> Iterator[str]:
                     .strip("'")
                     .replace("|", "\\|")
                 )
-                shown = "" if default in (inspect.Parameter.empty, None) else f"`{default!r}`"
+                needed = "" if parameters[name].kind is inspect.Parameter.VAR_KEYWORD else "required"
+                shown = needed if default is inspect.Parameter.empty else f"`{default!r}`"
                 yield f"| `{name}` | `{kind}` | {shown} | {meaning.strip()} |".replace("\n", " ")
             name, _, meaning = line.strip().partition(":")
         else:

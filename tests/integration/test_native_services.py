@@ -84,6 +84,9 @@ def test_one_start_is_enough_and_what_was_written_outlives_a_stop_and_a_kill(set
         assert connection.execute("select answer from kept").fetchall() == [(42,)]
     written = read_logs(settings, ["postgres"], lines=1000)["postgres"]
     assert written.count("--- PostgreSQL starts") == 2
+    of_java = read_logs(settings, ["nessie", "trino"], lines=100_000)
+    for lines in of_java.values():
+        assert f"NOTE: Picked up JDK_JAVA_OPTIONS: {os.environ['JDK_JAVA_OPTIONS']}" in lines
     secrets = [value for name, value in read_env(settings.project_dir).items() if name.endswith(("PASSWORD", "_KEY"))]
     texts = [log.read_text("utf-8", "replace") for log in (settings.data_path / "servers").glob("*/*.log")]
     assert not [text for text in texts for secret in secrets if secret in text]

@@ -25,6 +25,7 @@ CHECKS = {
     "BULK_ACTION_TERMINAL_STATUSES": lambda names: {status.name for status in names} >= {"COMPLETED_SUCCESS", "FAILED"},
     "GRPC_INFO_TAG": lambda tag: tag == ".dagster/grpc_info",
     "ComponentTree": lambda tree: [*inspect.signature(tree.from_module).parameters] == ["defs_module", "project_root"],
+    "CheckError": lambda kind: issubclass(kind, Exception),
     "ComponentTreeException": lambda kind: issubclass(kind, Exception),
     "DagsterLibraryRegistry": lambda registry: "is_dagster_package" in inspect.signature(registry.register).parameters,
     "InstanceRef": lambda ref: {"base_dir", "config_dir"} <= inspect.signature(ref.from_dir).parameters.keys(),

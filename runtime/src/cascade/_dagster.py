@@ -16,6 +16,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._utils.error import serializable_error_info_from_exc_info
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+from dagster_shared.check import CheckError
 from dagster_shared.error import SerializableErrorInfo
 from dagster_shared.libraries import DagsterLibraryRegistry
 from dagster_shared.record import replace as replace_record
@@ -25,6 +26,7 @@ __all__ = [
     "BULK_ACTION_TERMINAL_STATUSES",
     "GRPC_INFO_TAG",
     "NOT_FINISHED_STATUSES",
+    "CheckError",
     "ComponentTree",
     "ComponentTreeException",
     "DagsterLibraryRegistry",

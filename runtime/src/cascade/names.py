@@ -100,8 +100,9 @@ REPLACED_ROWS = "replaced_rows"
 #: On loads: how many partitions were loaded, and how many were skipped because the branch already holds them.
 PARTITIONS_LOADED = "partitions_loaded"
 PARTITIONS_SKIPPED = "partitions_skipped"
-#: On loads and contract checks that set rows aside: the table that holds these rows, and what its columns mean.
+#: On assets with a quarantine, and on loads that set rows aside: the table that holds these rows.
 QUARANTINE_TABLE = "quarantine_table"
+#: On assets with a quarantine: the columns of that table, their types and what they mean.
 QUARANTINE_COLUMNS = "quarantine_columns"
 #: On loads: columns of the source that the contract does not have.
 DROPPED_COLUMNS = "dropped_columns"

@@ -3,6 +3,8 @@
 Modules: `cascade_operations.leave_out`.
 """
 
+import datetime as dt
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from cascade.catalog import MAIN
 from cascade.config import Settings
 from cascade.framework.definitions import build_definitions
 from cascade.framework.instance import open_instance
+from cascade.lakehouse import Lakehouse
 from cascade_operations import run_pipeline
 from cascade_operations.records import RunReport
 from support.dbt import dbt_project
@@ -48,7 +52,7 @@ exposures:
     "transforms/dbt/models/second.yml": """\
 models:
   - name: second
-    meta: { owner: Reports }
+    meta: { owner: [Reports, ada@example.com] }
     columns: [{ name: id, description: The event. }]
 """,
 }
@@ -133,21 +137,27 @@ def test_an_exposure_is_an_asset_behind_what_lets_it_read_and_no_run_computes_it
 
 
 @pytest.mark.parametrize(
-    ("asset", "owner", "file", "says"),
+    ("asset", "owners", "file", "says"),
     [
-        ("raw/events", "team:data", "workflows/shop.py", None),
-        ("silver/first", "team:data", "transforms/dbt/models/first.sql", "From `raw.events.id`."),
-        ("marts/second", "team:Reports", "transforms/dbt/models/second.sql", "The event.\nFrom `silver.first.id`."),
+        ("raw/events", ["team:data"], "workflows/shop.py", None),
+        ("silver/first", ["team:data"], "transforms/dbt/models/first.sql", "From `raw.events.id`."),
+        (
+            "marts/second",
+            ["team:Reports", "ada@example.com"],
+            "transforms/dbt/models/second.sql",
+            "The event.\nFrom `silver.first.id`.",
+        ),
     ],
 )
 def test_the_page_of_an_asset_shows_whose_it_is_its_code_its_columns_and_rows(
-    shop: Shop, asset: str, owner: str, file: str, says: str | None
+    shop: Shop, asset: str, owners: list[str], file: str, says: str | None
 ) -> None:
     key = dg.AssetKey(asset.split("/"))
     node = build_definitions(shop.settings).resolve_asset_graph().get(key)
     [code] = node.metadata["dagster/code_references"].code_references
     kinds = {"python", "iceberg"} if asset.startswith("raw") else {"dbt", "duckdb", "iceberg"}
-    assert (node.kinds, node.owners) == (kinds, [owner])
+    assert (node.kinds, node.owners) == (kinds, owners)
+    assert node.metadata.get("dagster/storage_kind", "iceberg") == "iceberg"
     assert code.file_path == str(shop.settings.project_dir / file)
     assert node.metadata["dagster/table_name"] == asset.replace("/", ".")
     assert "select" not in (node.description or "")  # lists show its first line
@@ -196,6 +206,20 @@ def orders():
 '''
 
 
+BEGIN = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=5)
+# What a failed run has left of them is not what their tables have to hold.
+LEFT = {
+    "transforms/dbt/models/appended.sql": "{{ config(materialized='incremental') }} select 1 as id",
+    "transforms/dbt/models/by_day.sql": f"""\
+{{{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day', batch_size='day',
+           begin='{BEGIN}') }}}}
+{{% set day = model.batch.event_time_start.date() if model.batch else '2026-01-01' %}}
+{{% set n = 'oops' if day | string == '{BEGIN + dt.timedelta(days=2)}' else 1 %}}
+select date '{{{{ day }}}}' as day, cast('{{{{ n }}}}' as integer) as n
+""",
+}
+
+
 def test_a_failing_source_stops_what_depends_on_it_and_a_resumed_run_makes_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,23 +228,33 @@ def test_a_failing_source_stops_what_depends_on_it_and_a_resumed_run_makes_what_
     models = {f"transforms/dbt/models/of_{t}.sql": f"select id from {{{{ source('raw', '{t}') }}}}" for t in tables}
     sources = "sources: [{ name: raw, tables: [{ name: events }, { name: prices }, { name: orders }] }]\n"
     project = {"transforms/dbt/dbt_project.yml": PROJECT, "transforms/dbt/models/sources.yml": sources, **models}
-    root = make_project(tmp_path, {"workflows/sources.py": _SOURCES, "workflows/away": "", **project})
+    root = make_project(tmp_path, {"workflows/sources.py": _SOURCES, "workflows/away": "", **project, **LEFT})
     monkeypatch.chdir(root)
     settings = Settings(project_dir=root)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="AssetExecutionContext")
         failed = run_pipeline(settings)
+        kept = Lakehouse(settings, failed.branch).catalog.pointers(failed.branch)
         (root / "workflows" / "away").unlink()
+        by_day = root / "transforms/dbt/models/by_day.sql"
+        by_day.write_text(by_day.read_text().replace("'oops'", "1"))
         mended = run_pipeline(settings, resume=failed.branch)
-    assert failed.failures == ("raw/orders: KeyError: 'number'\n  where: workflows/sources.py:23",)
+    why, of_dbt = sorted(failed.failures, reverse=True)
+    assert why == "raw/orders: KeyError: 'number'\n  where: workflows/sources.py:23"
+    bad = rf"batch {BEGIN + dt.timedelta(days=2)} of silver\.by_day"
+    assert re.match(rf"dbt: \S+/by_day\.sql\S*: model by_day: {bad}: Conversion Error", of_dbt)
+    assert "silver.by_day" not in kept
     independent = {"raw/events", "raw/prices", "silver/of_events", "silver/of_prices"}
-    assert {done.asset for done in failed.assets} == independent
+    assert {done.asset for done in failed.assets} == independent | {"silver/appended"}
     assert (failed.promotion, failed.branch_kept) == (None, True)
     assert mended.success, mended.failures
     assert {*mended.up_to_date, *mended.left_out} == independent
     assert {done.asset for done in mended.assets} == {
-        *("raw/orders", "silver/of_orders"),
+        *("raw/orders", "silver/of_orders", "silver/by_day", "silver/appended"),
         *("cascade/promote", "cascade/publish"),
     }
     assert mended.promotion is not None
-    assert len(mended.promotion.tables) == 6
+    assert len(mended.promotion.tables) == 8
+    main = Lakehouse(settings, MAIN)
+    rows = "(select count(*) from silver.by_day) as days, (select count(*) from silver.appended) as appended"
+    assert main.query(f"select {rows}").to_pylist() == [{"days": 6, "appended": 1}]

@@ -4,6 +4,7 @@ Modules: `cascade_operations.branches`, `cascade_operations.tables`.
 """
 
 import datetime as dt
+import decimal
 import json
 import os
 import shlex
@@ -109,6 +110,13 @@ def test_json_is_the_record_that_the_operation_returned(
 def test_a_document_has_only_what_json_has() -> None:
     rows = pa.table({"at": [dt.datetime(2024, 1, 2, tzinfo=dt.UTC)], "share": [float("nan")], "raw": [b"\xff"]})
     assert operations.to_document(rows) == [{"at": "2024-01-02T00:00:00+00:00", "share": None, "raw": "ff"}]
+    texts = {
+        "0.10": 0.1,
+        "12345678901234567890123": 12345678901234567890123,
+        "12345678901234567.89": "12345678901234567.89",
+    }
+    for text, shown in texts.items():
+        assert operations.to_document(decimal.Decimal(text)) == shown
 
 
 # --- leases -------------------------------------------------------------------------------------------------

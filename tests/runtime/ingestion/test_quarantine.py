@@ -350,6 +350,14 @@ def test_the_contract_warns_of_rows_that_were_set_aside_and_names_their_table(la
     assert said.evaluation.severity is dg.AssetCheckSeverity.WARN
 
 
+def test_the_page_of_a_table_shows_the_columns_of_its_quarantine_before_any_row_is_set_aside() -> None:
+    shown = sizes([]).metadata_by_key[dg.AssetKey(["raw", "t"])]
+    assert shown["quarantine_table"] == "quarantine.raw__t"
+    columns = {column.name: (column.type, column.description) for column in shown["quarantine_columns"].columns}
+    assert columns["reasons"] == ("list<string>", "Why it was set aside")
+    assert all(kind and description for kind, description in columns.values())
+
+
 # --- names ------------------------------------------------------------------------------------------------
 
 NAMES = ["raw.orders", "raw.a__b", "raw__a.b", "raw._b", "raw_.b", "raw.b", "raw." + "x" * 120, "raw." + "x" * 121]

@@ -44,17 +44,18 @@ class _Translator(DagsterDbtTranslator):
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
         # Of a model Dagster would say `dbt, duckdb` alone, and show two kinds of storage in one lineage.
         spec = super().get_asset_spec(manifest, unique_id, project)
-        return spec.replace_attributes(kinds={*spec.kinds, "iceberg"})
+        stored = {"dagster/storage_kind": "iceberg"}
+        return spec.replace_attributes(kinds={*spec.kinds, "iceberg"}, metadata={**spec.metadata, **stored})
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
         # dagster-dbt adds the SQL, of which lists show the first line: it is in the metadata.
         props = dbt_resource_props
         return props.get("description") or f"{props['resource_type'].capitalize()} {props['name']} of dbt."
 
-    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str] | None:
-        if not (said := dbt_resource_props.get("meta", {}).get("owner")):
-            return list(super().get_owners(dbt_resource_props) or self._project.owners)
-        return [said if "@" in said or said.startswith("team:") else f"team:{said}"]
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        said = dbt_resource_props.get("meta", {}).get("owner") or super().get_owners(dbt_resource_props)
+        names = [said] if isinstance(said, str) else said or self._project.owners
+        return [name if "@" in name or name.startswith("team:") else f"team:{name}" for name in map(str, names)]
 
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         found = {**super().get_metadata(dbt_resource_props)}
@@ -150,8 +151,11 @@ def build_dbt_assets(settings: Settings, manifest: Path) -> dg.AssetsDefinition 
             if fingerprint(settings) == described:  # else dbt may have read other files than the recipes tell of
                 _record(context, lambda: record(recipes, lakehouse.catalog, branch, made, before))
             if (error := invocation.get_error()) is not None:
+                # Some batches of a microbatch may be there, and the next run would take them for all.
+                asked = {".".join(key.path) for key in context.selected_asset_keys}
+                lakehouse.catalog.put_back(branch, {table: before.get(table) for table in asked - made.keys()})
                 raise TransformError(
-                    said_by_dbt(str(error), settings.dbt_path, settings.project_dir),
+                    said_by_dbt(str(error), settings.dbt_path, settings.project_dir, target / "dbt.log"),
                     where=f"dbt's log is {target / 'dbt.log'}",
                     fix="correct the model or the test that dbt names.",
                 )

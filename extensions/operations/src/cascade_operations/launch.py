@@ -21,7 +21,7 @@ from cascade.publish import PUBLISH_KEY
 from cascade.publish.marts import publish_marts
 from cascade_operations.events import AssetUpToDate, LeftOut, Planned, Waiting
 from cascade_operations.plan import describe
-from cascade_operations.resume import upstream_of
+from cascade_operations.resume import put_back, upstream_of
 from cascade_operations.selection import PartitionGroup
 from cascade_operations.timeline import on_timeline
 from cascade_operations.watch import Watcher
@@ -83,6 +83,8 @@ class Launch:
             refresh = FULL_REFRESH_TAG in tags
             plan = describe(self.definitions, work, self.named or (), full_refresh=refresh, **places)
             watcher.tell(Planned(plan))
+        if self.resumed:
+            put_back(graph, work.rest, catalog=self.lakehouse.catalog, branch=self.lakehouse.branch)
         watcher.up_to_date = sorted(key.to_user_string() for key in work.idle)
         for asset in watcher.up_to_date:
             watcher.tell(AssetUpToDate(asset))

@@ -329,8 +329,9 @@ class SchemaPlan:
 def to_document(value: object) -> Any:
     """Return a record, or several, as JSON has them.
 
-    Times are ISO 8601 texts, decimals numbers, bytes hexadecimal text; NaN and infinity, which JSON does not have, are
-    null. A table of PyArrow is an array of objects. Fields that `repr` leaves out are left out.
+    Times are ISO 8601 texts, bytes hexadecimal text; decimals are numbers, or text where a double would lose digits;
+    NaN and infinity, which JSON does not have, are null. A table of PyArrow is an array of objects. Fields that
+    `repr` leaves out are left out.
 
     Args:
         value: A record, or whatever its fields hold.
@@ -341,6 +342,8 @@ def to_document(value: object) -> Any:
     found: Any = value
     if isinstance(value, float | decimal.Decimal):
         found = float(value) if math.isfinite(value) else None
+        if found is not None and isinstance(value, decimal.Decimal) and decimal.Decimal(repr(found)) != value:
+            found = int(value) if value == value.to_integral_value() else str(value)
     elif isinstance(value, Mapping):
         found = {str(key): to_document(inner) for key, inner in value.items()}
     elif isinstance(value, list | tuple):

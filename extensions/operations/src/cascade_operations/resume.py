@@ -12,7 +12,7 @@ from cascade.framework.definitions import downstream
 from cascade.names import BRANCH_TAG, EMPTY_TAG, is_run_branch
 from cascade.publish import PROMOTE_KEY, PUBLISH_KEY
 
-__all__ = ["require_run_branch", "settled", "upstream_of"]
+__all__ = ["put_back", "require_run_branch", "settled", "upstream_of"]
 
 _TOLD = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
@@ -78,6 +78,22 @@ def settled(
     models = {key for key in chosen if EMPTY_TAG in graph.get(key).assets_def.op.tags}
     again = {key for key in chosen - models if key not in made or key in refused}
     return (alone & made) - downstream(models | again | loads, upstream_of(graph)) - {PROMOTE_KEY, PUBLISH_KEY}, refused
+
+
+def put_back(graph: Any, again: set[dg.AssetKey], *, catalog: BranchingCatalog, branch: str) -> None:
+    """Let the tables of models that are made again be as the branch began.
+
+    What a failed run has left of them, such as some batches of a microbatch, would count as made, and what a model
+    appends would be there twice.
+
+    Args:
+        graph: Dagster's asset graph.
+        again: The assets that are made.
+        catalog: The catalog.
+        branch: The branch.
+    """
+    tables = {".".join(key.path) for key in again if EMPTY_TAG in graph.get(key).assets_def.op.tags}
+    catalog.put_back(branch, {one.table: one.before for one in catalog.changes(branch) if one.table in tables})
 
 
 def upstream_of(graph: Any) -> dict[dg.AssetKey, set[dg.AssetKey]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from cascade._dagster import disable_dagster_warnings
+from cascade._dagster import CheckError, disable_dagster_warnings
 from cascade.errors import UsageError
 from cascade.ingestion.partitions import parts_of
 from cascade.lakehouse import Lakehouse
@@ -39,7 +39,7 @@ _PARTS = re.compile(
     re.VERBOSE,
 )
 _OPERATORS = ("and", "or", "not", "sinks", "roots")
-_FIX = "name an asset of this project; `cascade validate` lists them."
+_FIX = "name assets, which `cascade validate` lists; or write group:, kind:, tag:, owner:, path:, +, *, and, or, not."
 
 
 def select_assets(definitions: dg.Definitions, texts: Sequence[str], *, connected: bool = True) -> set[dg.AssetKey]:
@@ -70,8 +70,8 @@ def select_assets(definitions: dg.Definitions, texts: Sequence[str], *, connecte
         try:
             with disable_dagster_warnings():  # its own parser uses what it calls deprecated
                 found = dg.AssetSelection.from_string(said).resolve(graph) & keys
-        except (dg.DagsterError, NotImplementedError):
-            problems.append(f"{text!r} is no selection that can be read.")
+        except (CheckError, dg.DagsterError, NotImplementedError):
+            problems.append(f"{text!r} cannot be read as a selection.")
             continue
         if not found:
             problems.append(f"{text!r} selects no asset; {_to_choose_from(keys, graph)}.")
@@ -97,7 +97,7 @@ def _in_dagsters_words(text: str, keys: set[dg.AssetKey], graph: Any, problems: 
             found = _named(name, keys, graph)
             several = "*" in name or all(key.path[0] == name != key.path[-1] for key in found)
             if not found or (len(found) > 1 and not several):
-                problems.append(_no_single_asset(name, found, keys))
+                problems.append(_no_single_asset(name, found, keys, graph))
         elif part.startswith("path:"):
             found = _defined_in(part.removeprefix("path:").strip('"'), keys, graph)
             if not found:
@@ -105,7 +105,7 @@ def _in_dagsters_words(text: str, keys: set[dg.AssetKey], graph: Any, problems: 
         names = [f'key:"{key.to_user_string()}"' for key in sorted(found or ())]
         parts.append(part if found is None else f"({' or '.join(names)})")
     if end != len(text) or not text.strip():
-        problems.append(f"{text!r} is no selection that can be read.")
+        problems.append(f"{text!r} cannot be read as a selection.")
     return "".join(parts)
 
 
@@ -138,11 +138,12 @@ def _to_choose_from(keys: set[dg.AssetKey], graph: Any) -> str:
     return f"groups are {', '.join(groups)}; kinds are {', '.join(kinds)}"
 
 
-def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey]) -> str:
+def _no_single_asset(name: str, found: list[dg.AssetKey], keys: set[dg.AssetKey], graph: Any) -> str:
     if found:
         return f"{name!r} may mean {' or '.join(key.to_user_string() for key in found)}."
-    known = {key.to_user_string(): key for key in keys} | {key.path[-1]: key for key in keys}
-    near = sorted({known[word].to_user_string() for word in get_close_matches(name, known)})
+    known = {group: f"group:{group}" for group in (graph.get(key).group_name for key in keys)}
+    known |= {word: key.to_user_string() for key in keys for word in (key.to_user_string(), key.path[-1])}
+    near = sorted({known[word] for word in get_close_matches(name, known)})
     everything = ", ".join(sorted(key.to_user_string() for key in keys))
     return f"There is no asset {name!r}; " + (
         f"did you mean {' or '.join(near)}?" if near else f"there are {everything}."

@@ -52,7 +52,9 @@ def triggers(
             )
             continue
         # Two namespaces may have a table of one name.
-        job = dg.define_asset_job(f"{_name(asset)}_pipeline", dg.AssetSelection.assets(*sorted(covered)))
+        selection = dg.AssetSelection.assets(*sorted(covered))
+        says = f"Loads {asset.key.to_user_string()}, computes all that depends on it, checks, promotes and publishes."
+        job = dg.define_asset_job(f"{_name(asset)}_pipeline", selection, description=says)
         sensor = _sensor(asset, condition, job, assets, settings) if condition is not None else None
         made.append(sensor or _schedule(asset, str(cron), job, settings))
     return made

@@ -6,7 +6,7 @@ import abc
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -121,6 +121,21 @@ class BranchingCatalog(abc.ABC):
     @abc.abstractmethod
     def changes(self, name: str) -> list[TableChange]:
         """Return which tables a branch changed since it was created or last promoted."""
+
+    def put_back(self, name: str, tables: Mapping[str, str | None]) -> None:
+        """Let tables of a branch be as they were.
+
+        Args:
+            name: The branch.
+            tables: Their metadata locations then; `None` for a table that was not there.
+        """
+        reference, now = self.open(name), self.pointers(name)
+        for table, location in tables.items():
+            if now.get(table) != location:
+                if table in now:
+                    reference.drop_table(table)
+                if location is not None:
+                    reference.register_table(table, location)
 
     @abc.abstractmethod
     def merge(

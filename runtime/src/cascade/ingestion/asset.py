@@ -13,12 +13,23 @@ from cascade._dagster import disable_dagster_warnings
 from cascade.config import current_settings
 from cascade.deadline import deadline
 from cascade.errors import CascadeError, ContractError, DefinitionError, SchemaMismatchError, ServiceError
+from cascade.evidence import shown_columns
 from cascade.ingestion.connector import connected
 from cascade.ingestion.limits import TimeLimitError, failure_reason, is_transient
 from cascade.ingestion.options import PER_RUN, Options
 from cascade.ingestion.partitions import definition_of, of_time
 from cascade.lakehouse import Lakehouse
-from cascade.names import CONTRACT_CHECK, CRON_METADATA, FRESHNESS_CHECK, MISSING_ONLY_TAG, TABLE_METADATA, TABLE_NAME
+from cascade.names import (
+    COLUMN_SCHEMA,
+    CONTRACT_CHECK,
+    CRON_METADATA,
+    FRESHNESS_CHECK,
+    MISSING_ONLY_TAG,
+    QUARANTINE_COLUMNS,
+    QUARANTINE_TABLE,
+    TABLE_METADATA,
+    TABLE_NAME,
+)
 from cascade.options import known_options
 from cascade.plugins.source import failing_line, place
 
@@ -164,6 +175,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
             metadata={
                 **dict.fromkeys((TABLE_METADATA, TABLE_NAME), options.table),
                 **({CRON_METADATA: options.cron} if options.cron else {}),
+                **(_quarantine(options.table) if options.on_invalid == "quarantine" else {}),
                 "dagster/code_references": _code(fetch),
             },
         )
@@ -206,6 +218,12 @@ def _code(fetch: Fetch) -> dg.CodeReferencesMetadataValue:
     file, _, line = place(fetch).rpartition(":")
     code = [dg.LocalFileCodeReference(file_path=file, line_number=int(line))] if file else []
     return dg.CodeReferencesMetadataValue(code_references=list(code))
+
+
+def _quarantine(table: str) -> dict[str, Any]:
+    from cascade.ingestion.quarantine import SCHEMA, quarantine_table  # half a second that others need not pay
+
+    return {QUARANTINE_TABLE: quarantine_table(table), QUARANTINE_COLUMNS: shown_columns(SCHEMA)[COLUMN_SCHEMA]}
 
 
 def _check_specs(options: Options, definition: dg.PartitionsDefinition[Any] | None) -> Sequence[dg.AssetCheckSpec]:

@@ -12,7 +12,6 @@ from cascade import names
 from cascade.errors import count
 from cascade.evidence import shown_columns, shown_rows, snapshot_evidence
 from cascade.ingestion.partitions import dimensions_of, of_time, parts_of
-from cascade.ingestion.quarantine import SCHEMA
 from cascade.ingestion.record import loaded_partitions
 from cascade.ingestion.text import listed
 
@@ -79,7 +78,6 @@ def _metadata(result: LoadResult, table: str) -> dict[str, Any]:
     }
     if result.quarantine:
         found[names.QUARANTINE_TABLE] = result.quarantine
-        found[names.QUARANTINE_COLUMNS] = shown_columns(SCHEMA)[names.COLUMN_SCHEMA]
     if result.dropped:
         found[names.DROPPED_COLUMNS] = sorted(result.dropped)
     if result.preview is not None:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from cascade_services.native.processes import Server, answers
+from cascade_services.native.processes import Server, answers, java_options
 
 __all__ = ["nessie"]
 
@@ -44,6 +44,7 @@ def nessie(
         log=folder / "nessie.log",
         environment={
             "PATH": os.environ.get("PATH", ""),
+            **java_options(),
             "NESSIE_HOST": "127.0.0.1",
             "NESSIE_PORT": str(port),
             "NESSIE_MANAGEMENT_PORT": str(management_port),

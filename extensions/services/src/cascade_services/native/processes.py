@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cascade.errors import ServiceError
 
-__all__ = ["Server", "answers", "direct", "free_ports", "is_free", "last_lines"]
+__all__ = ["Server", "answers", "direct", "free_ports", "is_free", "java_options", "last_lines"]
 
 
 class Server:
@@ -231,6 +231,11 @@ def answers(url: str, *, containing: str = "") -> Callable[[], None]:
                 raise OSError(f"{url} answers, but without {containing}")
 
     return ready
+
+
+def java_options() -> dict[str, str]:
+    """Return what this process's environment has for every program in Java: `JDK_JAVA_OPTIONS`, when it is set."""
+    return {name: value for name, value in os.environ.items() if name == "JDK_JAVA_OPTIONS"}
 
 
 def direct() -> urllib.request.OpenerDirector:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from cascade_services.native.processes import Server, answers
+from cascade_services.native.processes import Server, answers, java_options
 
 __all__ = ["trino"]
 
@@ -48,6 +48,7 @@ def trino(
         environment={
             "PATH": os.pathsep.join([str(java / "bin"), os.environ.get("PATH", "")]),
             "JAVA_HOME": str(java),
+            **java_options(),
             "TRINO_PORT": str(port),
             "TRINO_BIND": "127.0.0.1",
             "TRINO_ETC_DIR": str(etc),
