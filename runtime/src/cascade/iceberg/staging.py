@@ -103,7 +103,7 @@ def writing(staged: Staged, *, partitioned: bool = True, file_bytes: int = FILE_
 class ParquetWriter(ParquetFormatWriter):
     """Gives files and pages checksums, and floating-point columns no statistics: who believes those misses NaN.
 
-    A column whose values hardly ever come again gets no dictionary: it would cost half of all writing, and larger files.
+    A column whose values hardly ever come again gets no dictionary: that costs half of all writing, and larger files.
     """
 
     def __init__(self, output: OutputFile, schema: Schema, properties: Properties) -> None:
