@@ -466,7 +466,9 @@ def _distinct(connection: duckdb.DuckDBPyConnection, staged: Staged, key: Sequen
     """Say whether all staged rows have another hash of their key: it takes 8 bytes a row, a set of keys 50."""
     keys = ", ".join(identifier(k) for k in key)
     rows = connection.sql(f"SELECT hash({keys}) FROM {files_sql(staged.schema, staged.files, columns=key)}")
-    hashes = np.concatenate([batch.column(0) for batch in rows.to_arrow_reader(_READ_ROWS)])
+    hashes, at = np.empty(staged.rows, np.uint64), 0
+    for batch in rows.to_arrow_reader(_READ_ROWS):
+        hashes[at : (at := at + len(batch))] = batch.column(0)
     hashes.sort()
     return not (hashes[1:] == hashes[:-1]).any()
 
