@@ -24,7 +24,8 @@ for branch in operations.list_branches(load_settings()):
 ```
 
 Several records are a JSON array, rows of a query an array of objects. Times are ISO 8601 texts; decimals are
-numbers, or text where a double would lose digits; NaN and infinity are null.
+numbers, or text where a double would lose digits; NaN and infinity are null. An error of Cascade is
+`{"error": {"what": …, "where": …, "fix": …}}`, beside its text on standard error.
 
 | command | function | gives |
 |---|---|---|

@@ -215,6 +215,14 @@ def test_broken_workflow_files_are_named_together_and_the_rest_loads(project: Pr
     assert {"raw/weather_observations", "raw/guests"} <= set(found["assets"])
 
 
+def test_an_error_is_a_document_for_programs_too(project: Project) -> None:
+    done = project.cascade("query", "select * from raw.nobody", "--json")
+    refuses(done, "raw.nobody does not exist", code=1)
+    error = json.loads(done.stdout)["error"]
+    assert (error["what"], error["where"]) == ("Table raw.nobody does not exist.", "branch main")
+    assert "raw.guests" in error["fix"]
+
+
 # A project that moves
 
 

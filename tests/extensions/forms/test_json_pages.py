@@ -70,6 +70,12 @@ def test_values_are_what_the_table_declares_to_the_last_digit(
     assert [row["v"] for row in rows] == [expected, None]
 
 
+@pytest.mark.parametrize("before", range(9))
+def test_a_long_number_is_seen_wherever_it_begins(before: int) -> None:
+    page = b'[{"a": "%s", "n": 9223372036854775808, "m": 1234567890123456789}]' % (b"x" * before)
+    assert _rows(page) == [{"a": "x" * before, "n": "9223372036854775808", "m": 1234567890123456789}]
+
+
 def test_pages_whose_columns_differ_make_one_batch() -> None:
     pages = [b'[{"id": 1, "n": null}]', b'[{"n": 2, "id": 2}]', b'[{"id": 3, "n": 0.5, "more": "x"}]']
     (batch,) = to_batches(iter(pages), schema=None, policy="additive", context=FetchContext())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -35,6 +36,27 @@ def paths(lake: BranchingCatalog) -> set[str]:
 
 def ab(*pairs: tuple[Any, Any]) -> list[dict[str, Any]]:
     return [{"a": a, "b": b} for a, b in pairs]
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def test_only_columns_whose_values_come_again_have_a_dictionary(lake: BranchingCatalog) -> None:
+    """Rows that lie side by side are alike: rows from all over a file tell."""
+    rows = range(20_000)
+    columns = {
+        "measured": [n / 3 for n in rows],
+        "name": [f"name {n}" for n in rows],
+        "day": [n // 5_000 for n in rows],
+        "kind": [f"kind {n % 50}" for n in rows],
+        "tags": [[f"tag {n % 3}"] for n in rows],
+    }
+    put(lake, "dev", T, pa.table(columns))
+    (path,) = data_files(lake)
+    group = pq.read_metadata(path).row_group(0)
+    found = {group.column(n).path_in_schema: group.column(n).has_dictionary_page for n in range(group.num_columns)}
+    assert found == {"measured": False, "name": False, "day": True, "kind": True, "tags.list.element": True}
+    assert table(lake).scan().to_arrow().to_pydict() == columns
 
 
 # --- modes ------------------------------------------------------------------------------------------------

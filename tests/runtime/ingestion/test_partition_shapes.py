@@ -153,6 +153,8 @@ def test_a_call_knows_its_key_its_dimensions_and_its_time(lake: Lake) -> None:
     )
     def fetch(context: Any) -> Any:
         seen.append((context.partition_key.keys_by_dimension, context.partition_time_window.start, context.run.run_id))
+        assert context.partition_keys == [context.partition_key]  # else each call would give the rows of all
+        assert context.partition_key_range.start == context.partition_key_range.end == context.partition_key
         return [{"id": context.partition_key}]
 
     lake.succeed(fetch, f"{DAY}|nl", f"{NEXT}|nl")

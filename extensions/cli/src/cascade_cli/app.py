@@ -100,10 +100,11 @@ def main(arguments: list[str] | None = None) -> Any:
         atexit.register(gc.freeze)
     from cascade.errors import CascadeError
 
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         return _cli.main(args=arguments, prog_name="cascade")
     except CascadeError as error:
-        return fail(error)
+        return fail(error, as_json=as_json)
     except BrokenPipeError:
         # The reader of our output, such as `head`, has enough.
         sys.stderr.close()
@@ -116,5 +117,6 @@ def main(arguments: list[str] | None = None) -> Any:
                 "The project's files cannot be opened or written.",
                 where=place,
                 fix="let this user write into the project's folder; `cascade doctor` names all folders and the disk.",
-            )
+            ),
+            as_json=as_json,
         )

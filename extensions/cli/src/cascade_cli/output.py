@@ -110,8 +110,10 @@ def complain(title: str, rest: str, lines: Iterable[str] = ()) -> None:
         click.echo(f"  {line}", err=True)
 
 
-def fail(error: CascadeError) -> NoReturn:
-    """Print an error on standard error and exit with its code."""
+def fail(error: CascadeError, *, as_json: bool = False) -> NoReturn:
+    """Print an error on standard error, with `as_json` as a document on standard output, too; exit with its code."""
+    if as_json:
+        print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
     complain("Error: ", str(error))
     sys.exit(error.exit_code)
 

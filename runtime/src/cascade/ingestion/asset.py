@@ -80,7 +80,7 @@ def cascade_ingestion(fetch: Fetch, options: Options) -> dg.AssetsDefinition:
     The function takes `partition_date: str` (or `partition_key: str`, which is the same), and is called once for each
     partition of the run, or `partition_dates: list[str]`, and is called once with all of them, or neither when the
     asset has no partitions. Any other parameter is the name of a Dagster resource; `context` is the run's context, in
-    which `partition_key` and `partition_time_window` are those of the call.
+    which `partition_key`, `partition_keys` and `partition_time_window` are those of the call.
     It returns dicts (a list or generator of them, or of lists of them), dataclasses, named tuples or pydantic models in
     their place, Arrow tables or batches, or `None` for nothing. Packages bring further forms; those of a generated
     project are a dlt source or resource, pandas and polars frames, and `bytes` of JSON (pages, each a list of objects,

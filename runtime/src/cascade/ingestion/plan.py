@@ -138,6 +138,8 @@ class _OfPartition:
         several = isinstance(definition, dg.MultiPartitionsDefinition)
         self._context, self._definition = context, definition
         self.partition_key = definition.get_partition_key_from_str(key) if several else key
+        self.partition_keys = [self.partition_key]  # the run's would give each call the rows of all
+        self.partition_key_range = dg.PartitionKeyRange(key, key)
 
     def __getattr__(self, name: str) -> Any:
         if name == "partition_time_window" and hasattr(self._definition, "time_window_for_partition_key"):
