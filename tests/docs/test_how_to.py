@@ -16,7 +16,7 @@ import pytest
 from cascade.config import build_settings
 from cascade_alerts.targets import open_receivers
 from support import forks
-from support.generated import REPOSITORY
+from support.generated import LIMIT_SECONDS, REPOSITORY
 from support.projects import make_project
 from support.receiver import receiving
 
@@ -88,7 +88,7 @@ def _follow(page: str, environment: dict[str, str], tmp_path: Path) -> str:
         for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, flags=re.MULTILINE):
             words = shlex.split(command)
             if words[:3] == ["uv", "run", "cascade"]:
-                done = forks.call(*words[3:], cwd=root, environment=environment, seconds=120)
+                done = forks.call(*words[3:], cwd=root, environment=environment, seconds=LIMIT_SECONDS)
             elif words[:3] == ["uv", "run", "pytest"]:
                 pytest_ = [sys.executable, "-m", *words[2:], "-p", "no:cacheprovider"]
                 done = subprocess.run(pytest_, cwd=root, capture_output=True, text=True, check=False)

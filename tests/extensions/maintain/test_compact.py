@@ -123,14 +123,16 @@ def test_values_of_every_type_stay(lake: BranchingCatalog) -> None:
 
 
 def test_files_of_earlier_columns_are_read_in_those_of_now(lake: BranchingCatalog) -> None:
-    put(lake, "setup", T, pa.table({"id": pa.array([1], pa.int32()), "old": ["a"]}))
+    none = pa.nulls(1, pa.list_(pa.struct([("a", pa.int64())])))
+    put(lake, "setup", T, pa.table({"id": pa.array([1], pa.int32()), "old": ["a"], "none": none}))
     with lake.open("setup").load_table(T).update_schema() as update:
         update.rename_column("old", "new")
         update.update_column("id", LongType())
     put(lake, "setup", T, pa.table({"id": [2], "new": ["b"], "more": [1.5]}))
     lake.merge("setup")
     assert done(compact_tables(lake)) == [(T, 2, 1)]
-    assert read(lake, MAIN, T) == [{"id": 1, "new": "a", "more": None}, {"id": 2, "new": "b", "more": 1.5}]
+    rows = [{"id": 1, "new": "a", "none": None, "more": None}, {"id": 2, "new": "b", "none": None, "more": 1.5}]
+    assert read(lake, MAIN, T) == rows
 
 
 def test_rows_that_trino_marked_as_deleted_go(lake: BranchingCatalog) -> None:

@@ -49,7 +49,7 @@ def built(folder: Path, **files: str) -> dg.Definitions:
         file = folder / "workflows" / f"{name}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
-    return build_definitions(Settings(project_dir=folder))
+    return build_definitions(Settings(project_dir=folder, owners=("team:owls",)))
 
 
 def names(definitions: dg.Definitions) -> set[str]:
@@ -150,6 +150,10 @@ def test_plain_assets_and_checks_ask_for_the_lakehouse_by_name(tmp_path: Path) -
     definitions = built(tmp_path, plain=PLAIN)
     assert problems_of(definitions) == Problems()
     chosen = [dg.AssetKey(name) for name in ("bare", "typed", "first", "second")]
+    for spec in (definitions.resolve_asset_graph().get(key) for key in chosen):
+        [code] = spec.metadata["dagster/code_references"].value.code_references
+        assert code.file_path == str(tmp_path / "workflows" / "plain.py")
+        assert spec.owners == ["team:owls"]
     job = definitions.resolve_implicit_job_def_def_for_assets(chosen)
     assert job is not None
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:

@@ -179,6 +179,8 @@ VALUES: dict[str, pa.Array] = {
     "list": pa.array([[1, None, 3], []], pa.list_(pa.int64())),
     "struct": pa.array([{"x": 1, "y": ["a"]}, None], pa.struct([("x", pa.int64()), ("y", pa.list_(pa.string()))])),
     "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
+    "null_list_of_structs": pa.array([None, [{"x": 1}, None]], pa.list_(pa.struct([("x", pa.int64())]))),
+    "null_map_of_structs": pa.array([None, [("k", {"x": 1})]], pa.map_(pa.string(), pa.struct([("x", pa.int64())]))),
     "binary": pa.array([b"\x00\xff", b""], pa.binary()),
     "emoji": pa.array(["🌦️ it's", "x" * 1_000_000]),
     "bool": pa.array([True, None]),

@@ -115,6 +115,12 @@ def frames() -> Any:
     yield [pa.table({"id": [4], "v": ["d"]}), None, []]
 
 
+def one_dict_again_and_again() -> Any:
+    row: dict[str, Any] = {}
+    for row["id"], row["v"] in enumerate("abcd", 1):
+        yield row
+
+
 ABCD = [{"id": n, "v": text} for n, text in enumerate("abcd", 1)]
 
 # --- values -----------------------------------------------------------------------------------------------------
@@ -238,6 +244,7 @@ SHAPES: dict[str, Case] = {
     "an empty frame": becomes(pl.DataFrame({"v": []}), []),
     "one row": becomes(ONE, [ONE]),
     "a generator of all kinds": becomes(frames, ABCD),
+    "one dict that is filled again and again": becomes(one_dict_again_and_again, ABCD),
     "a reader": becomes(lambda: pa.Table.from_pylist(ABCD).to_reader(1), ABCD),
     "batches": becomes(lambda: pa.Table.from_pylist(ABCD).to_batches(2), ABCD),
     "a lazy frame": becomes(pl.LazyFrame(ABCD), ABCD),

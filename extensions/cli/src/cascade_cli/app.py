@@ -83,7 +83,8 @@ def _line(record: PluginRecord) -> str:
 def _cli() -> None:
     """Start and run a lakehouse: Dagster, dlt, dbt and Iceberg, with branches and promotion.
 
-    Works from any folder of a project. Exit code 0: done; 1: the work failed; 2: wrong usage or settings; 130: Ctrl+C.
+    Works from any folder of a project. Exit code 0: done; 1: the work failed; 2: wrong usage or settings;
+    3: `plan` found something that breaks; 130: Ctrl+C.
     """
 
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem
 from pyiceberg.io import OutputStream
-from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.io.pyarrow import ArrowProjectionVisitor, PyArrowFile, PyArrowFileIO
 
 from cascade.catalog import storage
 
 __all__ = ["WarehouseIO"]
+
+
+def _keeping_nulls(fit: Callable[..., Any]) -> Callable[..., Any]:
+    def fitted(visitor: Any, kind: Any, values: Any, *inner: Any) -> Any:
+        found = fit(visitor, kind, values, *inner)
+        nulls = found is not None and values.null_count
+        return pc.if_else(values.is_valid(), found, pa.scalar(None, found.type)) if nulls else found
+
+    return fitted
+
+
+# PyIceberg 0.12 makes an empty list or map of one of structs that is null, wherever it reads a file.
+for _name in ("list", "map"):
+    setattr(ArrowProjectionVisitor, _name, _keeping_nulls(getattr(ArrowProjectionVisitor, _name)))
 
 
 class _DurableFile(PyArrowFile):

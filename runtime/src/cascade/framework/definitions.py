@@ -189,7 +189,7 @@ def _usable(
 
 def _assemble(settings: Settings, items: Sequence[Item], problems: Problems) -> dg.Definitions:
     """Return the definitions of a project; raises what Dagster raises when it cannot load them."""
-    theirs = collect(items)
+    theirs = collect(items, settings.owners)
     assets = [a for a in theirs.assets or () if isinstance(a, dg.AssetsDefinition)]
     if same := alike(".".join(key.path) for a in assets for key in a.keys):
         raise DefinitionError(

@@ -131,12 +131,22 @@ def discover(path: Path) -> Found:
     return found
 
 
-def collect(items: Sequence[Item]) -> dg.Definitions:
-    """Return one `Definitions` of all items."""
+def collect(items: Sequence[Item], owners: Sequence[str] = ()) -> dg.Definitions:
+    """Return one `Definitions` of all items. Plain assets of Dagster that name no owner get `owners`."""
     kinds: dict[str, Any] = {kind: [item.value for item in items if item.kind == kind] for kind, _ in _KINDS}
     kinds["resources"] = {item.name: item.value for item in items if item.kind == "resources"}
     whole = kinds.pop("definitions")
+    kinds["assets"] = [_described(each, owners) for each in kinds["assets"]]
     return dg.Definitions.merge(dg.Definitions(**kinds), *whole)
+
+
+def _described(asset: Any, owners: Sequence[str]) -> Any:
+    """Say whose a plain asset of Dagster is, and where its code lies, as our own do."""
+    if not isinstance(asset, dg.AssetsDefinition) or "dagster/code_references" in str(asset.metadata_by_key):
+        return asset
+    with disable_dagster_warnings():
+        found: Any = dg.with_source_code_references([asset])[0]
+    return found.map_asset_specs(lambda spec: spec if spec.owners else spec.replace_attributes(owners=list(owners)))
 
 
 def says(error: BaseException) -> str:

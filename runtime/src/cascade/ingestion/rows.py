@@ -111,7 +111,7 @@ def _pages(fetched: Any, context: FetchContext) -> Iterator[Page]:
         return
     dicts: list[dict[Any, Any]] = []
     for item in parts:
-        row = item if type(item) is dict else _row(item)
+        row = item.copy() if type(item) is dict else _row(item)  # a source may fill one dict again and again
         if row is not None:
             dicts.append(row)
             if len(dicts) < enough:
