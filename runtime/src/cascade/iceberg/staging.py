@@ -250,9 +250,9 @@ def described(
 
 def _fit(batch: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
     """Give a batch the columns, order and types of a schema."""
-    columns = []
+    columns, names = [], set(batch.column_names)  # which Arrow makes anew each time it is asked
     for wanted in schema:
-        if wanted.name not in batch.column_names:
+        if wanted.name not in names:
             columns.append(pa.nulls(batch.num_rows, wanted.type))
             continue
         column = batch[wanted.name]
