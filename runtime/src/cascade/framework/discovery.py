@@ -142,7 +142,8 @@ def collect(items: Sequence[Item], owners: Sequence[str] = ()) -> dg.Definitions
 
 def _described(asset: Any, owners: Sequence[str]) -> Any:
     """Say whose a plain asset of Dagster is, and where its code lies, as our own do."""
-    if not isinstance(asset, dg.AssetsDefinition) or "dagster/code_references" in str(asset.metadata_by_key):
+    plain = isinstance(asset, dg.AssetsDefinition) and asset.is_executable
+    if not plain or "dagster/code_references" in str(asset.metadata_by_key):
         return asset
     with disable_dagster_warnings():
         found: Any = dg.with_source_code_references([asset])[0]
