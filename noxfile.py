@@ -146,7 +146,7 @@ def ratios(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure Cascade beside its peers: `-- --quick`, `-- --cases merge`, `-- --list`; all of it takes half an hour."""
+    """Measure Cascade beside its peers: `-- --quick`, `-- --cases merge`, `-- --list`; all of it takes 40 minutes."""
     _environment(session, "bench")("python", "tests/bench/bench.py", *session.posargs)
 
 

@@ -39,10 +39,13 @@ class Loads:
     Args:
         folder: Of the lakehouse.
         settings: More of its settings.
+        until: The last day of its partitions.
         options: Of the decorator.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, str] | None = None, until: str = "2033-12-31", **options: Any
+    ) -> None:
         self.lakehouse = Lakehouse(build_settings(folder, settings or {}), BRANCH)
         self._fetch: Callable[[], object] = list
 
@@ -53,7 +56,7 @@ class Loads:
             return self._fetch()
 
         function = all_days if "partition_column" in options else each_day
-        partitions = daily(start="2024-01-01", end="2033-12-31")
+        partitions = daily(start="2024-01-01", end=until)
         self.plan = load_plan(cascade_ingestion(table_name="rows", partitions=partitions, **options)(function))
 
     def __call__(self, fetch: Callable[[], object], keys: Sequence[str]) -> LoadResult:

@@ -50,12 +50,12 @@ def _rewrite(files: list[Path], rows: pa.Table) -> None:
     pq.write_table(rows, files[0].with_suffix(".rows"), compression="zstd")
 
 
-@case(ONE_DAY, OURS, *_TABLE, bare=PYARROW)
+@case(ONE_DAY, OURS, "rows of the table", (1_000_000, 3_000_000, 10_000_000, 100_000_000), _TABLE[2], bare=PYARROW)
 def one_day_ours(folder: Path, rows: int) -> Iterator[Work]:
     number, coming = _half_new(rows)
     from lake import Loads
 
-    load = Loads(folder, unique_key="id", partition_column="day")
+    load = Loads(folder, until=_key(max(3_652, rows // _OF_A_DAY)), unique_key="id", partition_column="day")
     load(lambda: days(rows, _OF_A_DAY), [_key(n) for n in range(rows // _OF_A_DAY)])
     load(lambda: coming.slice(0, 1), [_key(number)])
     yield Work(lambda: load(lambda: coming, [_key(number)]))
