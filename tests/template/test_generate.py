@@ -221,6 +221,7 @@ def test_git_ignores_what_tools_write(generate: Callable[..., Path], run: Run) -
         ("project_name", "../evil"),
         ("project_name", "9lives"),
         ("project_name", "-x"),
+        ("project_name", "Dagster"),
         ("project_name", ""),
         ("description", ""),
         ("description", "two\nlines"),
