@@ -69,6 +69,20 @@ def test_a_branch_knows_when_it_was_made_and_how_much_it_holds(lake: BranchingCa
     assert before <= branch.created_at <= dt.datetime.now(dt.UTC)
 
 
+def test_tables_are_put_back_as_they_were_and_can_be_written_and_promoted_again(lake: BranchingCatalog) -> None:
+    promoted(lake, "raw.a", numbers(1, 1))
+    put(lake, "fix", "raw.b", numbers(1, 1))
+    before = lake.pointers("fix")
+    for table in ("raw.a", "raw.b", "raw.c"):
+        put(lake, "fix", table, numbers(2, 2))
+    lake.put_back("fix", {"raw.a": before["raw.a"], "raw.c": None})
+    assert lake.pointers("fix").keys() == before.keys()
+    assert (ids(lake, "fix", "raw.a"), ids(lake, "fix", "raw.b")) == ([1], [1, 2])
+    put(lake, "fix", "raw.a", numbers(3, 3))
+    lake.merge("fix")
+    assert (ids(lake, MAIN, "raw.a"), ids(lake, MAIN, "raw.b")) == ([1, 3], [1, 2])
+
+
 def test_writing_a_branch_leaves_main_alone(lake: BranchingCatalog) -> None:
     promoted(lake, "raw.a", numbers(1, 1))
     put(lake, "fix", "raw.a", numbers(2, 2))
