@@ -55,7 +55,7 @@ def _batches(log: Path, dbt: Path) -> Iterator[tuple[str, str, str]]:
             yield (
                 node["node_name"],
                 str(file.relative_to(dbt) if file.is_file() else file),
-                (f"{data['description']}: {cause}"),
+                f"{data['description']}: {cause}",
             )
 
 
